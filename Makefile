@@ -1,0 +1,130 @@
+# Every task of the project. `make` alone lists them.
+#
+# dev, test and the checks set everything up by themselves: they need Python 3.11 or later, network or a filled pip
+# cache for the first run, and nothing else. Extra arguments go in ARGS: make test ARGS="-k cron -x"
+
+PYTHON ?= python3
+ARGS ?=
+
+VENV := .venv
+BIN := $(VENV)/bin
+MADE := $(VENV)/.made
+LOCKED := $(VENV)/.locked
+READY := $(VENV)/.ready
+
+# No "a new pip is out" lines between ours.
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.PHONY: help dev test check fmt fmt-check lint types arch cover bench build image lock clean again
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
+
+# --- work --------------------------------------------------------------------------------------------------------
+
+dev: $(READY) ## run the functions here, reloading on save
+	@$(BIN)/fnrun dev $(ARGS)
+
+test: $(READY) ## run the tests
+	@$(BIN)/python -m pytest $(ARGS)
+
+check: fmt-check lint types arch cover ## everything that must pass before a merge
+
+fmt: $(READY) ## format the code and fix what can be fixed safely
+	@$(BIN)/ruff check --fix-only --quiet .
+	@$(BIN)/ruff format .
+
+fmt-check: $(READY)
+	@$(BIN)/ruff format --check .
+
+lint: $(READY) ## look for mistakes (ruff)
+	@$(BIN)/ruff check .
+
+types: $(READY) ## check the types (mypy, strict)
+	@$(BIN)/mypy
+
+arch: $(READY) ## check which module may import which (import-linter)
+	@$(BIN)/lint-imports
+
+# `coverage run` and not pytest's plugin: it measures from the first import on.
+# The old data goes first, else it would be added to the new.
+cover: $(READY) ## run the tests and require 95 % branch coverage
+	@$(BIN)/python -m coverage erase
+	@$(BIN)/python -m coverage run -m pytest $(ARGS)
+	@$(BIN)/python -m coverage combine --quiet
+	@$(BIN)/python -m coverage report
+
+bench: $(READY) ## measure the HTTP path
+	@$(BIN)/python benchmarks/http.py $(ARGS)
+
+# Without isolation: the backend is the locked one.
+build: $(READY) ## make the wheel and the source archive in dist/
+	@$(BIN)/python -m build --no-isolation $(ARGS)
+
+image: ## build the container image with docker or podman
+	@for engine in docker podman; do \
+	  if command -v $$engine >/dev/null 2>&1; then set -x; exec $$engine build -t fnrun $(ARGS) .; fi; \
+	done; \
+	echo "make image needs docker or podman: install one of them, or put it on PATH." >&2; exit 1
+
+# pip's constraints and mirrors are not uv's, so the files hold names, versions and hashes only.
+# The second file is held to the first: what is tested is what is shipped.
+COMPILE = $(BIN)/python -m uv pip compile pyproject.toml --quiet --universal --python-version 3.11 --generate-hashes \
+  --no-emit-index-url --no-emit-find-links --custom-compile-command "make lock" $(ARGS)
+
+lock: $(MADE) ## write both lock files again (ARGS=--upgrade for newer versions)
+	@$(BIN)/python -c "import uv" 2>/dev/null || $(BIN)/python -m pip install --quiet uv
+	@$(COMPILE) --output-file requirements.lock
+	@$(COMPILE) --group dev --constraints requirements.lock --output-file requirements-dev.lock
+
+clean: ## remove what the other targets made; .fnrun, with keys and data, stays
+	@rm -rf $(VENV) dist build .coverage .coverage.* htmlcov .pytest_cache .mypy_cache .ruff_cache .hypothesis \
+	  .import_linter_cache
+	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# --- set-up ------------------------------------------------------------------------------------------------------
+#
+# Three stamps, each made from the one before:
+#   .made    an empty environment; holds the folder it was made for
+#   .locked  exactly the locked packages, in a fresh environment, so that none stays from an older lock
+#   .ready   the project itself, editable; after a change of pyproject.toml only this is done again
+
+# An environment does not survive a move of its folder, nor the end of the Python it was made from.
+WELL := $(shell [ "`cat $(MADE) 2>/dev/null`" = "$(CURDIR)" ] && $(BIN)/python -c "" 2>/dev/null && echo yes)
+
+ifneq ($(WELL),yes)
+$(MADE): again
+endif
+
+# The asked-for Python, or else the newest on PATH that is new enough.
+define make_venv
+for python in "$(PYTHON)" python3.13 python3.12 python3.11; do \
+  if "$$python" -c "import sys; sys.exit(sys.version_info < (3, 11))" 2>/dev/null; then found=$$python; break; fi; \
+done; \
+if [ -z "$$found" ]; then \
+  echo "fnrun needs Python 3.11 or later and found none: install one, or name it: make PYTHON=/path/to/python3.11" >&2; \
+  exit 1; \
+fi; \
+rm -rf $(VENV); \
+if ! "$$found" -m venv $(VENV); then \
+  rm -rf $(VENV); \
+  echo "$$found cannot make a virtual environment: install its venv module (on Debian and Ubuntu: python3-venv)." >&2; \
+  exit 1; \
+fi; \
+printf '%s\n' "$(CURDIR)" > $(MADE)
+endef
+
+$(MADE):
+	@$(make_venv)
+
+$(LOCKED): requirements-dev.lock $(MADE)
+	@echo "Setting up $(VENV) (about a minute the first time)"
+	@[ ! -e $@ ] || { $(make_venv); }
+	@$(BIN)/python -m pip install --quiet --require-hashes -r requirements-dev.lock
+	@touch $@
+
+$(READY): pyproject.toml $(LOCKED)
+	@$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation --editable .
+	@touch $@

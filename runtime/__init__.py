@@ -1,0 +1,36 @@
+"""fnrun: drop a file with a decorated function into functions/, and it is served, scheduled and queued.
+
+The names an author needs. Importing this loads no server, broker or scheduler.
+"""
+
+from runtime.base.errors import Problem
+from runtime.declare.context import Context, Tick
+from runtime.declare.decorators import at, cron, fn, http, interval, queue
+from runtime.declare.markers import INJECTED, Body, Cookie, Header, Html, PlainText, Query, Reply
+from runtime.declare.policies import Breaker, GiveUp, Retry, RetryAfter
+from runtime.declare.request import Request
+
+__all__ = [
+    "INJECTED",
+    "Body",
+    "Breaker",
+    "Context",
+    "Cookie",
+    "GiveUp",
+    "Header",
+    "Html",
+    "PlainText",
+    "Problem",
+    "Query",
+    "Reply",
+    "Request",
+    "Retry",
+    "RetryAfter",
+    "Tick",
+    "at",
+    "cron",
+    "fn",
+    "http",
+    "interval",
+    "queue",
+]

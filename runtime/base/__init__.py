@@ -1,0 +1,1 @@
+"""What every layer stands on: errors, settings, durations, ids, logs, keys. Imports nothing above."""

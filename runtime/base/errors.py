@@ -1,0 +1,102 @@
+"""Every error the product raises on purpose, in one tree.
+
+    FnrunError
+    |-- SettingsError       functions.toml or the environment says something that cannot hold
+    |-- DeclarationError    a function file says something that cannot hold; knows file and line
+    |-- StartError          a role cannot start: the port is in use, there is no functions/ folder
+    |-- UnknownFunction     no function has that name
+    |-- InputError          the arguments do not fit the function; knows each wrong one
+    `-- Problem             an answer the handler means to give (RFC 9457)
+
+A message names the thing, the fault and the fix. Raised everywhere; caught by cli, the loader and the invoker.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from difflib import get_close_matches
+from http import HTTPStatus
+from typing import Any
+
+_LOWEST_ERROR, _HIGHEST_ERROR = 400, 599
+_RESERVED = frozenset({"status", "title", "run_id"})
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """'; did you mean "x"?' when something known looks like `name`, else ''."""
+    close = get_close_matches(name, list(known), n=1)
+    return f'; did you mean "{close[0]}"?' if close else ""
+
+
+class FnrunError(Exception):
+    """Base of all errors raised on purpose."""
+
+
+class SettingsError(FnrunError):
+    """A setting is unknown or has a value that cannot hold; the message has its path and where it was read."""
+
+
+class StartError(FnrunError):
+    """A role cannot start."""
+
+
+class UnknownFunction(FnrunError):  # noqa: N818 - as the built-in LookupError's children say it
+    """No function of that name is loaded."""
+
+    def __init__(self, name: str, known: Iterable[str]) -> None:
+        known = sorted(known)
+        hint = did_you_mean(name, known) or f"; there are: {', '.join(known) or 'none'}"
+        super().__init__(f'no function "{name}"{hint}')
+
+
+class DeclarationError(FnrunError):
+    """A function, a trigger or a parameter that cannot work.
+
+    line: 1-based line in the function's file; None until the loader finds it.
+    """
+
+    def __init__(self, message: str, *, line: int | None = None) -> None:
+        super().__init__(message)
+        self.line = line
+
+
+class InputError(FnrunError):
+    """Arguments that do not fit a function.
+
+    status: 400 when the bytes are not JSON at all, 415 for a wrong content type, 422 when a value does not fit.
+    errors: one mapping for each wrong parameter: `in`, `name`, `path` (msgspec's, from `$`), `detail`.
+    """
+
+    def __init__(self, status: int, detail: str, errors: Sequence[Mapping[str, str]] = ()) -> None:
+        super().__init__("; ".join([detail, *(f"{e['name']}: {e['detail']} (at {e['path']})" for e in errors)]))
+        self.status = status
+        self.detail = detail
+        self.errors = tuple(errors)
+
+
+class Problem(FnrunError):  # noqa: N818 - RFC 9457's own word, and what authors write: `raise Problem(404, ...)`
+    """An error the caller is meant to see, answered as application/problem+json.
+
+    status: 400 to 599. title: a short sentence; the status's own phrase if left out.
+    headers: extra answer headers. fields: further members (`detail`, `type`, anything JSON).
+    Source: RFC 9457.
+    """
+
+    def __init__(
+        self, status: int, title: str | None = None, /, *, headers: Mapping[str, str] | None = None, **fields: Any
+    ) -> None:
+        if not _LOWEST_ERROR <= status <= _HIGHEST_ERROR:
+            raise ValueError(f"Problem({status}): a problem has a status from 400 to 599; return a Reply for others")
+        if taken := _RESERVED & fields.keys():
+            raise ValueError(f"Problem field {sorted(taken)[0]!r} is set by the runtime; choose another name")
+        self.status = status
+        self.title = title or phrase(status)
+        self.headers = dict(headers or {})
+        self.fields = fields
+        super().__init__(f"{status} {self.title}")
+
+
+def phrase(status: int) -> str:
+    """The standard reason phrase of a status, or its class where it has none."""
+    try:
+        return HTTPStatus(status).phrase
+    except ValueError:
+        return "Client Error" if status < HTTPStatus.INTERNAL_SERVER_ERROR else "Server Error"

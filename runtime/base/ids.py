@@ -1,0 +1,45 @@
+"""Run ids and W3C trace contexts.
+
+Called once for each invocation, so it is short of everything. Reads the clock and the system's random source.
+"""
+
+import os
+import re
+import time
+
+import msgspec
+
+_TRACEPARENT = re.compile(r"(?!ff)[0-9a-f]{2}-(?!0{32})([0-9a-f]{32})-(?!0{16})([0-9a-f]{16})-([0-9a-f]{2})(-.*)?")
+
+
+def new_run_id() -> str:
+    """32 hex digits, time-ordered: 48 bits of milliseconds, then 80 random bits nobody can guess."""
+    return f"{time.time_ns() // 1_000_000:012x}{os.urandom(10).hex()}"
+
+
+class Trace(msgspec.Struct, frozen=True):
+    """Where an invocation stands in a distributed trace (W3C Trace Context).
+
+    trace_id: 32 hex digits. span_id: this invocation's own, 16. parent_id: the caller's span, or None. flags: 2.
+    """
+
+    trace_id: str
+    span_id: str
+    parent_id: str | None = None
+    flags: str = "00"
+
+    @property
+    def traceparent(self) -> str:
+        """The header value to send with calls made on behalf of this invocation."""
+        return f"00-{self.trace_id}-{self.span_id}-{self.flags}"
+
+
+def trace_of(run_id: str, traceparent: str | None) -> Trace:
+    """The trace of a run: a child of the caller's when its header is well-formed, else one that begins here.
+
+    The last 64 bits of a run id are random, so they serve as the span, and the whole id as a new trace's.
+    """
+    match = _TRACEPARENT.fullmatch(traceparent) if traceparent else None
+    if match is None or (traceparent and traceparent[:2] == "00" and match[4]):
+        return Trace(run_id, run_id[16:])
+    return Trace(match[1], run_id[16:], match[2], match[3])

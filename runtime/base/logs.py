@@ -1,0 +1,68 @@
+"""One way to log: structlog over the standard library, console or JSON, the run's id on every line.
+
+Configured once by roles and cli. Lines of other libraries and of handlers that use `logging` pass through the
+same formatter. Never called per request unless there is something to say.
+"""
+
+import logging
+import sys
+from collections.abc import Callable, Mapping
+from typing import Any, Literal, TextIO
+
+import structlog
+
+Logger = structlog.stdlib.BoundLogger
+get_logger: Callable[..., Logger] = structlog.stdlib.get_logger
+
+Level = Literal["debug", "info", "warning", "error"]
+Format = Literal["auto", "console", "json"]
+
+
+def configure(
+    *, style: Format, level: Level, stream: TextIO = sys.stdout, fields: Callable[[], Mapping[str, Any]] = dict
+) -> None:
+    """Send every log line of this process to `stream`.
+
+    style: "auto" is console on a terminal and JSON elsewhere. fields: what to add to each line, asked for when a
+    line is written (the run at work; base knows nothing of runs).
+    """
+    console = style == "console" or (style == "auto" and stream.isatty())
+
+    def add_fields(_logger: object, _method: str, event: structlog.typing.EventDict) -> structlog.typing.EventDict:
+        for name, value in fields().items():
+            event.setdefault(name, value)
+        return event
+
+    shared: list[structlog.typing.Processor] = [
+        add_fields,
+        structlog.stdlib.add_log_level,
+        structlog.stdlib.ExtraAdder(),
+        structlog.processors.TimeStamper(fmt="%H:%M:%S.%f" if console else "iso", utc=not console),
+    ]
+    render: list[structlog.typing.Processor] = (
+        [structlog.dev.ConsoleRenderer(colors=stream.isatty(), exception_formatter=structlog.dev.plain_traceback)]
+        if console
+        else [structlog.processors.format_exc_info, structlog.processors.JSONRenderer()]
+    )
+    handler = logging.StreamHandler(stream)
+    handler.setFormatter(
+        structlog.stdlib.ProcessorFormatter(
+            foreign_pre_chain=shared,
+            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *render],
+        )
+    )
+    root = logging.getLogger()
+    root.handlers[:] = [handler]
+    root.setLevel(level.upper())
+    logging.captureWarnings(capture=True)
+    structlog.configure(
+        processors=[
+            structlog.stdlib.filter_by_level,
+            structlog.stdlib.PositionalArgumentsFormatter(),
+            *shared,
+            structlog.stdlib.ProcessorFormatter.wrap_for_formatter,
+        ],
+        wrapper_class=structlog.stdlib.BoundLogger,
+        logger_factory=structlog.stdlib.LoggerFactory(),
+        cache_logger_on_first_use=False,
+    )

@@ -1,0 +1,195 @@
+"""Settings: defaults, then functions.toml, then the environment, as frozen records.
+
+Called once by roles and cli. Strict: an unknown name is an error with its path. Remembers where each value was read,
+so that `fnrun config --why` can say it. Never reads a file other than functions.toml.
+"""
+
+import os
+import re
+import tomllib
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from types import MappingProxyType
+from typing import Annotated, Any, Literal, get_args
+
+import msgspec
+
+from runtime.base.durations import Seconds, Size
+from runtime.base.errors import SettingsError, did_you_mean
+from runtime.base.logs import Format, Level
+
+FILE_NAME = "functions.toml"
+_PREFIX = "FNRUN_"
+_MASKED = re.compile(r"key|secret|token|password|passwd|credential", re.IGNORECASE)
+
+Auth = Literal["public", "key", "signed"]
+NOTHING: Mapping[str, str] = MappingProxyType({})
+_Count = Annotated[int, msgspec.Meta(ge=1)]
+
+
+class _Section(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A table of functions.toml."""
+
+
+class HttpSettings(_Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """[http]: where HTTP listens and what holds for every route that does not say otherwise."""
+
+    bind: str = "127.0.0.1:8000"
+    auth: Literal["public", "key"] = "key"
+    max_body: Size = Size(1_000_000)
+    timeout: Seconds = Seconds(30)
+
+
+class ServeSettings(_Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """[serve]: the process: its threads for sync handlers, how long it finishes work after SIGTERM."""
+
+    threads: _Count = 40
+    drain: Seconds = Seconds(25)
+
+
+class LogSettings(_Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """[log]: how lines look, from which level, and whether each request gets one."""
+
+    format: Format = "auto"
+    level: Level = "info"
+    requests: Literal["problems", "all"] = "problems"
+
+
+class FunctionSettings(_Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """[functions."name"]: what overrides the code; None leaves what the code says."""
+
+    enabled: bool = True
+    timeout: Seconds | None = None
+    auth: Auth | None = None
+    schedule: str | None = None
+    queue: str | None = None
+    env: dict[str, str] = {}
+
+
+class Settings(_Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """All of it."""
+
+    http: HttpSettings = HttpSettings()
+    serve: ServeSettings = ServeSettings()
+    log: LogSettings = LogSettings()
+    functions: dict[str, FunctionSettings] = {}
+
+
+class Sourced(msgspec.Struct, frozen=True):
+    """One value as `fnrun config` prints it. path: "http.bind". source: "default", the file, or the variable."""
+
+    path: str
+    value: str
+    source: str
+
+
+class Loaded(msgspec.Struct, frozen=True):
+    """Settings and where each came from. sources: dotted path -> what set it; absent means default."""
+
+    settings: Settings
+    sources: dict[str, str]
+
+    def explain(self) -> Iterator[Sourced]:
+        """Every setting in order, secrets masked."""
+        for path, value in _leaves("", self.settings):
+            secret = ".env." in path and _MASKED.search(path.rpartition(".")[2])
+            yield Sourced(path, "********" if secret else _shown(value), self.sources.get(path, "default"))
+
+
+def load_settings(
+    root: Path, overrides: Mapping[str, str] = NOTHING, environ: Mapping[str, str] = os.environ
+) -> Loaded:
+    """The settings of the project in `root`.
+
+    overrides: what the command line says, by path with "__" for ".": {"http__bind": "0.0.0.0:80"}.
+    Raises SettingsError that names the path, the fault and where it was read.
+    """
+    sources: dict[str, str] = {}
+    tree = _read_file(root / FILE_NAME)
+    _mark(sources, "", tree, FILE_NAME)
+    _check_names(tree, FILE_NAME)
+    layers = [
+        (name.removeprefix(_PREFIX).lower(), text, name)
+        for name, text in sorted(environ.items())
+        if name.startswith(_PREFIX) and "__" in name
+    ] + [(name, text, "command line") for name, text in overrides.items()]
+    for dotted, text, source in layers:
+        section, _, key = dotted.partition("__")
+        _check_names({section: {key: text}}, source)
+        if section == "functions":
+            raise SettingsError(f'{source}: functions are overridden in {FILE_NAME}, under [functions."name"]')
+        tree.setdefault(section, {})[key] = text
+        sources[f"{section}.{key}"] = source
+    try:
+        settings = msgspec.convert(tree, Settings, strict=False, dec_hook=_parse)
+    except msgspec.ValidationError as error:
+        detail, _, where = str(error).partition(" - at `$.")
+        path = where.removesuffix("`")
+        raise SettingsError(f"{sources.get(path, FILE_NAME)}: {path or 'top level'}: {detail}") from None
+    return Loaded(settings, sources)
+
+
+def _read_file(path: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(path.read_text("utf-8"))
+    except FileNotFoundError:
+        return {}
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise SettingsError(f"{path.name} is not valid TOML: {error}") from None
+    except OSError as error:
+        raise SettingsError(f"{path.name} cannot be read: {error.strerror}") from None
+
+
+def _check_names(tree: Mapping[str, Any], source: str) -> None:
+    """Refuse names nobody reads. One pass over the two levels there are, functions by their own record."""
+    for section, table in tree.items():
+        if section not in Settings.__struct_fields__:
+            raise _unknown(source, section, section, Settings.__struct_fields__)
+        if not isinstance(table, Mapping):
+            raise SettingsError(f"{source}: {section}: a table is expected here, write [{section}]")
+        kind = FunctionSettings if section == "functions" else type(getattr(Settings(), section))
+        tables = table if section == "functions" else {section: table}
+        for name, keys in tables.items():
+            path = f'functions."{name}"' if section == "functions" else section
+            for key in keys if isinstance(keys, Mapping) else ():
+                if key not in kind.__struct_fields__:
+                    raise _unknown(source, f"{path}.{key}", key, kind.__struct_fields__)
+
+
+def _unknown(source: str, path: str, name: str, known: tuple[str, ...]) -> SettingsError:
+    hint = did_you_mean(name, known) or f"; there are: {', '.join(known)}"
+    return SettingsError(f'{source}: unknown setting "{path}"{hint}')
+
+
+def _parse(kind: type, value: Any) -> Any:
+    if kind in (Seconds, Size):
+        return kind.parse(value)
+    raise TypeError(f"{kind} is not a type of setting")
+
+
+def _mark(sources: dict[str, str], prefix: str, tree: Mapping[str, Any], source: str) -> None:
+    for key, value in tree.items():
+        path = f"{prefix}.{key}" if prefix else key
+        if isinstance(value, Mapping):
+            _mark(sources, path, value, source)
+        else:
+            sources[path] = source
+
+
+def _leaves(prefix: str, node: Any) -> Iterator[tuple[str, Any]]:
+    items = (
+        ((f, getattr(node, f)) for f in node.__struct_fields__) if isinstance(node, msgspec.Struct) else node.items()
+    )
+    for key, value in items:
+        path = f"{prefix}.{key}" if prefix else key
+        if isinstance(value, msgspec.Struct | dict):
+            yield from _leaves(path, value)
+        elif value is not None:
+            yield path, value
+
+
+def _shown(value: Any) -> str:
+    return str(value) if isinstance(value, Seconds | Size) else msgspec.json.encode(value).decode()
+
+
+AUTH_MODES: tuple[str, ...] = get_args(Auth)

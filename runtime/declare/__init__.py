@@ -1,0 +1,1 @@
+"""What authors write, as pure data: triggers, policies, markers; and the loader that reads it from files."""

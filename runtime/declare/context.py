@@ -1,0 +1,107 @@
+"""What a handler may ask for about its own invocation: Context, and Tick under a schedule.
+
+Made by the invoker for each invocation. Cheap to make: what costs is computed when asked for.
+"""
+
+from collections.abc import Mapping
+from contextvars import ContextVar
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import msgspec
+
+from runtime.base.ids import Trace
+from runtime.base.logs import Logger, get_logger
+
+
+class Context:
+    """One invocation, seen from its handler.
+
+    run_id: 32 hex digits, time-ordered. function: its name. trigger: "http", "cli", ... attempt: 1 for the first.
+    env: the function's environment, what functions.toml says on top of the process's.
+    """
+
+    __slots__ = (
+        "_started_at",
+        "_timeout_seconds",
+        "attempt",
+        "cancelled",
+        "env",
+        "function",
+        "run_id",
+        "trace",
+        "trigger",
+    )
+
+    def __init__(  # noqa: PLR0913 - made by name, in one place, for each invocation
+        self,
+        *,
+        run_id: str,
+        function: str,
+        trigger: str,
+        attempt: int,
+        env: Mapping[str, str],
+        trace: Trace,
+        started_at: float,
+        timeout_seconds: float | None,
+    ) -> None:
+        self.run_id = run_id
+        self.function = function
+        self.trigger = trigger
+        self.attempt = attempt
+        self.env = env
+        self.trace = trace
+        self.cancelled = False
+        """True once the caller no longer waits: sync code looks at it between steps, async code is cancelled."""
+        self._started_at = started_at
+        self._timeout_seconds = timeout_seconds
+
+    @staticmethod
+    def current() -> "Context":
+        """The invocation at work here. LookupError outside of one."""
+        try:
+            return current.get()
+        except LookupError:
+            raise LookupError("no invocation is at work here; Context.current() answers inside a handler") from None
+
+    @property
+    def deadline(self) -> datetime | None:
+        """When its time is over (aware, UTC); None for a stream, which has a limit for each item."""
+        if self._timeout_seconds is None:
+            return None
+        return datetime.fromtimestamp(self._started_at, UTC) + timedelta(seconds=self._timeout_seconds)
+
+    @property
+    def traceparent(self) -> str:
+        """W3C header to send with calls made on behalf of this invocation."""
+        return self.trace.traceparent
+
+    @property
+    def log(self) -> Logger:
+        """A structlog logger; every line carries run_id, function, trigger and attempt."""
+        return get_logger(self.function)
+
+
+current: ContextVar[Context] = ContextVar("fnrun_context")
+
+
+def log_fields() -> dict[str, Any]:
+    """What each log line of a handler carries; nothing outside of one."""
+    context = current.get(None)
+    if context is None:
+        return {}
+    fields = {"run_id": context.run_id, "function": context.function, "trigger": context.trigger}
+    if context.attempt > 1:
+        fields["attempt"] = str(context.attempt)
+    if context.trace.trace_id != context.run_id:
+        fields["trace_id"] = context.trace.trace_id
+    return fields
+
+
+class Tick(msgspec.Struct, frozen=True, kw_only=True):
+    """One tick of a schedule. planned_at, last_success: aware, UTC. missed: ticks skipped since the last one."""
+
+    planned_at: datetime
+    late_seconds: float = 0.0
+    last_success: datetime | None = None
+    missed: int = 0

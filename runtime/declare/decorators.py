@@ -1,0 +1,269 @@
+"""The decorators authors write: http, cron, interval, at, queue; and fn for what holds under all of them.
+
+A decorator checks what it is given, attaches data to the function and returns the same function. It registers nothing.
+"""
+
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from datetime import UTC, datetime
+from inspect import isfunction
+from typing import Any, Literal, TypeVar, cast, get_args, overload
+
+import msgspec
+
+from runtime.base.durations import Duration, parse_size
+from runtime.base.errors import DeclarationError
+from runtime.declare.policies import Breaker, Retry, checked, policy_of, seconds
+from runtime.declare.rules import check_interval, check_rule, check_zone
+from runtime.declare.triggers import (
+    ATTRIBUTE,
+    At,
+    Auth,
+    Cron,
+    Declaration,
+    Http,
+    Interval,
+    Missed,
+    Overlap,
+    Queue,
+    Trigger,
+)
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
+
+
+def _attach(function: F, line: int, what: str) -> Declaration:
+    if not isfunction(function):
+        raise DeclarationError(f"@{what} decorates a function; {function!r} is a {type(function).__name__}", line=line)
+    declaration = function.__dict__.setdefault(ATTRIBUTE, Declaration())
+    return cast("Declaration", declaration)
+
+
+def _caller_line() -> int:
+    """Line of the author's decorator: of the first frame outside this module."""
+    frame = sys._getframe(1)
+    while frame.f_back is not None and frame.f_globals.get("__name__") == __name__:
+        frame = frame.f_back
+    return frame.f_lineno
+
+
+def _decorator(what: str, line: int, trigger: Trigger) -> Callable[[F], F]:
+    def decorate(function: F) -> F:
+        # Decorators run bottom up; authors read top down.
+        _attach(function, line, what).triggers.insert(0, trigger)
+        return function
+
+    return decorate
+
+
+class _Method:
+    """`@http.get("/path")`, `@http.get`: a route of one method."""
+
+    def __init__(self, method: str) -> None:
+        self._method = method
+
+    @overload
+    def __call__(self, path: F, /) -> F: ...
+    @overload
+    def __call__(
+        self,
+        path: str | None = None,
+        /,
+        *,
+        status: int | None = None,
+        auth: Auth | None = None,
+        timeout: Duration | None = None,
+        max_body: str | int | None = None,
+    ) -> Callable[[F], F]: ...
+    def __call__(self, path: Any = None, /, **options: Any) -> Any:
+        """Options as for `http(...)`. Without a path, or without parentheses, the route is the function's name."""
+        if isfunction(path):
+            return _route([self._method], None)(path)
+        return _route([self._method], path, **options)
+
+
+class _Http:
+    """`@http.get`, `.post`, `.put`, `.patch`, `.delete`; `@http("/path", methods=["GET", "POST"])`."""
+
+    get = _Method("GET")
+    post = _Method("POST")
+    put = _Method("PUT")
+    patch = _Method("PATCH")
+    delete = _Method("DELETE")
+
+    def __call__(
+        self,
+        path: str | None = None,
+        *,
+        methods: Sequence[str] = ("GET",),
+        status: int | None = None,
+        auth: Auth | None = None,
+        timeout: Duration | None = None,
+        max_body: str | int | None = None,
+    ) -> Callable[[F], F]:
+        """A route. path: None routes to "/" and the function's name with slashes.
+
+        status: of a success. auth: "public", "key" or "signed" (the setting's where left out). timeout: of this
+        trigger alone. max_body: "5MB" or bytes. Raises DeclarationError.
+        """
+        return _route(methods, path, status=status, auth=auth, timeout=timeout, max_body=max_body)
+
+
+http = _Http()
+
+
+def _route(
+    methods: Sequence[str],
+    path: Any,
+    *,
+    status: Any = None,
+    auth: Auth | None = None,
+    timeout: Duration | None = None,
+    max_body: str | int | None = None,
+) -> Callable[[F], F]:
+    if not methods or isinstance(methods, str):
+        raise DeclarationError(f'@http(methods={methods!r}): a list of methods, ["GET", "POST"] for instance')
+    names = tuple(str(method).upper() for method in methods)
+    for method in names:
+        if method not in METHODS:
+            raise DeclarationError(f"@http: unknown method {method!r}; there are {', '.join(METHODS)}")
+    if path is not None and not (isinstance(path, str) and path.startswith("/")):
+        raise DeclarationError(f'@http: path {path!r} does not start with "/"')
+    if auth is not None and auth not in get_args(Auth):
+        raise DeclarationError(f"@http(auth={auth!r}): one of {', '.join(get_args(Auth))}")
+    if status is not None and not (isinstance(status, int) and 200 <= status <= 299):  # noqa: PLR2004 - HTTP's 2xx
+        raise DeclarationError(f"@http(status={status!r}): the status of a success, 200 to 299")
+    line = _caller_line()
+    trigger = Http(
+        line=line,
+        methods=names,
+        path=path,
+        status=status,
+        auth=auth,
+        timeout_seconds=None if timeout is None else seconds("http", "timeout", timeout),
+        max_body_bytes=None if max_body is None else checked("http", "max_body", parse_size, max_body),
+    )
+    return _decorator("http", line, trigger)
+
+
+class _ScheduleOptions(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
+    """What cron, interval and at take besides their rule, as authors write it."""
+
+    payload: Mapping[str, Any] = {}
+    name: str | None = None
+    missed: Missed | None = None
+    overlap: Overlap | None = None
+    jitter: Duration = 0
+    window: Duration | None = None
+    timeout: Duration | None = None
+
+
+def _schedule(what: str, options: dict[str, Any]) -> dict[str, Any]:
+    """Checked options, under the names of the Schedule record."""
+    try:
+        given = msgspec.convert(options, _ScheduleOptions)
+    except msgspec.ValidationError as error:
+        raise DeclarationError(f"@{what}: {error}") from None
+    overlap = given.overlap
+    if isinstance(overlap, int) and overlap < 1:
+        raise DeclarationError(f'@{what}(overlap={overlap}): "skip", "queue", "allow" or a number of at least 1')
+    return {
+        "payload": dict(given.payload),
+        "name": given.name,
+        "missed": given.missed,
+        "overlap": overlap,
+        "jitter_seconds": 0.0 if given.jitter == 0 else seconds(what, "jitter", given.jitter),
+        "window_seconds": None if given.window is None else seconds(what, "window", given.window),
+        "timeout_seconds": None if given.timeout is None else seconds(what, "timeout", given.timeout),
+    }
+
+
+def cron(rule: str, *, tz: str | None = None, **options: Any) -> Callable[[F], F]:
+    """A cron schedule: "0 6 * * mon-fri", "@daily", or six fields with seconds first.
+
+    tz: an IANA zone. options: payload, name, missed ("skip", "latest", "all"), overlap ("skip", "queue", "allow" or a
+    number), jitter, window, timeout. Raises DeclarationError.
+    """
+    line = _caller_line()
+    trigger = Cron(
+        line=line, rule=check_rule(rule), tz=tz if tz is None else check_zone(tz), **_schedule("cron", options)
+    )
+    return _decorator("cron", line, trigger)
+
+
+def interval(every: Duration, **options: Any) -> Callable[[F], F]:
+    """A schedule every "15m", aligned to the epoch. options: as for cron. Raises DeclarationError."""
+    line = _caller_line()
+    return _decorator(
+        "interval", line, Interval(line=line, every_seconds=check_interval(every), **_schedule("interval", options))
+    )
+
+
+def at(when: str | datetime, **options: Any) -> Callable[[F], F]:
+    """Once, at an ISO 8601 date with an offset, or an aware datetime. options: as for cron. Raises DeclarationError."""
+    line = _caller_line()
+    instant: Any = checked("at", "when", datetime.fromisoformat, when) if isinstance(when, str) else when
+    if not isinstance(instant, datetime) or instant.tzinfo is None:
+        raise DeclarationError(f'@at({when!r}): a date with an offset, "2030-01-01T02:00:00+00:00" for instance')
+    return _decorator("at", line, At(line=line, when=instant.astimezone(UTC), **_schedule("at", options)))
+
+
+def _is_word(name: Any) -> bool:
+    return isinstance(name, str) and name.isprintable() and bool(name) and " " not in name
+
+
+def queue(name: str = "default", *, timeout: Duration | None = None) -> Callable[[F], F]:
+    """Take runs from a queue. timeout: of this trigger alone. Raises DeclarationError."""
+    line = _caller_line()
+    if not _is_word(name):
+        raise DeclarationError(f'@queue({name!r}): a name without spaces, @queue("orders") for instance')
+    limit = None if timeout is None else seconds("queue", "timeout", timeout)
+    return _decorator("queue", line, Queue(line=line, name=name, timeout_seconds=limit))
+
+
+def fn(  # noqa: PLR0913 - the options authors may say
+    *,
+    timeout: Duration | None = None,
+    retries: Retry | int | None = None,
+    concurrency: int | None = None,
+    key: str | Callable[..., Any] | None = None,
+    rate: str | None = None,
+    idempotent: Callable[..., Any] | None = None,
+    isolation: Literal["process"] | None = None,
+    memory: str | int | None = None,
+    breaker: Breaker | None = None,
+    on_failure: str | Callable[..., Any] | None = None,
+    max_age: Duration | None = None,
+    **others: Any,
+) -> Callable[[F], F]:
+    """What holds for a function under every trigger. See docs/reference.md. Raises DeclarationError."""
+    if unknown := others.keys() - {"fallback"}:
+        raise DeclarationError(f"@fn: unknown option {sorted(unknown)[0]!r}")
+    line = _caller_line()
+    policy = policy_of(
+        {
+            "timeout": timeout,
+            "retries": retries,
+            "concurrency": concurrency,
+            "key": key,
+            "rate": rate,
+            "idempotent": idempotent,
+            "isolation": isolation,
+            "memory": memory,
+            "breaker": breaker,
+            "on_failure": on_failure,
+            "max_age": max_age,
+        }
+        | others
+    )
+
+    def decorate(function: F) -> F:
+        declaration = _attach(function, line, "fn")
+        if declaration.policy_line is not None:
+            raise DeclarationError(f"@fn stands twice, also on line {declaration.policy_line}; write one", line=line)
+        declaration.policy, declaration.policy_line = policy, line
+        return function
+
+    return decorate

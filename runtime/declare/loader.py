@@ -1,0 +1,273 @@
+"""Read the files of functions/ into Function records; a file that fails disables itself alone.
+
+Called by roles and cli at start. Imports authors' code, and nothing else of theirs is run.
+"""
+
+import importlib
+import os
+import re
+import sys
+import traceback
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
+from importlib.util import module_from_spec, spec_from_file_location
+from inspect import isfunction
+from pathlib import Path
+from types import CellType, MappingProxyType, ModuleType
+from typing import Any, TypeVar, get_type_hints
+
+import msgspec
+
+from runtime.base.errors import DeclarationError, StartError, did_you_mean
+from runtime.base.settings import FILE_NAME, FunctionSettings
+from runtime.declare.parameters import check_payload, inputs_for, parameters_of
+from runtime.declare.paths import check_path, shape_of
+from runtime.declare.registry import Function, LoadFailure, Registry
+from runtime.declare.rules import check_interval, check_rule
+from runtime.declare.triggers import Cron, Declaration, Http, Interval, Queue, Schedule, Trigger, declaration_of
+
+T = TypeVar("T")
+
+PACKAGE = "functions"
+_FILE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
+
+
+def load(root: Path, overrides: Mapping[str, FunctionSettings] = MappingProxyType({})) -> Registry:
+    """Every function of the project in `root`. StartError if it has no functions/ folder.
+
+    overrides: [functions."name"] of the settings. Loading again forgets what was imported before.
+    """
+    folder = root / PACKAGE
+    if not folder.is_dir():
+        raise StartError(f"there is no {PACKAGE}/ folder in {root}; make one and put a file with a function into it")
+    _prepare_package(root, folder)
+    functions: dict[str, Function] = {}
+    disabled: dict[str, Function] = {}
+    failures: list[LoadFailure] = []
+    for path in _files(folder):
+        file = path.relative_to(root).as_posix()
+        try:
+            found = _load_file(root, path, overrides)
+            _check_duplicates(found, functions)
+        except DeclarationError as error:
+            failures.append(LoadFailure(file=file, line=error.line or _line_in(error, file), message=str(error)))
+        except (Exception, SystemExit) as error:  # noqa: BLE001 - whatever an author's file does, the others load
+            failures.append(_failure(file, error))
+        else:
+            for function in found:
+                enabled = overrides.get(function.name, FunctionSettings()).enabled
+                (functions if enabled else disabled)[function.name] = function
+    for name in sorted(overrides.keys() - functions.keys() - disabled.keys()):
+        hint = did_you_mean(name, functions) or "; no such function is loaded"
+        failures.append(LoadFailure(file=FILE_NAME, line=None, message=f'[functions."{name}"]{hint}'))
+    return Registry(functions=functions, disabled=tuple(disabled), failures=tuple(failures))
+
+
+def _prepare_package(root: Path, folder: Path) -> None:
+    """Make `functions` the package of this folder, whatever else has that name, and forget an earlier load."""
+    for name in [name for name in sys.modules if name == PACKAGE or name.startswith(PACKAGE + ".")]:
+        del sys.modules[name]
+    importlib.invalidate_caches()
+    package = ModuleType(PACKAGE)
+    package.__path__ = [str(folder)]
+    sys.modules[PACKAGE] = package
+    if str(root) not in sys.path:
+        sys.path.insert(0, str(root))
+
+
+def _files(folder: Path) -> Iterator[Path]:
+    """Files that may hold functions, in a fixed order: not below a folder that begins with _ or a dot."""
+    for parent, folders, names in os.walk(folder):
+        folders[:] = sorted(name for name in folders if name[0] not in "_.")
+        yield from (Path(parent, name) for name in sorted(names) if name.endswith(".py") and name[0] not in "_.")
+
+
+def _load_file(root: Path, path: Path, overrides: Mapping[str, FunctionSettings]) -> list[Function]:
+    parts = path.relative_to(root / PACKAGE).with_suffix("").parts
+    for part in parts:
+        if not _FILE_NAME.fullmatch(part):
+            raise DeclarationError(f"{part!r} cannot be part of a function's name; use letters, digits, _ and -")
+    if not path.is_file() or not path.resolve().is_relative_to((root / PACKAGE).resolve()):
+        raise DeclarationError(f"not a file inside {PACKAGE}/; put the file itself there, no link, no pipe")
+    module = _import(".".join((PACKAGE, *parts)), path)
+    found: dict[str, Function] = {}
+    for attribute, value in vars(module).items():
+        declaration = declaration_of(value)
+        if declaration is None:
+            _check_visible(attribute, value)
+            continue
+        if value.__module__ != module.__name__ or attribute != value.__name__:
+            continue
+        name = ".".join(parts if attribute in ("handler", parts[-1].replace("-", "_")) else (*parts, attribute))
+        function = _function(name, value, declaration, path.relative_to(root).as_posix())
+        if name in found:
+            raise DeclarationError(
+                f'two functions are named "{name}", here and on line {found[name].line}', line=function.line
+            )
+        found[name] = _checked(_overridden(function, overrides.get(name, FunctionSettings())))
+    return list(found.values())
+
+
+def _check_visible(attribute: str, value: object) -> None:
+    """Refuse a wrapper that hides a declared function, which would otherwise be gone without a word."""
+    for cell in (isfunction(value) and value.__closure__) or ():
+        inner = cell.cell_contents if cell != CellType() else None
+        if declaration_of(inner) is not None and getattr(inner, "__name__", "") == attribute:
+            raise DeclarationError(
+                f"a decorator above {attribute} hides what @http, @queue, ... declare; "
+                "write @functools.wraps(function) in it, or put it below them",
+                line=inner.__code__.co_firstlineno if isfunction(inner) else None,
+            )
+
+
+def _import(name: str, path: Path) -> ModuleType:
+    """Import one file under its name; it stays out of sys.modules if it fails."""
+    if name in sys.modules:  # another file imported it already
+        return sys.modules[name]
+    parent = importlib.import_module(name.rpartition(".")[0])
+    inner = path.with_suffix("")  # orders.py beside orders/: both are functions.orders
+    spec = spec_from_file_location(name, path, submodule_search_locations=[str(inner)] if inner.is_dir() else None)
+    if spec is None or spec.loader is None:
+        raise DeclarationError(f"{path.name} is not a Python file")
+    module = module_from_spec(spec)
+    sys.modules[name] = module  # before it runs: msgspec resolves annotations there
+    try:
+        spec.loader.exec_module(module)
+    except BaseException:
+        sys.modules.pop(name, None)
+        raise
+    setattr(parent, name.rpartition(".")[2], module)
+    return module
+
+
+def _function(name: str, call: Callable[..., Any], declaration: Declaration, file: str) -> Function:
+    line = min([t.line for t in declaration.triggers] + ([declaration.policy_line] if declaration.policy_line else []))
+    return _at_line(
+        line,
+        lambda: Function(
+            name=name,
+            call=call,
+            file=file,
+            line=line,
+            triggers=tuple(declaration.triggers),
+            policy=declaration.policy,
+            parameters=parameters_of(call),
+            returns=get_type_hints(call, include_extras=True).get("return", Any),
+        ),
+    )
+
+
+def _overridden(function: Function, setting: FunctionSettings) -> Function:
+    """The function as functions.toml wants it."""
+    triggers = list(function.triggers)
+    if setting.schedule is not None:
+        _replace_one(function, triggers, (Cron, Interval), lambda old: _scheduled(old, setting.schedule or ""))
+    if setting.queue is not None:
+        _replace_one(function, triggers, (Queue,), lambda old: msgspec.structs.replace(old, name=setting.queue))
+    for index, trigger in enumerate(triggers):
+        changes: dict[str, Any] = {}
+        if setting.timeout is not None and trigger.timeout_seconds is not None:
+            changes["timeout_seconds"] = None
+        if setting.auth is not None and isinstance(trigger, Http):
+            changes["auth"] = setting.auth
+        triggers[index] = msgspec.structs.replace(trigger, **changes)
+    policy = function.policy
+    if setting.timeout is not None:
+        policy = msgspec.structs.replace(policy, timeout_seconds=float(setting.timeout))
+    return msgspec.structs.replace(function, triggers=tuple(triggers), policy=policy, env=setting.env)
+
+
+def _replace_one(
+    function: Function, triggers: list[Trigger], kinds: tuple[type[Trigger], ...], change: Callable[[Any], Trigger]
+) -> None:
+    places = [index for index, trigger in enumerate(triggers) if isinstance(trigger, kinds)]
+    if len(places) != 1:
+        words = " or ".join(kind.__name__.lower() for kind in kinds)
+        raise DeclarationError(
+            f'{FILE_NAME} overrides the {words} of "{function.name}"; that takes exactly one, and it has {len(places)}',
+            line=function.line,
+        )
+    triggers[places[0]] = change(triggers[places[0]])
+
+
+def _scheduled(old: Schedule, schedule: str) -> Schedule:
+    """The same trigger by another rule: a cron rule if it has spaces or an @, else an interval."""
+    shared = {name: getattr(old, name) for name in Schedule.__struct_fields__}
+    if " " in schedule.strip() or schedule.startswith("@"):
+        return Cron(rule=check_rule(schedule), tz=getattr(old, "tz", None), **shared)
+    return Interval(every_seconds=check_interval(schedule), **shared)
+
+
+def _checked(function: Function) -> Function:
+    """The function itself, if every parameter can be had under each of its triggers."""
+    for trigger in function.triggers:
+        _at_line(trigger.line, partial(_check_trigger, function, trigger))
+    return function
+
+
+def _check_trigger(function: Function, trigger: Trigger) -> None:
+    if isinstance(trigger, Http):
+        if trigger.auth == "signed":
+            raise DeclarationError('@http(auth="signed"): this version cannot check signatures; use "key"')
+        path = function.route(trigger)
+        check_path(path)
+        for method in trigger.methods:
+            inputs_for(trigger, function.parameters, method, path)
+        return
+    inputs = inputs_for(trigger, function.parameters, "", "")
+    if isinstance(trigger, Schedule):
+        check_payload(trigger, inputs)
+    if function.kind in ("async stream", "sync stream"):
+        raise DeclarationError(
+            f"@{trigger.kind}: a generator streams to an HTTP caller; {trigger} has none to stream to"
+        )
+
+
+def _check_duplicates(found: list[Function], others: Mapping[str, Function]) -> None:
+    """Refuse names and routes that are taken, by another file or twice in this one."""
+    routes = {key: function for function in others.values() for key, _ in _routes(function)}
+    for function in found:
+        if function.name in others:
+            raise DeclarationError(
+                f'"{function.name}" is already a function, at {others[function.name].place}; rename one',
+                line=function.line,
+            )
+        for key, trigger in _routes(function):
+            if key in routes:
+                raise DeclarationError(
+                    f"{key[0]} {function.route(trigger)} is already answered by "
+                    f'"{routes[key].name}" at {routes[key].place}; change one path',
+                    line=trigger.line,
+                )
+            routes[key] = function
+
+
+def _routes(function: Function) -> Iterator[tuple[tuple[str, Any], Http]]:
+    for trigger in function.triggers:
+        if isinstance(trigger, Http):
+            shape = shape_of(function.route(trigger))
+            yield from (((method, shape), trigger) for method in trigger.methods)
+
+
+def _at_line(line: int, check: Callable[[], T]) -> T:
+    try:
+        return check()
+    except DeclarationError as error:
+        error.line = error.line or line
+        raise
+
+
+def _failure(file: str, error: BaseException) -> LoadFailure:
+    trace = "".join(traceback.format_exception(error))
+    if isinstance(error, SyntaxError) and error.filename and error.filename.endswith(file):
+        return LoadFailure(file=file, line=error.lineno, message=f"SyntaxError: {error.msg}", traceback=trace)
+    what = f"{type(error).__name__}: {error}".rstrip(": ")
+    if isinstance(error, SystemExit):
+        what = "the file ends the process when imported (sys.exit); move that into a function"
+    return LoadFailure(file=file, line=_line_in(error, file), message=what, traceback=trace)
+
+
+def _line_in(error: BaseException, file: str) -> int | None:
+    """The last line of `file` that was at work when `error` was raised."""
+    lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename.endswith(file)]
+    return lines[-1] if lines else None

@@ -1,0 +1,309 @@
+"""Decide where each parameter of a handler comes from, under each of its triggers.
+
+Called by the loader to check a function, and by binding and openapi to read and describe calls. Pure. Every fault is a
+DeclarationError that names the trigger, the parameter and the fix.
+"""
+
+import inspect
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from types import UnionType
+from typing import Annotated, Any, Literal, NotRequired, TypedDict, Union, get_args, get_origin, get_type_hints
+
+import msgspec
+from msgspec import inspect as types
+
+from runtime.base.errors import DeclarationError, did_you_mean
+from runtime.declare.context import Context, Tick
+from runtime.declare.markers import INJECTED, Body, Cookie, Header, Query, Source
+from runtime.declare.paths import CONVERTERS, path_names
+from runtime.declare.request import Request
+from runtime.declare.triggers import Http, Schedule, Trigger
+
+Injected = Literal["context", "tick", "request"]
+Origin = Literal["path", "query", "header", "cookie", "body", "raw", "field", "argument", "context", "tick", "request"]
+
+BODYLESS = frozenset({"GET", "HEAD", "OPTIONS"})
+_QUERY_METHODS = BODYLESS | {"DELETE"}
+_INJECTED: dict[type, Injected] = {Context: "context", Tick: "tick", Request: "request"}
+_ORIGINS: dict[type[Source], Origin] = {Query: "query", Header: "header", Cookie: "cookie"}
+_STRUCTURED = (
+    types.StructType, types.DataclassType, types.TypedDictType, types.NamedTupleType, types.DictType, types.RawType,
+)  # fmt: skip
+_COLLECTIONS = (types.CollectionType, types.TupleType)
+
+
+class Parameter(msgspec.Struct, frozen=True, kw_only=True):
+    """A parameter as its function declares it.
+
+    type: its annotation. info: what msgspec makes of it; None for an injected one. default: INJECTED and
+    `inspect.Parameter.empty` mean there is none.
+    """
+
+    name: str
+    type: Any
+    injected: Injected | None = None
+    source: Source | None = None
+    info: types.Type | None = None
+    default: Any = inspect.Parameter.empty
+
+    @property
+    def required(self) -> bool:
+        """Whether a trigger must supply it."""
+        return self.default is inspect.Parameter.empty or self.default is INJECTED
+
+    @property
+    def many(self) -> bool:
+        """Whether it takes several values, as a list or a set."""
+        return any(isinstance(info, _COLLECTIONS) for info in _members(self.info))
+
+    @property
+    def structured(self) -> bool:
+        """Whether it is an object, or a collection of objects: something only a body can hold."""
+        return any(_is_structured(info) for info in _members(self.info))
+
+
+class Input(msgspec.Struct, frozen=True, kw_only=True):
+    """Where one parameter is read under one trigger. wire: its name there."""
+
+    parameter: Parameter
+    origin: Origin
+    wire: str
+
+    @property
+    def name(self) -> str:
+        """The parameter's name in the function."""
+        return self.parameter.name
+
+
+def parameters_of(function: Callable[..., Any]) -> tuple[Parameter, ...]:
+    """A function's parameters, their annotations resolved and checked. DeclarationError if one cannot be read."""
+    try:
+        hints = get_type_hints(function, include_extras=True)
+    except NameError as error:
+        raise DeclarationError(
+            f'the annotation "{error.name}" is not defined when the file runs; import it outside `if TYPE_CHECKING`'
+        ) from None
+    except TypeError as error:
+        raise DeclarationError(f"an annotation cannot be read: {error}") from None
+    return tuple(_parameter(p, hints.get(p.name, Any)) for p in inspect.signature(function).parameters.values())
+
+
+def inputs_for(trigger: Trigger | None, parameters: Sequence[Parameter], method: str, path: str) -> tuple[Input, ...]:
+    """Where each parameter comes from under `trigger`; None stands for a call by name (CLI, submit).
+
+    method, path: for an Http trigger. Parameters that the trigger leaves to their default are not listed.
+    """
+    if isinstance(trigger, Http):
+        return _http_inputs(parameters, method, path)
+    if isinstance(trigger, Schedule):
+        return tuple(_schedule_inputs(parameters, trigger))
+    return tuple(_payload_inputs(parameters, f"@{trigger.kind}" if trigger else "a call by name"))
+
+
+def model_of(inputs: Sequence[Input]) -> Any:
+    """A TypedDict of these parameters, so that one msgspec call reads them all; absent optional ones stay absent."""
+    fields = {i.name: i.parameter.type if i.parameter.required else NotRequired[i.parameter.type] for i in inputs}
+    return TypedDict("Arguments", fields)  # type: ignore[operator]  # made from a function's own signature
+
+
+def _parameter(found: inspect.Parameter, annotation: Any) -> Parameter:
+    if found.kind in (found.VAR_POSITIONAL, found.VAR_KEYWORD):
+        raise DeclarationError(f"parameter {found}: arguments come by name; declare each, or take a dict")
+    if found.kind is found.POSITIONAL_ONLY:
+        raise DeclarationError(f"parameter {found.name}: arguments come by name; remove the / from the signature")
+    bare, source = _split(found.name, annotation)
+    for kind, injected in _INJECTED.items():
+        if kind in _alternatives(bare):
+            return Parameter(name=found.name, type=annotation, injected=injected, default=found.default)
+    info = _inspect(found.name, annotation)
+    return Parameter(name=found.name, type=annotation, source=source, info=info, default=found.default)
+
+
+def _split(name: str, annotation: Any) -> tuple[Any, Source | None]:
+    """The annotation without Annotated, and our marker in it."""
+    if get_origin(annotation) is not Annotated:
+        return annotation, None
+    bare, *extras = get_args(annotation)
+    found = [e() if isinstance(e, type) else e for e in extras if isinstance(e, Source) or _is_source(e)]
+    if len(found) > 1:
+        raise DeclarationError(f"parameter {name}: one of Query, Header, Cookie, Body; there are {len(found)}")
+    return bare, found[0] if found else None
+
+
+def _is_source(extra: object) -> bool:
+    return isinstance(extra, type) and issubclass(extra, Source)
+
+
+def _alternatives(annotation: Any) -> tuple[Any, ...]:
+    return get_args(annotation) if get_origin(annotation) in (Union, UnionType) else (annotation,)
+
+
+def _inspect(name: str, annotation: Any) -> types.Type:
+    """What msgspec makes of an annotation. DeclarationError if it cannot read such values."""
+    try:
+        info = types.type_info(annotation)
+        msgspec.json.Decoder(annotation)
+    except (TypeError, NameError) as error:
+        raise DeclarationError(f"parameter {name}: {error}") from None
+    for found in _walk(info, set()):
+        if isinstance(found, types.CustomType):
+            if found.cls.__module__.startswith("starlette."):
+                raise DeclarationError(f"parameter {name}: for the request, annotate it with runtime.Request")
+            raise DeclarationError(
+                f"parameter {name}: {found.cls.__qualname__} cannot be read from JSON; use a msgspec.Struct, a "
+                "dataclass, a TypedDict or a plain type"
+            )
+    return info
+
+
+def _walk(info: Any, seen: set[int]) -> Iterator[types.Type]:
+    """Every type inside a type, each class once."""
+    if isinstance(info, types.Type):
+        mark = id(getattr(info, "cls", info))
+        if mark in seen:
+            return
+        seen.add(mark)
+        yield info
+        for field in info.__struct_fields__:
+            yield from _walk(getattr(info, field), seen)
+    elif isinstance(info, tuple):
+        for one in info:
+            yield from _walk(one, seen)
+    elif isinstance(info, types.Field):
+        yield from _walk(info.type, seen)
+
+
+def _members(info: types.Type | None) -> Iterator[types.Type]:
+    """The alternatives of a type, Annotated and Optional taken off."""
+    if isinstance(info, types.Metadata):
+        yield from _members(info.type)
+    elif isinstance(info, types.UnionType):
+        for one in info.types:
+            yield from _members(one)
+    elif info is not None:
+        yield info
+
+
+def _is_structured(info: types.Type) -> bool:
+    if isinstance(info, types.CollectionType):
+        return any(_is_structured(one) for one in _members(info.item_type))
+    if isinstance(info, types.TupleType):
+        return any(_is_structured(one) for item in info.item_types for one in _members(item))
+    return isinstance(info, _STRUCTURED)
+
+
+def _http_inputs(parameters: Sequence[Parameter], method: str, path: str) -> tuple[Input, ...]:
+    names = path_names(path)
+    unknown = names.keys() - {p.name for p in parameters}
+    if unknown and not any(p.injected == "request" for p in parameters):
+        name = sorted(unknown)[0]
+        hint = did_you_mean(name, [p.name for p in parameters]) or "; add a parameter of that name"
+        raise DeclarationError(f"@http {path}: the function takes no parameter {name}{hint}")
+    inputs: list[Input] = []
+    unclaimed: list[Parameter] = []
+    bodies: list[Parameter] = []
+    for parameter in parameters:
+        found = _direct_input(parameter, names, path)
+        if found is not None:
+            inputs.append(found)
+        elif isinstance(parameter.source, Body) or parameter.structured:
+            bodies.append(parameter)
+        elif parameter.injected is None:
+            unclaimed.append(parameter)
+    inputs += _body_inputs(bodies, method, path)
+    origin: Origin = "query" if bodies or method in _QUERY_METHODS else "field"
+    return (*inputs, *(Input(parameter=p, origin=origin, wire=p.name) for p in unclaimed))
+
+
+def _direct_input(parameter: Parameter, names: Mapping[str, str], path: str) -> Input | None:
+    """The input of a parameter whose place does not depend on the others; None for one that does, or has none."""
+    if parameter.injected == "tick":
+        if parameter.required:
+            raise _unobtainable(f"@http {path}", parameter, "give it a default of None")
+        return None
+    if parameter.injected is not None:
+        return Input(parameter=parameter, origin=parameter.injected, wire=parameter.name)
+    if parameter.name in names:
+        return _path_input(parameter, names[parameter.name], path)
+    if parameter.source is None or isinstance(parameter.source, Body):
+        return None
+    origin = _ORIGINS[type(parameter.source)]
+    if parameter.structured:
+        raise DeclarationError(
+            f"@http {path}: parameter {parameter.name}: a {origin} holds plain values and lists of them"
+        )
+    wire = parameter.source.name or parameter.name
+    return Input(parameter=parameter, origin=origin, wire=_header_name(wire) if origin == "header" else wire)
+
+
+def _path_input(parameter: Parameter, converter: str, path: str) -> Input:
+    if parameter.structured or parameter.many or parameter.source is not None:
+        raise DeclarationError(f"@http {path}: path parameter {parameter.name} takes one plain value")
+    if parameter.type is Any:
+        parameter = msgspec.structs.replace(parameter, type=CONVERTERS[converter][1])
+    return Input(parameter=parameter, origin="path", wire=parameter.name)
+
+
+def _header_name(name: str) -> str:
+    return name.replace("_", "-").lower()
+
+
+def _body_inputs(bodies: Sequence[Parameter], method: str, path: str) -> Iterator[Input]:
+    if bodies and method in BODYLESS:
+        raise DeclarationError(
+            f"@http {method} {path}: parameter {bodies[0].name} is read from the body, and a {method} has none; "
+            "use @http.post, or take plain values from the query"
+        )
+    whole = [p for p in bodies if isinstance(p.source, Body)]
+    if whole and len(bodies) > 1:
+        raise DeclarationError(
+            f"@http {path}: parameter {whole[0].name} is the whole body; {bodies[-1].name} cannot be read from it too"
+        )
+    for parameter in bodies:
+        origin: Origin = "body" if len(bodies) == 1 else "field"
+        if whole and all(isinstance(info, types.BytesType | types.StrType) for info in _members(parameter.info)):
+            origin = "raw"
+        yield Input(parameter=parameter, origin=origin, wire=parameter.name)
+
+
+def _payload_inputs(parameters: Sequence[Parameter], where: str) -> Iterator[Input]:
+    """A queue, the CLI, the API: one object of all arguments by name."""
+    for parameter in parameters:
+        if parameter.injected is None:
+            yield Input(parameter=parameter, origin="argument", wire=parameter.name)
+        elif parameter.injected == "context":
+            yield Input(parameter=parameter, origin="context", wire=parameter.name)
+        elif parameter.required:
+            raise _unobtainable(where, parameter, "give it a default of None")
+
+
+def _schedule_inputs(parameters: Sequence[Parameter], trigger: Schedule) -> Iterator[Input]:
+    """A tick: its own Tick and Context, and what its payload names."""
+    names = [p.name for p in parameters if p.injected is None]
+    for name in trigger.payload.keys() - set(names):
+        hint = did_you_mean(name, names)
+        raise DeclarationError(f"@{trigger.kind}: payload has {name!r}, which the function does not take{hint}")
+    for parameter in parameters:
+        if parameter.injected in ("context", "tick"):
+            yield Input(parameter=parameter, origin=parameter.injected, wire=parameter.name)
+        elif parameter.name in trigger.payload:
+            yield Input(parameter=parameter, origin="argument", wire=parameter.name)
+        elif parameter.required:
+            fix = f"give it a default, or write payload={{{parameter.name!r}: ...}}"
+            raise _unobtainable(
+                f"@{trigger.kind}", parameter, "give it a default of None" if parameter.injected else fix
+            )
+
+
+def _unobtainable(where: str, parameter: Parameter, fix: str) -> DeclarationError:
+    what = f" ({parameter.injected})" if parameter.injected else ""
+    return DeclarationError(f"{where} cannot supply parameter {parameter.name}{what}; {fix}")
+
+
+def check_payload(trigger: Schedule, inputs: Sequence[Input]) -> None:
+    """Refuse a schedule's payload whose values do not fit the parameters' types."""
+    arguments = [i for i in inputs if i.origin == "argument"]
+    try:
+        msgspec.convert(trigger.payload, model_of(arguments))
+    except msgspec.ValidationError as error:
+        raise DeclarationError(f"@{trigger.kind}: payload does not fit the function: {error}") from None

@@ -1,0 +1,103 @@
+"""The functions of a project, as loaded: what every role, the CLI and the API look at.
+
+Made by the loader. Holds data only; nothing here is looked up per request.
+"""
+
+from collections.abc import Callable, Mapping
+from inspect import isasyncgenfunction, iscoroutinefunction, isgeneratorfunction
+from typing import Any, Literal
+
+import msgspec
+from typing_extensions import override
+
+from runtime.base.errors import UnknownFunction
+from runtime.declare.parameters import Parameter
+from runtime.declare.policies import Policy
+from runtime.declare.triggers import Http, Trigger
+
+Kind = Literal["async", "sync", "async stream", "sync stream"]
+
+RUNNING_TRIGGERS: tuple[type[Trigger], ...] = (Http,)
+"""The triggers this version runs; the others are declared, checked and listed."""
+
+ENFORCED_POLICIES = frozenset({"timeout"})
+"""The options of `@fn` this version enforces; `fnrun list` names the others where a function says them."""
+
+
+class Function(msgspec.Struct, frozen=True, kw_only=True, eq=False):
+    """One deployable function.
+
+    file: its path from the project's root. line: 1-based, of its first decorator. parameters: of its signature.
+    env: what `[functions."name"] env` says.
+    """
+
+    name: str
+    call: Callable[..., Any]
+    file: str
+    line: int
+    triggers: tuple[Trigger, ...] = ()
+    policy: Policy = Policy()
+    parameters: tuple[Parameter, ...] = ()
+    returns: Any = Any
+    env: Mapping[str, str] = {}
+
+    @property
+    def kind(self) -> Kind:
+        """How it runs."""
+        if isasyncgenfunction(self.call):
+            return "async stream"
+        if isgeneratorfunction(self.call):
+            return "sync stream"
+        return "async" if iscoroutinefunction(self.call) else "sync"
+
+    @property
+    def place(self) -> str:
+        """ "functions/orders.py:12"."""
+        return f"{self.file}:{self.line}"
+
+    @property
+    def summary(self) -> str:
+        """First line of its docstring."""
+        return (self.call.__doc__ or "").strip().partition("\n")[0].strip()
+
+    @property
+    def not_enforced(self) -> tuple[str, ...]:
+        """Options of `@fn` it says that this version does not enforce."""
+        return tuple(option for option in self.policy.said() if option not in ENFORCED_POLICIES)
+
+    def route(self, trigger: Http) -> str:
+        """The path of one of its routes."""
+        return trigger.path if trigger.path is not None else "/" + self.name.replace(".", "/")
+
+
+class LoadFailure(msgspec.Struct, frozen=True, kw_only=True):
+    """A file, or one setting, that does not load, and why. line: 1-based, None where there is none."""
+
+    file: str
+    line: int | None
+    message: str
+    traceback: str = ""
+
+    @property
+    def place(self) -> str:
+        """ "functions/orders.py:12"."""
+        return self.file if self.line is None else f"{self.file}:{self.line}"
+
+    @override
+    def __str__(self) -> str:
+        return f"{self.place}: {self.message}"
+
+
+class Registry(msgspec.Struct, frozen=True, kw_only=True):
+    """Every function by its name, the names that functions.toml disables, and every file that failed."""
+
+    functions: Mapping[str, Function] = {}
+    disabled: tuple[str, ...] = ()
+    failures: tuple[LoadFailure, ...] = ()
+
+    def get(self, name: str) -> Function:
+        """The function of that name. UnknownFunction that says what comes near."""
+        try:
+            return self.functions[name]
+        except KeyError:
+            raise UnknownFunction(name, self.functions) from None

@@ -1,0 +1,57 @@
+"""Check cron rules, time zones and intervals when they are written.
+
+Called by the decorators and for [functions."name"] schedule. Pure but for the zone database.
+"""
+
+from datetime import UTC, datetime
+from zoneinfo import ZoneInfo
+
+from cronsim import CronSim, CronSimError
+
+from runtime.base.durations import Duration, parse_duration
+from runtime.base.errors import DeclarationError
+from runtime.declare.policies import checked
+
+_ALIASES = {
+    "@hourly": "0 * * * *",
+    "@daily": "0 0 * * *",
+    "@midnight": "0 0 * * *",
+    "@weekly": "0 0 * * 0",
+    "@monthly": "0 0 1 * *",
+    "@yearly": "0 0 1 1 *",
+    "@annually": "0 0 1 1 *",
+}
+_LONGEST_INTERVAL_SECONDS = 366 * 86400.0
+
+
+def check_rule(rule: str) -> str:
+    """A cron rule in plain fields. DeclarationError for one that is wrong, in a wrong order or never fires."""
+    fields = _ALIASES.get(rule, str(rule))
+    if fields.startswith("@"):
+        raise DeclarationError(f"@cron({rule!r}): no such alias; there are {', '.join(_ALIASES)}")
+    try:
+        next(CronSim(fields, datetime.now(UTC)))
+    except CronSimError as error:
+        raise DeclarationError(
+            f"@cron({rule!r}): {error}; five fields: minute hour day month weekday, or six with the second first"
+        ) from None
+    except StopIteration:
+        raise DeclarationError(f"@cron({rule!r}): no date ever fits this rule") from None
+    return fields
+
+
+def check_zone(name: str) -> str:
+    """An IANA time zone. DeclarationError if unknown."""
+    try:
+        ZoneInfo(name)
+    except (OSError, ValueError, TypeError):
+        raise DeclarationError(f'unknown time zone {name!r}; write an IANA name, "Europe/Paris" for instance') from None
+    return name
+
+
+def check_interval(every: Duration) -> float:
+    """Seconds between two ticks: from one second to a year. DeclarationError otherwise."""
+    every_seconds = checked("interval", "every", parse_duration, every)
+    if not 1 <= every_seconds <= _LONGEST_INTERVAL_SECONDS:
+        raise DeclarationError(f"@interval({every!r}): from 1 second to 366 days")
+    return every_seconds

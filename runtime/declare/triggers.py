@@ -1,0 +1,112 @@
+"""Triggers as data: what starts a function. Written by the decorators, read by the loader and every role.
+
+Pure records, frozen. Knows nothing of servers, brokers or schedulers.
+"""
+
+from datetime import datetime
+from inspect import isfunction
+from typing import Any, Literal
+
+import msgspec
+from typing_extensions import override
+
+from runtime.declare.policies import Policy
+
+Auth = Literal["public", "key", "signed"]
+Missed = Literal["skip", "latest", "all"]
+Overlap = Literal["skip", "queue", "allow"] | int
+
+ATTRIBUTE = "__fnrun__"
+"""Where a decorated function carries its Declaration."""
+
+
+class Trigger(msgspec.Struct, frozen=True, kw_only=True):
+    """What every trigger says. line: of its decorator, 1-based. timeout_seconds: overrides the function's."""
+
+    line: int
+    timeout_seconds: float | None = None
+
+    @property
+    def kind(self) -> str:
+        """ "http", "cron", "interval", "at" or "queue"."""
+        return type(self).__name__.lower()
+
+
+class Http(Trigger, frozen=True, kw_only=True):
+    """A route. path: None for the function's own name. status: of a success; None for 200, or 204 without a body."""
+
+    methods: tuple[str, ...]
+    path: str | None = None
+    status: int | None = None
+    auth: Auth | None = None
+    max_body_bytes: int | None = None
+
+    @override
+    def __str__(self) -> str:
+        return f"{','.join(self.methods)} {self.path or ''}".strip()
+
+
+class Schedule(Trigger, frozen=True, kw_only=True):
+    """What cron, interval and at share. payload: arguments by name. name: the trigger's lasting id."""
+
+    payload: dict[str, Any] = {}
+    name: str | None = None
+    missed: Missed | None = None
+    overlap: Overlap | None = None
+    jitter_seconds: float = 0.0
+    window_seconds: float | None = None
+
+
+class Cron(Schedule, frozen=True, kw_only=True):
+    """A cron rule of five fields, or six with seconds first, in a time zone (None: the setting's)."""
+
+    rule: str
+    tz: str | None = None
+
+    @override
+    def __str__(self) -> str:
+        return f'cron "{self.rule}"' + (f" {self.tz}" if self.tz else "")
+
+
+class Interval(Schedule, frozen=True, kw_only=True):
+    """Every so many seconds, counted from the epoch."""
+
+    every_seconds: float
+
+    @override
+    def __str__(self) -> str:
+        return f"every {self.every_seconds:g} s"
+
+
+class At(Schedule, frozen=True, kw_only=True):
+    """Once, at an instant (aware)."""
+
+    when: datetime
+
+    @override
+    def __str__(self) -> str:
+        return f"at {self.when.isoformat()}"
+
+
+class Queue(Trigger, frozen=True, kw_only=True):
+    """Runs that arrive on a queue."""
+
+    name: str
+
+    @override
+    def __str__(self) -> str:
+        return f'queue "{self.name}"'
+
+
+class Declaration(msgspec.Struct):
+    """All that the decorators of one function said. policy_line: of `@fn`, if there is one."""
+
+    triggers: list[Trigger] = msgspec.field(default_factory=list)
+    policy: Policy = Policy()
+    policy_line: int | None = None
+
+
+def declaration_of(function: object) -> Declaration | None:
+    """What the decorators attached to `function`; None where there are none."""
+    found = getattr(function, ATTRIBUTE, None) if isfunction(function) else None
+    return found if isinstance(found, Declaration) else None

@@ -1,0 +1,226 @@
+"""Compile a handler's signature into a plan that reads arguments out of a request or a payload.
+
+Compiled once at load by the HTTP core and the CLI; run once a call. A plan makes one msgspec call for all that comes as
+text and one for the body. Faults in a call are InputErrors that name every wrong parameter.
+"""
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import msgspec
+from msgspec import inspect as types
+
+from runtime.base.errors import InputError
+from runtime.declare.parameters import Input, inputs_for, model_of
+from runtime.declare.registry import Function
+from runtime.declare.request import Request
+from runtime.declare.triggers import Http
+
+_MALFORMED = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+
+
+class HttpPlan:
+    """Reads the arguments of one route and method. needs_body: whether `bind` wants the body's bytes."""
+
+    def __init__(self, function: Function, trigger: Http, method: str) -> None:
+        inputs = inputs_for(trigger, function.parameters, method, function.route(trigger))
+        self.inputs = inputs
+        self._texts = [i for i in inputs if i.origin in ("path", "query", "header", "cookie")]
+        self._text_model = model_of(self._texts)
+        self._path = [(i.name, i.wire) for i in self._texts if i.origin == "path"]
+        self._query = [(i.name, i.wire, i.parameter.many) for i in self._texts if i.origin == "query"]
+        self._headers = [(i.name, i.wire.encode(), i.parameter.many) for i in self._texts if i.origin == "header"]
+        self._cookies = [(i.name, i.wire) for i in self._texts if i.origin == "cookie"]
+        self._floats = [i for i in self._texts if _holds_float(i.parameter.info)]
+        self._requests = [i.name for i in inputs if i.origin == "request"]
+        self._read_body = _body_reader(inputs)
+        self.needs_body = self._read_body is not None
+
+    def bind(self, request: Request, body: bytes) -> dict[str, Any]:
+        """Arguments by name. InputError names each parameter that is missing or wrong."""
+        if not self._texts:
+            arguments = {}
+        else:
+            given = self._collect(request)
+            try:
+                arguments = msgspec.convert(given, self._text_model, strict=False)
+            except msgspec.ValidationError:
+                raise InputError(422, _UNFIT, _faults(given, self._texts, strict=False)) from None
+            for one in self._floats:
+                _refuse_infinite(arguments, one)
+        if self._read_body is not None:
+            arguments |= self._read_body(body)
+        for name in self._requests:
+            arguments[name] = request
+        return arguments
+
+    def _collect(self, request: Request) -> dict[str, str | list[str]]:
+        """What the request has under our names, as text."""
+        given: dict[str, str | list[str]] = {}
+        for name, wire in self._path:
+            given[name] = request.path_params[wire]
+        if self._query and request.query_string:
+            query = request.query
+            for name, wire, many in self._query:
+                if wire in query:
+                    given[name] = query[wire] if many else query[wire][-1]
+        for name, key, many in self._headers:
+            found = request.header_lines(key) if many else request.header(key)
+            if found:
+                given[name] = found
+        if self._cookies:
+            cookies = request.cookies
+            given |= {name: cookies[wire] for name, wire in self._cookies if wire in cookies}
+        return given
+
+
+class PayloadPlan:
+    """Reads one object of arguments by name: CLI, API, later queues. DeclarationError if a function takes none."""
+
+    def __init__(self, function: Function) -> None:
+        self._inputs = [i for i in inputs_for(None, function.parameters, "", "") if i.origin == "argument"]
+        self._model = model_of(self._inputs)
+
+    def bind(self, payload: bytes) -> dict[str, Any]:
+        """Arguments by name, from a JSON object. InputError names each that is unknown, missing or wrong."""
+        given = _decode(payload or b"{}", msgspec.json.Decoder())
+        if not isinstance(given, dict):
+            raise InputError(422, "the payload is one JSON object of arguments by name")
+        faults = [
+            {"in": "payload", "name": name, "path": "$", "detail": "unknown argument"}
+            for name in given.keys() - {i.name for i in self._inputs}
+        ]
+        if not faults:
+            try:
+                return dict(msgspec.convert(given, self._model))
+            except msgspec.ValidationError:
+                faults = _faults(given, self._inputs)
+        raise InputError(422, _UNFIT, faults)
+
+
+_UNFIT = "the input does not fit the function"
+
+
+def _body_reader(inputs: Sequence[Input]) -> Callable[[bytes], dict[str, Any]] | None:
+    """How the body becomes arguments; None where no parameter is read from it."""
+    fields = [i for i in inputs if i.origin == "field"]
+    if fields:
+        return _fields_reader(fields)
+    for one in inputs:
+        if one.origin == "raw":
+            return _raw_reader(one)
+        if one.origin == "body":
+            return _whole_reader(one)
+    return None
+
+
+def _fields_reader(fields: Sequence[Input]) -> Callable[[bytes], dict[str, Any]]:
+    decoder = msgspec.json.Decoder(model_of(fields))
+    loose = msgspec.json.Decoder()
+
+    def read(body: bytes) -> dict[str, Any]:
+        try:
+            return decoder.decode(body or b"{}")  # type: ignore[no-any-return]
+        except _MALFORMED:
+            given = _decode(body or b"{}", loose)
+            if not isinstance(given, dict):
+                raise InputError(422, f"the body is one JSON object with {', '.join(i.name for i in fields)}") from None
+            raise InputError(422, _UNFIT, _faults(given, fields)) from None
+
+    return read
+
+
+def _whole_reader(one: Input) -> Callable[[bytes], dict[str, Any]]:
+    decoder = msgspec.json.Decoder(one.parameter.type)
+
+    def read(body: bytes) -> dict[str, Any]:
+        if not body and not one.parameter.required:
+            return {}
+        try:
+            return {one.name: _decode(body, decoder)}
+        except msgspec.ValidationError as error:
+            raise InputError(422, _UNFIT, [_fault(one, error)]) from None
+
+    return read
+
+
+def _raw_reader(one: Input) -> Callable[[bytes], dict[str, Any]]:
+    def read(body: bytes) -> dict[str, Any]:
+        if not body and not one.parameter.required:
+            return {}
+        try:
+            value = (
+                msgspec.convert(body, one.parameter.type)
+                if as_bytes
+                else msgspec.convert(body.decode(), one.parameter.type)
+            )
+        except msgspec.ValidationError as error:
+            raise InputError(422, _UNFIT, [_fault(one, error)]) from None
+        except UnicodeDecodeError:
+            raise InputError(400, "the body is not UTF-8 text") from None
+        return {one.name: value}
+
+    as_bytes = any(isinstance(found, types.BytesType) for found in _scalars(one.parameter.info))
+    return read
+
+
+def _decode(body: bytes, decoder: msgspec.json.Decoder[Any]) -> Any:
+    """One JSON value. InputError (400) for what is not JSON; ValidationError goes on for what does not fit."""
+    try:
+        return decoder.decode(body)
+    except msgspec.ValidationError:
+        raise
+    except RecursionError:
+        raise InputError(400, "the JSON is nested too deeply") from None
+    except _MALFORMED as error:
+        detail = "it is empty" if not body else f"{error}"
+        raise InputError(400, f"the body is not JSON: {detail}") from None
+
+
+def _faults(given: Mapping[str, Any], inputs: Sequence[Input], *, strict: bool = True) -> list[dict[str, str]]:
+    """The first wrong place of each wrong parameter. Only on the way to an error: reads each one by itself."""
+    faults = []
+    for one in inputs:
+        if one.name not in given:
+            if one.parameter.required:
+                faults.append({"in": _place(one), "name": one.wire, "path": "$", "detail": "required, but missing"})
+            continue
+        try:
+            msgspec.convert(given[one.name], one.parameter.type, strict=strict)
+        except msgspec.ValidationError as error:
+            faults.append(_fault(one, error))
+    return faults
+
+
+def _fault(one: Input, error: msgspec.ValidationError) -> dict[str, str]:
+    detail, _, path = str(error).partition(" - at `")
+    return {"in": _place(one), "name": one.wire, "path": path.removesuffix("`") or "$", "detail": detail}
+
+
+def _place(one: Input) -> str:
+    return {"field": "body", "argument": "payload", "raw": "body"}.get(one.origin, one.origin)
+
+
+def _holds_float(info: types.Type | None) -> bool:
+    return any(isinstance(found, types.FloatType) for found in _scalars(info))
+
+
+def _scalars(info: Any) -> list[types.Type]:
+    """The plain types in a parameter's: Annotated, Optional and lists taken off."""
+    if isinstance(info, types.Metadata):
+        return _scalars(info.type)
+    if isinstance(info, types.UnionType):
+        return [found for one in info.types for found in _scalars(one)]
+    if isinstance(info, types.CollectionType):
+        return _scalars(info.item_type)
+    return [info] if info is not None else []
+
+
+def _refuse_infinite(arguments: Mapping[str, Any], one: Input) -> None:
+    """Text may say nan and inf, which msgspec reads as floats and JSON could not answer."""
+    value = arguments.get(one.name)
+    for found in value if isinstance(value, list | set | frozenset | tuple) else (value,):
+        if isinstance(found, float) and not math.isfinite(found):
+            fault = {"in": _place(one), "name": one.wire, "path": "$", "detail": "Expected a finite number"}
+            raise InputError(422, _UNFIT, [fault])

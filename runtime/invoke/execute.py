@@ -1,0 +1,197 @@
+"""Run a handler: on the event loop, in a thread, or as a stream; and end the wait for it when its time is over.
+
+Called by the invoker. A handler always runs in a task, or a thread, and a context of its own. Whatever it raises,
+SystemExit included, comes back as a value: nothing an author's code does reaches the server.
+"""
+
+import asyncio
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Generator
+from concurrent.futures import ThreadPoolExecutor
+from contextvars import Context, copy_context
+from functools import partial
+from threading import get_ident
+from typing import Any, Self
+
+import msgspec
+
+from runtime.base.logs import get_logger
+
+log = get_logger(__name__)
+
+_GRACE_SECONDS = 1.0
+"""How long a cancelled handler may take to clean up before its caller is answered without it."""
+
+_abandoned: set[asyncio.Future[Any]] = set()
+"""Handlers that swallowed their cancellation; asyncio itself keeps only weak references to tasks."""
+
+
+class Finished(msgspec.Struct, frozen=True):
+    """How a handler ended: with a value, with what it raised, or not in time."""
+
+    value: Any = None
+    error: BaseException | None = None
+    timed_out: bool = False
+
+
+class Threads:
+    """The threads sync handlers run in. One that outlives its caller keeps its place until it ends."""
+
+    def __init__(self, limit: int) -> None:
+        self._pool = ThreadPoolExecutor(limit, thread_name_prefix="handler")
+        self._working: set[int] = set()
+
+    @property
+    def busy(self) -> int:
+        """How many are at work."""
+        return len(self._working)
+
+    def start(self, call: Callable[[], Any], context: Context) -> asyncio.Future[Finished]:
+        """Run `call` in a thread, in `context`; wait for a free one first."""
+        return asyncio.get_running_loop().run_in_executor(self._pool, context.run, self._catch, call)
+
+    def close(self) -> None:
+        """Start no more. Those at work are not waited for."""
+        self._pool.shutdown(wait=False, cancel_futures=True)
+
+    def _catch(self, call: Callable[[], Any]) -> Finished:
+        self._working.add(get_ident())
+        try:
+            return Finished(value=call())
+        except BaseException as error:  # noqa: BLE001 - an author's SystemExit must not reach the event loop
+            return Finished(error=error)
+        finally:
+            self._working.discard(get_ident())
+
+
+async def run_async(name: str, call: Callable[[], Any], timeout_seconds: float | None) -> Finished:
+    """Await `call()` in a task of its own. When the time is over it is cancelled, and left if it ignores that."""
+    task = asyncio.create_task(_catch_async(call))
+    try:
+        await asyncio.wait((task,), timeout=timeout_seconds)
+    except asyncio.CancelledError:
+        await _stop(name, task)
+        raise
+    if not task.done():
+        await _stop(name, task)
+        return Finished(timed_out=True)
+    if task.cancelled():
+        return Finished(error=asyncio.CancelledError("raised by the handler itself"))
+    return task.result()
+
+
+async def run_in_thread(threads: Threads, call: Callable[[], Any], timeout_seconds: float | None) -> Finished:
+    """Run `call()` in a thread. When the time is over the thread is left to end by itself."""
+    thread = threads.start(call, copy_context())
+    try:
+        await asyncio.wait((thread,), timeout=timeout_seconds)
+    finally:
+        thread.cancel()  # nothing happens if it is done; if it waits for a thread, it does not begin
+    return Finished(timed_out=True) if thread.cancelled() else thread.result()
+
+
+async def _catch_async(call: Callable[[], Any]) -> Finished:
+    try:
+        return Finished(value=await call())
+    except asyncio.CancelledError:
+        raise
+    except BaseException as error:  # noqa: BLE001 - asyncio lets SystemExit out of the loop, which ends the server
+        return Finished(error=error)
+
+
+async def _stop(name: str, task: asyncio.Task[Any]) -> None:
+    """Cancel a handler's task and give it a moment; leave it, named in the log, if it goes on."""
+    task.cancel()
+    await asyncio.wait((task,), timeout=_GRACE_SECONDS)
+    if not task.done():
+        _abandoned.add(task)
+        task.add_done_callback(_abandoned.discard)
+        log.error("handler ignores its cancellation and was left running", function=name, grace_seconds=_GRACE_SECONDS)
+
+
+class Stream:
+    """The items of a generator handler, made by one task of its own, at most one ahead of whoever reads them.
+
+    Iterate once, then `aclose`. Raises what the handler raised, or TimeoutError if the next item takes too long.
+    """
+
+    def __init__(self, name: str, items: AsyncGenerator[Any], timeout_seconds: float | None) -> None:
+        self._name = name
+        self._timeout_seconds = timeout_seconds
+        self._queue: asyncio.Queue[Any] = asyncio.Queue(1)
+        self._first: Any = None
+        self._peeked = False
+        self.on_end: Callable[[BaseException | None], None] = lambda _: None
+        self._task = asyncio.create_task(self._produce(items))
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def peek(self) -> Finished:
+        """Wait for the first item, which stays the first to be read, or for the error that came in its place."""
+        try:
+            self._first = await self._next()
+        except TimeoutError:
+            await self.aclose()
+            return Finished(timed_out=True)
+        except asyncio.CancelledError:
+            await self.aclose()
+            raise
+        self._peeked = True
+        return self._first if isinstance(self._first, Finished) else Finished(value=self._first)
+
+    async def __anext__(self) -> Any:
+        if self._peeked:
+            item, self._first, self._peeked = self._first, None, False
+        else:
+            try:
+                item = await self._next()
+            except TimeoutError as error:
+                self.on_end(error)
+                raise
+        if not isinstance(item, Finished):
+            return item
+        self.on_end(item.error)
+        if item.error is None:
+            raise StopAsyncIteration
+        if isinstance(item.error, Exception):
+            raise item.error
+        raise RuntimeError(f"the handler raised {item.error!r}") from item.error
+
+    async def aclose(self) -> None:
+        """End the handler, wherever it is."""
+        if not self._task.done():
+            await _stop(self._name, self._task)
+
+    async def _next(self) -> Any:
+        async with asyncio.timeout(self._timeout_seconds):
+            return await self._queue.get()
+
+    async def _produce(self, items: AsyncGenerator[Any]) -> None:
+        end = Finished()
+        try:
+            async for item in items:
+                await self._queue.put(item)
+        except BaseException as error:  # noqa: BLE001 - as above; cancelled, nobody reads the end
+            end = Finished(error=error)
+        finally:
+            finished = await _catch_async(items.aclose)
+        await self._queue.put(end if end.error is not None else finished)
+
+
+async def in_threads(generator: Generator[Any], threads: Threads) -> AsyncIterator[Any]:
+    """The items of a sync generator, each made in a thread, all in one context."""
+    context, end = copy_context(), object()
+    at_work = False
+    try:
+        while True:
+            at_work = True
+            finished = await threads.start(partial(next, generator, end), context)
+            at_work = False
+            if finished.error is not None:
+                raise finished.error
+            if finished.value is end:
+                return
+            yield finished.value
+    finally:
+        if not at_work:  # else the thread holds it, and it is closed when that ends
+            await threads.start(generator.close, context)

@@ -1,0 +1,114 @@
+"""The one path: an Invocation in, an Outcome out, whatever the trigger.
+
+Called by the HTTP core and the CLI; later by the queue's worker. The only place that catches what a handler raises.
+Never raises itself, but for the cancellation of its caller.
+"""
+
+import asyncio
+import os
+import time
+from collections.abc import Awaitable, Callable, Mapping
+from functools import partial
+from inspect import isawaitable
+from types import MappingProxyType
+from typing import Any
+
+from runtime.base.errors import InputError, Problem
+from runtime.base.logs import get_logger
+from runtime.declare.context import Context, current
+from runtime.declare.registry import Function, Registry
+from runtime.invoke.execute import Finished, Stream, Threads, in_threads, run_async, run_in_thread
+from runtime.invoke.invocation import Invocation, Outcome
+
+log = get_logger(__name__)
+
+_Run = Callable[[Callable[[], Any], float | None], Awaitable[Finished]]
+
+
+class Invoker:
+    """Runs the functions of one registry. threads: how many sync handlers may run at once."""
+
+    def __init__(self, registry: Registry, *, threads: int) -> None:
+        self.threads = Threads(threads)
+        self._prepared = {function: _Prepared(function, self.threads) for function in registry.functions.values()}
+
+    async def invoke(self, invocation: Invocation) -> Outcome:
+        """Run the function and say how it ended. A generator's Outcome comes with its first item."""
+        prepared = self._prepared[invocation.function]
+        context = Context(
+            run_id=invocation.run_id,
+            function=invocation.function.name,
+            trigger=invocation.trigger,
+            attempt=invocation.attempt,
+            env=prepared.env,
+            trace=invocation.trace,
+            started_at=time.time(),
+            timeout_seconds=None if prepared.streams else invocation.timeout_seconds,
+        )
+        arguments = invocation.arguments
+        for name in prepared.context_names:
+            arguments[name] = context
+        token = current.set(context)
+        try:
+            finished = await prepared.run(partial(invocation.function.call, **arguments), invocation.timeout_seconds)
+            outcome = _outcome(finished, invocation.timeout_seconds)
+        except asyncio.CancelledError:
+            context.cancelled = True
+            raise
+        finally:
+            current.reset(token)
+        if outcome.reason == "timeout":
+            context.cancelled = True
+        return outcome
+
+
+class _Prepared:
+    """A function, ready to run: what is known at load is decided here, once."""
+
+    def __init__(self, function: Function, threads: Threads) -> None:
+        self.context_names = tuple(p.name for p in function.parameters if p.injected == "context")
+        self.env: Mapping[str, str] = MappingProxyType({**os.environ, **function.env})
+        self.streams = function.kind in ("async stream", "sync stream")
+        self.run: _Run = partial(run_async, function.name)
+        if function.kind == "sync":
+            self.run = partial(_run_sync, function.name, threads)
+        elif function.kind == "async stream":
+            self.run = partial(_run_stream, function.name)
+        elif function.kind == "sync stream":
+            self.run = partial(_run_sync_stream, function.name, threads)
+
+
+async def _run_sync(name: str, threads: Threads, call: Callable[[], Any], timeout_seconds: float | None) -> Finished:
+    finished = await run_in_thread(threads, call, timeout_seconds)
+    if isawaitable(finished.value):  # a plain function around an async one
+        return await run_async(name, lambda: finished.value, timeout_seconds)
+    return finished
+
+
+async def _run_stream(name: str, call: Callable[[], Any], timeout_seconds: float | None) -> Finished:
+    stream = Stream(name, call(), timeout_seconds)
+    stream.on_end = partial(_log_stream_end, name)
+    first = await stream.peek()
+    return first if first.timed_out or first.error is not None else Finished(value=stream)
+
+
+async def _run_sync_stream(
+    name: str, threads: Threads, call: Callable[[], Any], timeout_seconds: float | None
+) -> Finished:
+    return await _run_stream(name, lambda: in_threads(call(), threads), timeout_seconds)
+
+
+def _log_stream_end(name: str, error: BaseException | None) -> None:
+    if error is not None:
+        log.error("stream failed after it had begun", function=name, exc_info=error)
+
+
+def _outcome(finished: Finished, timeout_seconds: float | None) -> Outcome:
+    if finished.timed_out:
+        log.warning("handler took longer than its timeout", timeout_seconds=timeout_seconds)
+        return Outcome(state="failed", reason="timeout")
+    if finished.error is None:
+        return Outcome(state="succeeded", value=finished.value)
+    if not isinstance(finished.error, Problem | InputError):
+        log.error("handler failed", exc_info=finished.error)
+    return Outcome(state="failed", reason="error", error=finished.error)

@@ -1,0 +1,245 @@
+"""Put the parts together and run them: the composition root.
+
+Called by cli. Knows every layer; no layer knows it. `serve` is the HTTP role; `dev` runs it as a child and starts it
+anew whenever a file changes.
+"""
+
+import asyncio
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from runtime.base import logs
+from runtime.base.errors import StartError
+from runtime.base.keys import KeyFile
+from runtime.base.settings import FILE_NAME, NOTHING, Loaded, Settings, load_settings
+from runtime.declare.context import log_fields
+from runtime.declare.loader import PACKAGE, load
+from runtime.declare.registry import Registry
+from runtime.declare.triggers import Http
+
+log = logs.get_logger(__name__)
+
+_BACKLOG = 2048
+_KEEP_ALIVE_SECONDS = 75
+_CLOSE_SECONDS = 2.0
+_LOOPBACK = ("127.0.0.1", "::1", "localhost")
+
+
+class Project(msgspec.Struct, frozen=True):
+    """A folder with functions/: its settings and its functions."""
+
+    root: Path
+    loaded: Loaded
+    registry: Registry
+
+    @property
+    def settings(self) -> Settings:
+        """The settings alone."""
+        return self.loaded.settings
+
+
+def load_project(root: Path, overrides: Mapping[str, str] = NOTHING) -> Project:
+    """Settings and functions of the project in `root`; see load_settings for `overrides`."""
+    loaded = load_settings(root, overrides)
+    return Project(root, loaded, load(root, loaded.settings.functions))
+
+
+def open_socket(bind: str) -> socket.socket:
+    """A listening socket on "host:port" or "[v6]:port". StartError if it cannot be had."""
+    host, _, port = bind.rpartition(":")
+    host = host.strip("[]") or "0.0.0.0"  # noqa: S104 - ":8000" asks for every interface
+    if not port.isdecimal():
+        raise StartError(f'http.bind: {bind!r} is not "host:port", "127.0.0.1:8000" for instance')
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    sock = socket.socket(family, socket.SOCK_STREAM)
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        sock.bind((host, int(port)))
+        sock.listen(_BACKLOG)
+    except (OSError, OverflowError) as error:
+        sock.close()
+        reason = getattr(error, "strerror", None) or str(error)
+        raise StartError(
+            f"cannot listen on {bind}: {reason}; stop what uses it, or choose another with --bind or [http] bind"
+        ) from None
+    return sock
+
+
+def url_of(sock: socket.socket) -> str:
+    """The address of a listening socket, for people."""
+    host, port = sock.getsockname()[:2]
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+
+def serve(project: Project, sock: socket.socket, *, dev: bool = False, lifeline: bool = False) -> None:
+    """Serve HTTP until SIGTERM or SIGINT, then drain. lifeline: also stop when stdin ends, as it does with a parent.
+
+    dev on a loopback address: open to local callers without a key.
+    """
+    settings = project.settings
+    logs.configure(style=settings.log.format, level=settings.log.level, fields=log_fields)
+    for failure in project.registry.failures:
+        log.error(f"does not load: {failure}\n{failure.traceback}".rstrip())
+    _announce(project, url_of(sock))
+    open_locally = dev and sock.getsockname()[0] in _LOOPBACK
+    with asyncio.Runner(loop_factory=_loop_factory()) as runner:
+        left = runner.run(_serve_http(project, sock, open_locally=open_locally, lifeline=lifeline))
+        if left:
+            # Neither a thread nor a task that ignores its cancellation can be ended; waiting for it would hang.
+            log.warning("handlers are left at work", count=left)
+            sys.stdout.flush()
+            os._exit(0)
+    log.info("stopped")
+
+
+def _announce(project: Project, url: str) -> None:
+    functions = project.registry.functions.values()
+    log.info("listening", url=url, functions=len(functions), failures=len(project.registry.failures))
+    public = [
+        function.name
+        for function in functions
+        for trigger in function.triggers
+        if isinstance(trigger, Http) and (trigger.auth or project.settings.http.auth) == "public"
+    ]
+    if public:
+        log.info("public functions, callable without a key", functions=sorted(set(public)))
+
+
+def _loop_factory() -> Any:
+    try:
+        import uvloop  # noqa: PLC0415 - not there on every platform
+    except ImportError:
+        return None
+    return uvloop.new_event_loop
+
+
+async def _serve_http(project: Project, sock: socket.socket, *, open_locally: bool, lifeline: bool) -> int:
+    """Serve until told to stop. Returns how many handlers could not be ended."""
+    # Imported here: the CLI's other commands need no server, and start in half the time.
+    from hypercorn.asyncio import serve as serve_hypercorn  # noqa: PLC0415
+    from hypercorn.config import Config  # noqa: PLC0415
+
+    from runtime.admin.api import add_api  # noqa: PLC0415
+    from runtime.invoke.invoker import Invoker  # noqa: PLC0415
+    from runtime.triggers.http.access import Access  # noqa: PLC0415
+    from runtime.triggers.http.app import Shell, build_app  # noqa: PLC0415
+    from runtime.triggers.http.core import HttpCore  # noqa: PLC0415
+
+    settings = project.settings
+    stop = _stop_event(lifeline=lifeline)
+    invoker = Invoker(project.registry, threads=settings.serve.threads)
+    access = Access(KeyFile(project.root), open_locally=open_locally)
+    core = HttpCore(project.registry, invoker, settings.http, access)
+    add_api(core, project.registry, invoker, settings.http)
+    shell = Shell(core, log_all=settings.log.requests == "all")
+    drained = asyncio.Event()
+
+    async def drain() -> None:
+        await stop.wait()
+        core.draining = True
+        log.info("stopping", in_flight=shell.in_flight, drain_seconds=float(settings.serve.drain))
+        if not await shell.idle(float(settings.serve.drain)):
+            log.warning("drain time is over", in_flight=shell.in_flight)
+        drained.set()
+
+    config = Config()
+    config.bind = [f"fd://{sock.detach()}"]
+    config.accesslog = None
+    config.errorlog = None
+    config.include_server_header = False
+    config.backlog = _BACKLOG
+    config.keep_alive_timeout = _KEEP_ALIVE_SECONDS
+    config.keep_alive_max_requests = sys.maxsize
+    config.graceful_timeout = _CLOSE_SECONDS / 2
+    serving = asyncio.create_task(serve_hypercorn(build_app(shell), config, shutdown_trigger=drain))  # type: ignore[arg-type]  # Hypercorn's ASGI types and Starlette's differ
+    await asyncio.wait((serving, asyncio.create_task(drained.wait())), return_when=asyncio.FIRST_COMPLETED)
+    # From Python 3.12 on Hypercorn waits for open connections without a limit: cpython#104344.
+    await asyncio.wait((serving,), timeout=_CLOSE_SECONDS)
+    if serving.done():
+        await serving
+    invoker.threads.close()
+    return await _end_tasks() + invoker.threads.busy
+
+
+async def _end_tasks() -> int:
+    """Cancel whatever still runs on this loop; how many tasks ignored it."""
+    tasks = asyncio.all_tasks() - {asyncio.current_task()}
+    for task in tasks:
+        task.cancel()
+    if tasks:
+        await asyncio.wait(tasks, timeout=_CLOSE_SECONDS)
+    return sum(1 for task in tasks if not task.done())
+
+
+def _stop_event(*, lifeline: bool) -> asyncio.Event:
+    """Set by SIGTERM, SIGINT, and the end of stdin. A second signal ends the process at once."""
+    stop = asyncio.Event()
+
+    def on_signal() -> None:
+        if stop.is_set():
+            os._exit(1)
+        stop.set()
+
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, on_signal)
+    if lifeline:
+
+        def on_input() -> None:
+            if not os.read(0, 1024):
+                loop.remove_reader(0)
+                stop.set()
+
+        loop.add_reader(0, on_input)
+    return stop
+
+
+def dev(root: Path, sock: socket.socket, environ: Mapping[str, str] = os.environ) -> None:
+    """Serve as a child and start it anew whenever something in functions/ or functions.toml changes.
+
+    The socket is this process's, so that a request that comes between two children waits instead of failing.
+    """
+    from watchfiles import watch  # noqa: PLC0415 - only dev watches
+
+    stop = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stop.set())
+    paths = [path for path in (root / PACKAGE, root / FILE_NAME) if path.exists()]
+    child = _start_child(root, sock, environ)
+    try:
+        for changes in watch(*paths, stop_event=stop, rust_timeout=200, yield_on_timeout=True, raise_interrupt=False):
+            if changes:
+                names = sorted({os.path.relpath(path, root) for _, path in changes})
+                log.info("changed, starting anew", files=names)
+                _end_child(child)
+                child = _start_child(root, sock, environ)
+    finally:
+        _end_child(child)
+
+
+def _start_child(root: Path, sock: socket.socket, environ: Mapping[str, str]) -> "subprocess.Popen[bytes]":
+    command = [sys.executable, "-m", "runtime", "--dir", str(root), "serve-child", "--fd", str(sock.fileno())]
+    # A session of its own: Ctrl-C reaches the parent alone, which then ends the child in order.
+    return subprocess.Popen(  # noqa: S603 - our own command
+        command, stdin=subprocess.PIPE, pass_fds=[sock.fileno()], env=dict(environ), start_new_session=True
+    )
+
+
+def _end_child(child: "subprocess.Popen[bytes]") -> None:
+    child.terminate()
+    try:
+        child.wait(_CLOSE_SECONDS * 4)
+    except subprocess.TimeoutExpired:
+        child.kill()
+        child.wait()
+    if child.stdin is not None:
+        child.stdin.close()

@@ -1,0 +1,1 @@
+"""One folder a kind of trigger; none knows another."""

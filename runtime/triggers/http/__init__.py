@@ -1,0 +1,1 @@
+"""HTTP: the core (routes, access, answers) works without an ASGI scope; app is the shell that Hypercorn serves."""

@@ -1,0 +1,72 @@
+"""Decide whether a request may reach its endpoint.
+
+Called by the core after routing, before the body is read. Pure but for the key file's look-up.
+"""
+
+from typing import Literal, Protocol
+from urllib.parse import urlsplit
+
+from runtime.base.errors import Problem
+from runtime.base.keys import Key
+from runtime.declare.request import Request
+
+Action = Literal["invoke", "read", "admin"]
+_SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
+_LOCAL = frozenset({"localhost", "127.0.0.1", "::1"})
+
+
+class Verifier(Protocol):
+    """Where keys are: KeyFile now, the store later."""
+
+    def verify(self, token: str) -> Key | None:
+        """The key a token is, or None."""
+
+
+class Access:
+    """keys: who may call. open_locally: `fnrun dev` on loopback: no key is asked for, but the caller must be local."""
+
+    def __init__(self, keys: Verifier, *, open_locally: bool = False) -> None:
+        self._keys = keys
+        self._open_locally = open_locally
+
+    def check(self, request: Request, *, public: bool, action: Action, function: str) -> None:
+        """Return if the request may go on; else raise the Problem (401 or 403) to answer."""
+        if self._open_locally:
+            _check_local(request)
+            return
+        if public:
+            return
+        scheme, _, token = (request.header(b"authorization") or "").partition(" ")
+        if scheme.lower() != "bearer" or not token.strip():
+            raise _unauthorized("this needs a key: send `Authorization: Bearer <key>`", "Bearer")
+        key = self._keys.verify(token.strip())
+        if key is None:
+            raise _unauthorized("the key is unknown, revoked or expired", 'Bearer error="invalid_token"')
+        if not key.allows(action, function):
+            raise Problem(403, "Forbidden", detail=f"this key's scopes do not allow to {action} {function}".rstrip())
+
+
+def _unauthorized(detail: str, challenge: str) -> Problem:
+    return Problem(401, "Unauthorized", headers={"WWW-Authenticate": challenge}, detail=detail)
+
+
+def _check_local(request: Request) -> None:
+    """Keep out web pages: one whose host name was pointed at this machine, and one that posts from elsewhere."""
+    host = request.header(b"host") or ""
+    if not _is_local(host):
+        raise Problem(403, "Forbidden", detail=f"fnrun dev answers local names only, not {host!r}; use `fnrun serve`")
+    origin = request.header(b"origin")
+    if request.method in _SAFE or origin is None:
+        return
+    if urlsplit(origin).netloc.lower() != host.lower():
+        raise Problem(
+            403, "Forbidden", detail=f"fnrun dev refuses this from another origin, {origin!r}; use `fnrun serve`"
+        )
+
+
+def _is_local(host: str) -> bool:
+    try:
+        name = urlsplit(f"//{host}").hostname or ""
+    except ValueError:
+        return False
+    return name in _LOCAL or name.endswith(".localhost")

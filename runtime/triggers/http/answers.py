@@ -1,0 +1,163 @@
+"""Turn results and errors into answers: status, headers, and bytes or a stream.
+
+Called by the core; sent by a shell. JSON by msgspec; errors as application/problem+json (RFC 9457), never with a
+traceback.
+"""
+
+import json
+from collections.abc import Callable, Mapping
+from http import HTTPStatus
+from types import UnionType
+from typing import Annotated, Any, Self, Union, get_args, get_origin
+
+import msgspec
+from starlette.responses import Response
+
+from runtime.base.errors import InputError, Problem, phrase
+from runtime.base.logs import get_logger
+from runtime.declare.markers import ContentType, Reply
+from runtime.invoke.execute import Stream
+
+log = get_logger(__name__)
+
+Headers = list[tuple[bytes, bytes]]
+_encode = msgspec.json.Encoder().encode
+_JSON = b"application/json"
+_PROBLEM = b"application/problem+json"
+_LINES = b"application/x-ndjson"
+_OCTETS = b"application/octet-stream"
+_EMPTY = frozenset({HTTPStatus.NO_CONTENT, HTTPStatus.RESET_CONTENT, HTTPStatus.NOT_MODIFIED})
+
+
+class Answer(msgspec.Struct):
+    """What a shell sends. body: bytes; the parts of a stream; or a Starlette Response, to be sent as it is."""
+
+    status: int
+    headers: Headers
+    body: "bytes | Parts | Response"
+    run_id: str = ""
+
+
+class Unencodable(Exception):  # noqa: N818 - a verdict on a result, caught by the core
+    """A result that cannot be sent, and why."""
+
+
+def answer_of(value: Any, status: int | None, content_type: bytes | None) -> Answer:
+    """The answer to a success, or Unencodable. status, content_type: what the route and the annotation say."""
+    if isinstance(value, Reply):
+        answer = answer_of(value.body, value.status or status, content_type)
+        named = {name.lower() for name in value.headers}
+        answer.headers = [h for h in answer.headers if h[0].decode() not in named] + encode_headers(value.headers)
+        return answer
+    if value is None:
+        return Answer(status or 204, [(b"content-length", b"0")] if status and status not in _EMPTY else [], b"")
+    if isinstance(value, bytes | bytearray | memoryview):
+        return _whole(status, content_type or _OCTETS, bytes(value))
+    if content_type is not None and isinstance(value, str):
+        return _whole(status, content_type, value.encode())
+    if isinstance(value, Response):
+        return Answer(value.status_code, [], value)
+    return _whole(status, _JSON, encode_json(value))
+
+
+async def stream_answer(stream: Stream, status: int | None, content_type: bytes | None) -> Answer:
+    """The answer to a generator: what its first item is decides the type. bytes, text, else a JSON line an item."""
+    first = (await stream.peek()).value
+    kind = _OCTETS if isinstance(first, bytes) else b"text/plain; charset=utf-8" if isinstance(first, str) else _LINES
+    encode: Callable[[Any], bytes] = _as_line if kind is _LINES else _as_bytes
+    return Answer(status or 200, [(b"content-type", content_type or kind)], Parts(stream, encode))
+
+
+class Parts:
+    """The bytes of a stream, part by part. `aclose` ends its handler, read or not."""
+
+    def __init__(self, stream: Stream, encode: Callable[[Any], bytes]) -> None:
+        self._stream = stream
+        self._encode = encode
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> bytes:
+        return self._encode(await anext(self._stream))
+
+    async def aclose(self) -> None:
+        """See Stream.aclose."""
+        await self._stream.aclose()
+
+
+def _as_line(item: Any) -> bytes:
+    return encode_json(item) + b"\n"
+
+
+def _as_bytes(item: Any) -> bytes:
+    if isinstance(item, str):
+        return item.encode()
+    if isinstance(item, bytes):
+        return item
+    raise Unencodable(f"the stream began with text or bytes, then gave a {type(item).__name__}")
+
+
+def problem_answer(run_id: str, error: Problem | InputError) -> Answer:
+    """An error as its caller sees it."""
+    if isinstance(error, InputError):
+        title, headers = phrase(error.status), {}
+        fields: Mapping[str, Any] = {"detail": error.detail} | ({"errors": error.errors} if error.errors else {})
+    else:
+        title, headers, fields = error.title, error.headers, error.fields
+    body = {"type": "about:blank", "title": title, "status": error.status, "run_id": run_id, **fields}
+    try:
+        content = encode_json(body)
+    except Unencodable as bad:
+        log.error(  # noqa: TRY400 - the reason is all there is to say
+            "a problem's fields cannot be sent", problem=str(error), reason=str(bad)
+        )
+        content = encode_json(
+            {k: body[k] for k in ("type", "title", "status", "run_id") if isinstance(body[k], str | int)}
+        )
+    answer = _whole(error.status, _PROBLEM, content)
+    answer.headers += encode_headers(headers)
+    return answer
+
+
+def encode_json(value: Any) -> bytes:
+    """JSON. Unencodable for what has no JSON: NaN and infinities too, which msgspec would write as null."""
+    try:
+        content = _encode(value)
+        if b"null" in content:  # NaN, or a plain None: only then is the slower, stricter encoder asked
+            json.dumps(msgspec.to_builtins(value, str_keys=True), allow_nan=False)
+    except RecursionError:
+        raise Unencodable("the result contains itself, or is nested too deeply") from None
+    except (TypeError, ValueError) as error:
+        if "JSON compliant" in str(error):
+            raise Unencodable("the result holds NaN or infinity, which JSON cannot say; return None or a str") from None
+        raise Unencodable(f"the result cannot be written as JSON: {error}") from None
+    return content
+
+
+def content_type_of(annotation: Any) -> bytes | None:
+    """The content type that a return annotation asks for (`PlainText`, `Html`, also `... | None`); None for JSON."""
+    if get_origin(annotation) is Annotated:
+        return next((e.value.encode() for e in get_args(annotation)[1:] if isinstance(e, ContentType)), None)
+    if get_origin(annotation) in (Union, UnionType) or _is_iterator(annotation):
+        return next((found for one in get_args(annotation) if (found := content_type_of(one))), None)
+    return None
+
+
+def _is_iterator(annotation: Any) -> bool:
+    return getattr(get_origin(annotation), "__name__", "") in (
+        "AsyncIterator", "AsyncGenerator", "AsyncIterable", "Iterator", "Generator", "Iterable",
+    )  # fmt: skip
+
+
+def encode_headers(headers: Mapping[str, str]) -> Headers:
+    """Headers as bytes. Unencodable for a name or a value that would break out of its line."""
+    for name, value in headers.items():
+        if not name.isascii() or not name.replace("-", "").replace("_", "").isalnum() or set(value) & set("\r\n\0"):
+            raise Unencodable(f"{name!r}: {value!r} cannot be a header")
+    return [(name.lower().encode(), value.encode("latin-1", "replace")) for name, value in headers.items()]
+
+
+def _whole(status: int | None, content_type: bytes, body: bytes) -> Answer:
+    headers = [(b"content-type", content_type), (b"content-length", str(len(body)).encode())]
+    return Answer(status or 200, headers, body)

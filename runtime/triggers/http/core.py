@@ -1,0 +1,219 @@
+"""The HTTP core: a Request in, an Answer out, without an ASGI scope.
+
+Called by the shells (app now, a faster one later). Compiles each route once; a request then costs one look-up.
+"""
+
+from collections.abc import Awaitable, Callable
+from typing import Protocol
+
+import msgspec
+
+from runtime.base.errors import FnrunError, InputError, Problem
+from runtime.base.ids import Trace, new_run_id, trace_of
+from runtime.base.logs import get_logger
+from runtime.base.settings import HttpSettings
+from runtime.declare.registry import Function, Registry
+from runtime.declare.request import Request
+from runtime.declare.triggers import Http
+from runtime.invoke.binding import HttpPlan
+from runtime.invoke.execute import Stream
+from runtime.invoke.invocation import Invocation, Outcome
+from runtime.triggers.http.access import Access, Action
+from runtime.triggers.http.answers import (
+    Answer,
+    Parts,
+    Unencodable,
+    answer_of,
+    content_type_of,
+    problem_answer,
+    stream_answer,
+)
+from runtime.triggers.http.routes import Match, RouteTable
+
+log = get_logger(__name__)
+
+_DRAINING_RETRY_SECONDS = "2"
+
+
+class Invokes(Protocol):
+    """What the core needs of the invoker."""
+
+    async def invoke(self, invocation: Invocation) -> Outcome:
+        """See Invoker.invoke."""
+
+
+class Call(msgspec.Struct, frozen=True):
+    """A request on its way, with the identity every answer to it carries."""
+
+    request: Request
+    run_id: str
+    trace: Trace
+
+
+class Endpoint(msgspec.Struct, frozen=True, kw_only=True):
+    """What answers one method of one route. open: needs no key. always: answers while draining, too."""
+
+    handle: Callable[[Call], Awaitable[Answer]]
+    public: bool
+    action: Action
+    function: str = ""
+    open: bool = False
+
+
+class HttpCore:
+    """All routes of one registry. draining: set at shutdown; only health answers then."""
+
+    def __init__(self, registry: Registry, invoker: Invokes, settings: HttpSettings, access: Access) -> None:
+        self.draining = False
+        self._access = access
+        self._table: RouteTable[Endpoint] = RouteTable()
+        for function in registry.functions.values():
+            for trigger in function.triggers:
+                if isinstance(trigger, Http):
+                    self._add(function, trigger, invoker, settings)
+
+    def add_system(self, method: str, path: str, endpoint: Endpoint) -> None:
+        """Route one of the runtime's own paths, under /_/."""
+        self._table.add(method, path, endpoint)
+
+    async def handle(self, request: Request) -> Answer:
+        """The answer to a request; never raises, but for the cancellation of its caller."""
+        run_id = new_run_id()
+        given_trace = request.header(b"traceparent")
+        trace = trace_of(run_id, given_trace)
+        try:
+            answer = await self._route(Call(request, run_id, trace))
+        except (Problem, InputError) as error:
+            answer = problem_answer(run_id, error)
+        except ConnectionError:
+            raise
+        except Exception as error:  # a fault of ours, answered like any other
+            log.exception("request failed inside the runtime", run_id=run_id, path=request.path)
+            detail = str(error) if isinstance(error, FnrunError) else "a fault of the runtime; its log has the run id"
+            answer = problem_answer(run_id, Problem(500, detail=detail))
+        answer.run_id = run_id
+        answer.headers.append((b"x-run-id", run_id.encode()))
+        if given_trace is not None:
+            answer.headers.append((b"traceparent", trace.traceparent.encode()))
+        if request.method == "HEAD":
+            await _drop_body(answer)
+        return answer
+
+    async def _route(self, call: Call) -> Answer:
+        request = call.request
+        match = self._table.find(request.path)
+        if match is None:
+            raise Problem(404, detail=f"nothing answers {request.path}")
+        endpoint = match.endpoints.get(request.method)
+        if endpoint is None and request.method == "HEAD":
+            endpoint = match.endpoints.get("GET")
+        if endpoint is None:
+            return _answer_without_endpoint(request, match)
+        if self.draining and not endpoint.open:
+            raise Problem(
+                503,
+                headers={"Retry-After": _DRAINING_RETRY_SECONDS, "Connection": "close"},
+                detail="the server is shutting down",
+            )
+        if not endpoint.open:
+            self._access.check(request, public=endpoint.public, action=endpoint.action, function=endpoint.function)
+        method = request.method if request.method in match.endpoints else "GET"
+        request.path_params = match.params(method)
+        return await endpoint.handle(call)
+
+    def _add(self, function: Function, trigger: Http, invoker: Invokes, settings: HttpSettings) -> None:
+        for method in trigger.methods:
+            route = _FunctionRoute(function, trigger, method, invoker, settings)
+            endpoint = Endpoint(
+                handle=route.handle,
+                public=(trigger.auth or settings.auth) == "public",
+                action="invoke",
+                function=function.name,
+            )
+            self._table.add(method, function.route(trigger), endpoint)
+
+
+class _FunctionRoute:
+    """One method of one route of a function: everything decided at load, `handle` run for each request."""
+
+    def __init__(
+        self, function: Function, trigger: Http, method: str, invoker: Invokes, settings: HttpSettings
+    ) -> None:
+        self._function = function
+        self._invoke = invoker.invoke
+        self._plan = HttpPlan(function, trigger, method)
+        self._status = trigger.status
+        self._content_type = content_type_of(function.returns)
+        self._max_body = trigger.max_body_bytes or settings.max_body
+        self._timeout_seconds = trigger.timeout_seconds or function.policy.timeout_seconds or float(settings.timeout)
+        self._wants_json = self._plan.needs_body and not any(i.origin == "raw" for i in self._plan.inputs)
+
+    async def handle(self, call: Call) -> Answer:
+        """Bind, invoke, answer. Raises Problem or InputError."""
+        request = call.request
+        request.max_body = self._max_body
+        body = b""
+        if self._plan.needs_body:
+            if self._wants_json:
+                _check_json(request)
+            body = await request.body()
+        invocation = Invocation(
+            function=self._function,
+            trigger="http",
+            arguments=self._plan.bind(request, body),
+            run_id=call.run_id,
+            trace=call.trace,
+            timeout_seconds=self._timeout_seconds,
+        )
+        outcome = await self._invoke(invocation)
+        return await answer_outcome(call, outcome, self._function, self._status, self._content_type)
+
+
+async def answer_outcome(
+    call: Call, outcome: Outcome, function: Function, status: int | None, content_type: bytes | None
+) -> Answer:
+    """The answer to an Outcome. Raises Problem."""
+    if outcome.state == "failed":
+        if isinstance(outcome.error, Problem | InputError):
+            return problem_answer(call.run_id, outcome.error)
+        if outcome.reason == "timeout":
+            raise Problem(504, detail="the function did not finish in time")
+        raise Problem(500, detail="the function failed; its log has the run id")
+    try:
+        if isinstance(outcome.value, Stream):
+            return await stream_answer(outcome.value, status, content_type)
+        return answer_of(outcome.value, status, content_type)
+    except Unencodable as error:
+        log.error("result cannot be sent", function=function.name, run_id=call.run_id, reason=str(error))  # noqa: TRY400
+        raise Problem(500, detail="the function's result cannot be sent; its log has the run id") from None
+
+
+def _answer_without_endpoint(request: Request, match: Match[Endpoint]) -> Answer:
+    methods = set(match.endpoints) | {"OPTIONS"} | ({"HEAD"} if "GET" in match.endpoints else set())
+    allow = ", ".join(sorted(methods))
+    if request.method == "OPTIONS":
+        return Answer(204, [(b"allow", allow.encode())], b"")
+    raise Problem(405, headers={"Allow": allow}, detail=f"{request.path} answers {allow}")
+
+
+def _check_json(request: Request) -> None:
+    """415 for a body that says it is something else, or is compressed; nothing said counts as JSON."""
+    encoding = (request.header(b"content-encoding") or "identity").lower()
+    if encoding != "identity":
+        raise InputError(415, f"the body is encoded as {encoding}; send it as it is")
+    media, _, parameters = (request.header(b"content-type") or "application/json").partition(";")
+    media = media.strip().lower()
+    if media != "application/json" and not media.endswith("+json"):
+        raise InputError(415, f"the body is {media}; this function takes JSON: send `content-type: application/json`")
+    charset = parameters.strip().lower().removeprefix("charset=").strip('"')
+    if charset and charset not in ("utf-8", "utf8", "us-ascii") and "charset" in parameters.lower():
+        raise InputError(415, f"the body is in {charset}; JSON is UTF-8")
+
+
+async def _drop_body(answer: Answer) -> None:
+    """HEAD: what GET would answer, without its body. Starlette's own Responses see to it themselves."""
+    if isinstance(answer.body, bytes):
+        answer.body = b""
+    elif isinstance(answer.body, Parts):
+        await answer.body.aclose()
+        answer.body = b""

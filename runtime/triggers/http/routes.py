@@ -1,0 +1,113 @@
+"""Find the endpoint of a method and a path.
+
+Built once at load by the core. Paths without parameters are one dictionary look-up; the others walk a tree of
+segments, literals before converters before free text. What access checks is the endpoint found here, so both see
+the same path.
+"""
+
+import re
+from collections.abc import Mapping
+from typing import Generic, TypeVar
+from urllib.parse import unquote_to_bytes
+
+import msgspec
+
+from runtime.base.errors import InputError
+from runtime.declare.paths import CONVERTERS, Segment, parse_path
+
+E = TypeVar("E")
+_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
+_PATTERNS = {name: re.compile(pattern) for name, (pattern, _) in CONVERTERS.items()}
+_ORDER = list(CONVERTERS)
+
+
+class Match(msgspec.Struct, Generic[E], frozen=True):
+    """What answers a path: an endpoint for each method, and the names of the path's parameters with their values."""
+
+    endpoints: dict[str, E]
+    values: tuple[str, ...] = ()
+    names: dict[str, tuple[str, ...]] = {}
+
+    def params(self, method: str) -> dict[str, str]:
+        """Path parameters under the names that this method's route gives them."""
+        return dict(zip(self.names[method], self.values, strict=True)) if self.values else {}
+
+
+class _Node(Generic[E]):
+    def __init__(self) -> None:
+        self.literals: dict[str, _Node[E]] = {}
+        self.converters: dict[str, _Node[E]] = {}
+        self.endpoints: dict[str, E] = {}
+        self.names: dict[str, tuple[str, ...]] = {}
+
+
+class RouteTable(Generic[E]):
+    """Patterns and methods to endpoints."""
+
+    def __init__(self) -> None:
+        self._root: _Node[E] = _Node()
+        self._static: dict[str, Match[E]] = {}
+
+    def add(self, method: str, path: str, endpoint: E) -> None:
+        """Route a method and a pattern. The loader has refused duplicates."""
+        node = self._root
+        segments = parse_path(path)
+        for segment in segments:
+            node = _child(node, segment)
+        node.endpoints[method] = endpoint
+        node.names[method] = tuple(segment.name for segment in segments if segment.name)
+        if not any(segment.name for segment in segments):
+            self._static[path] = Match(node.endpoints)
+
+    def find(self, path: str) -> Match[E] | None:
+        """What answers a raw (percent-encoded) path; None if nothing does. InputError (400) for a malformed one."""
+        static = self._static.get(path)
+        if static is not None:
+            return static
+        return _walk(self._root, _segments(path), 0, ())
+
+    def endpoints(self) -> Mapping[str, E]:
+        """Endpoints of paths without parameters, by "METHOD path"."""
+        return {f"{method} {path}": e for path, match in self._static.items() for method, e in match.endpoints.items()}
+
+
+def _child(node: _Node[E], segment: Segment) -> _Node[E]:
+    if not segment.name:
+        return node.literals.setdefault(segment.text, _Node())
+    child = node.converters.setdefault(segment.converter, _Node())
+    node.converters = {name: node.converters[name] for name in _ORDER if name in node.converters}
+    return child
+
+
+def _segments(path: str) -> list[str]:
+    """Decoded segments. A dot segment, a control character or bytes that are not UTF-8 are refused, however written."""
+    if not path.startswith("/"):
+        raise InputError(400, "the path does not start with /")
+    parts = path[1:].split("/")
+    if "%" in path:
+        try:
+            parts = [unquote_to_bytes(part).decode() if "%" in part else part for part in parts]
+        except UnicodeDecodeError:
+            raise InputError(400, "the path is not percent-encoded UTF-8") from None
+    for part in parts:
+        if part in (".", "..") or "\\" in part or _CONTROL.search(part):
+            raise InputError(400, "the path has a segment of dots, a backslash or a control character")
+    return parts
+
+
+def _walk(node: _Node[E], parts: list[str], depth: int, values: tuple[str, ...]) -> Match[E] | None:
+    if depth == len(parts):
+        return Match(node.endpoints, values, node.names) if node.endpoints else None
+    part = parts[depth]
+    literal = node.literals.get(part)
+    if literal is not None and (found := _walk(literal, parts, depth + 1, values)) is not None:
+        return found
+    for converter, child in node.converters.items():
+        if converter == "path":
+            return Match(child.endpoints, (*values, "/".join(parts[depth:])), child.names)
+        if (
+            _PATTERNS[converter].fullmatch(part)
+            and (found := _walk(child, parts, depth + 1, (*values, part))) is not None
+        ):
+            return found
+    return None
