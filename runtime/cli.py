@@ -20,6 +20,7 @@ from runtime.base.ids import new_run_id, trace_of
 from runtime.base.keys import KeyFile, check_scope
 from runtime.base.settings import load_settings
 from runtime.declare.context import log_fields
+from runtime.declare.markers import Reply
 from runtime.declare.registry import RUNNING_TRIGGERS, Function
 from runtime.declare.triggers import Http
 
@@ -147,7 +148,7 @@ def invoke(root: Path, name: str, data: str, url: str | None, key: str | None) -
     """Run one function and print its result."""
     payload = _payload(data)
     if url:
-        click.echo(_invoke_there(url, key, name, payload))
+        click.echo(_invoke_there(url, key, name, payload).removesuffix("\n"))
         return
     project = roles.load_project(root)
     settings = project.settings
@@ -196,7 +197,8 @@ async def _invoke_here(project: roles.Project, function: Function, payload: byte
         async for item in outcome.value:
             click.echo(encode_json(item))
     else:
-        click.echo(encode_json(outcome.value))
+        value = outcome.value.body if isinstance(outcome.value, Reply) else outcome.value
+        click.echo(value if isinstance(value, bytes) else encode_json(value))
 
 
 def _invoke_there(url: str, key: str | None, name: str, payload: bytes) -> str:

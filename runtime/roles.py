@@ -12,8 +12,9 @@ import subprocess
 import sys
 import threading
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
@@ -25,6 +26,11 @@ from runtime.declare.context import log_fields
 from runtime.declare.loader import PACKAGE, load
 from runtime.declare.registry import Registry
 from runtime.declare.triggers import Http
+
+if TYPE_CHECKING:  # the HTTP role alone loads them
+    from runtime.invoke.invoker import Invoker
+    from runtime.triggers.http.app import Shell
+    from runtime.triggers.http.core import HttpCore
 
 log = logs.get_logger(__name__)
 
@@ -122,12 +128,19 @@ def _loop_factory() -> Any:
     return uvloop.new_event_loop
 
 
-async def _serve_http(project: Project, sock: socket.socket, *, open_locally: bool, lifeline: bool) -> int:
-    """Serve until told to stop. Returns how many handlers could not be ended."""
-    # Imported here: the CLI's other commands need no server, and start in half the time.
-    from hypercorn.asyncio import serve as serve_hypercorn  # noqa: PLC0415
-    from hypercorn.config import Config  # noqa: PLC0415
+@dataclass(frozen=True)
+class HttpRole:
+    """The HTTP role, put together: what serves, and what stopping it needs."""
 
+    app: Any
+    shell: "Shell"
+    core: "HttpCore"
+    invoker: "Invoker"
+
+
+def build_http(project: Project, *, open_locally: bool = False) -> HttpRole:
+    """The ASGI application of a project. Call it inside the loop that will run it."""
+    # Imported here: the CLI's other commands need no server, and start in half the time.
     from runtime.admin.api import add_api  # noqa: PLC0415
     from runtime.invoke.invoker import Invoker  # noqa: PLC0415
     from runtime.triggers.http.access import Access  # noqa: PLC0415
@@ -135,20 +148,30 @@ async def _serve_http(project: Project, sock: socket.socket, *, open_locally: bo
     from runtime.triggers.http.core import HttpCore  # noqa: PLC0415
 
     settings = project.settings
-    stop = _stop_event(lifeline=lifeline)
     invoker = Invoker(project.registry, threads=settings.serve.threads)
     access = Access(KeyFile(project.root), open_locally=open_locally)
     core = HttpCore(project.registry, invoker, settings.http, access)
     add_api(core, project.registry, invoker, settings.http)
     shell = Shell(core, log_all=settings.log.requests == "all")
+    return HttpRole(build_app(shell), shell, core, invoker)
+
+
+async def _serve_http(project: Project, sock: socket.socket, *, open_locally: bool, lifeline: bool) -> int:
+    """Serve until told to stop. Returns how many handlers could not be ended."""
+    from hypercorn.asyncio import serve as serve_hypercorn  # noqa: PLC0415 - as above
+    from hypercorn.config import Config  # noqa: PLC0415
+
+    settings = project.settings
+    stop = _stop_event(lifeline=lifeline)
+    role = build_http(project, open_locally=open_locally)
     drained = asyncio.Event()
 
     async def drain() -> None:
         await stop.wait()
-        core.draining = True
-        log.info("stopping", in_flight=shell.in_flight, drain_seconds=float(settings.serve.drain))
-        if not await shell.idle(float(settings.serve.drain)):
-            log.warning("drain time is over", in_flight=shell.in_flight)
+        role.core.draining = True
+        log.info("stopping", in_flight=role.shell.in_flight, drain_seconds=float(settings.serve.drain))
+        if not await role.shell.idle(float(settings.serve.drain)):
+            log.warning("drain time is over", in_flight=role.shell.in_flight)
         drained.set()
 
     config = Config()
@@ -160,14 +183,14 @@ async def _serve_http(project: Project, sock: socket.socket, *, open_locally: bo
     config.keep_alive_timeout = _KEEP_ALIVE_SECONDS
     config.keep_alive_max_requests = sys.maxsize
     config.graceful_timeout = _CLOSE_SECONDS / 2
-    serving = asyncio.create_task(serve_hypercorn(build_app(shell), config, shutdown_trigger=drain))  # type: ignore[arg-type]  # Hypercorn's ASGI types and Starlette's differ
+    serving = asyncio.create_task(serve_hypercorn(role.app, config, shutdown_trigger=drain))
     await asyncio.wait((serving, asyncio.create_task(drained.wait())), return_when=asyncio.FIRST_COMPLETED)
     # From Python 3.12 on Hypercorn waits for open connections without a limit: cpython#104344.
     await asyncio.wait((serving,), timeout=_CLOSE_SECONDS)
     if serving.done():
         await serving
-    invoker.threads.close()
-    return await _end_tasks() + invoker.threads.busy
+    role.invoker.threads.close()
+    return await _end_tasks() + role.invoker.threads.busy
 
 
 async def _end_tasks() -> int:

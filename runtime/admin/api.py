@@ -4,6 +4,7 @@ Added to the core's route table by roles, so that routing and access see them as
 """
 
 from collections.abc import Awaitable, Callable
+from functools import cache
 from importlib.metadata import version
 from typing import Any
 
@@ -21,7 +22,7 @@ VERSION = version("fnrun")
 
 def add_api(core: HttpCore, registry: Registry, invoker: Invokes, settings: HttpSettings) -> None:
     """Route the endpoints under /_/."""
-    document = describe(registry, settings, VERSION)
+    document = cache(lambda: describe(registry, settings, VERSION))  # made when first asked for, not at start
 
     async def health(_: Call) -> Answer:
         return answer_of({"status": "ok", "version": VERSION}, None, None)
@@ -32,7 +33,7 @@ def add_api(core: HttpCore, registry: Registry, invoker: Invokes, settings: Http
         return answer_of({"status": "ready"}, None, None)
 
     async def openapi(_: Call) -> Answer:
-        return answer_of(document, None, None)
+        return answer_of(document(), None, None)
 
     public = settings.auth == "public"
     core.add_system("GET", "/_/health", Endpoint(handle=health, public=True, action="read", open=True))

@@ -24,14 +24,12 @@ def parse_duration(text: Duration) -> float:
     """Seconds in "30s", "1h30m", "250ms", "2d" or a plain number. Finite and above zero, or ValueError."""
     if isinstance(text, bool):
         raise ValueError(_bad_duration(text))  # noqa: TRY004 - one error type for a value that cannot hold
-    if isinstance(text, int | float):
-        seconds = float(text)
-    elif _WHOLE.fullmatch(text.strip()):
+    if isinstance(text, str) and _WHOLE.fullmatch(text.strip()):
         seconds = sum(float(n) * _UNIT_SECONDS[unit] for n, unit in _PART.findall(text))
     else:
         try:
             seconds = float(text)
-        except ValueError:
+        except (ValueError, TypeError, OverflowError):
             raise ValueError(_bad_duration(text)) from None
     if not (math.isfinite(seconds) and seconds > 0):
         raise ValueError(_bad_duration(text))
@@ -45,14 +43,15 @@ def _bad_duration(text: object) -> str:
 def parse_size(text: str | int) -> int:
     """Bytes in "1MB" (10**6), "1MiB" (2**20), "16kB" or a plain number. Above zero, or ValueError."""
     match = _SIZE.fullmatch(str(text).strip()) if not isinstance(text, bool) else None
-    if match is None or (size := int(float(match[1]) * _SIZE_BYTES[match[2] or "B"])) <= 0:
+    size = float(match[1]) * _SIZE_BYTES[match[2] or "B"] if match else 0.0
+    if not 1 <= size < math.inf:
         raise ValueError(f'{text!r} is not a size; write "1MB", "256MiB" or a number of bytes')
-    return size
+    return int(size)
 
 
 def parse_rate(text: str) -> tuple[int, float]:
     """(count, seconds) of "100/m": count events in a window of so many seconds. ValueError if it is none."""
-    match = _RATE.fullmatch(text.strip())
+    match = _RATE.fullmatch(str(text).strip())
     if match is None or int(match[1]) == 0:
         raise ValueError(f'{text!r} is not a rate; write "10/s", "100/m", "1000/h" or "5/d"')
     return int(match[1]), _UNIT_SECONDS[match[2]]
@@ -71,7 +70,7 @@ class Seconds(float):
         for unit, size in (("h", 3600), ("m", 60), ("s", 1)):
             if self >= size and self % size == 0:
                 return f"{int(self // size)}{unit}"
-        return f"{self:g}s" if self >= 1 else f"{float(self) * 1000:g}ms"
+        return f"{float(self)}s" if self >= 1 else f"{float(self) * 1000:g}ms"
 
 
 class Size(int):

@@ -132,6 +132,7 @@ class KeyFile:
                 self._refresh(now=float("inf"))
                 yield
         except OSError as error:
+            self._seen = None  # what is in memory may not have been written
             raise StartError(
                 f"access keys cannot be kept in {self._folder}: {error.strerror}; "
                 "make the folder writable for this user, or mount a volume there"
@@ -143,16 +144,18 @@ class KeyFile:
         self._checked_at = min(now, time.monotonic())
         try:
             stat = self._path.stat()
+            seen = (stat.st_mtime_ns, stat.st_ino, stat.st_size)
+            if seen != self._seen:
+                keys = msgspec.json.decode(self._path.read_bytes(), type=list[Key])
+                self._keys, self._seen = {key.id: key for key in keys}, seen
         except FileNotFoundError:
             self._keys, self._seen = {}, None
-            return
-        seen = (stat.st_mtime_ns, stat.st_ino, stat.st_size)
-        if seen != self._seen:
-            try:
-                keys = msgspec.json.decode(self._path.read_bytes(), type=list[Key])
-            except msgspec.DecodeError as error:
-                raise StartError(f"{self._path} is damaged ({error}); restore it, or remove it to begin anew") from None
-            self._keys, self._seen = {key.id: key for key in keys}, seen
+        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+            raise StartError(f"{self._path} is damaged ({error}); restore it, or remove it to begin anew") from None
+        except OSError as error:
+            raise StartError(
+                f"{self._path} cannot be read: {error.strerror}; make it a file that this user may read and write"
+            ) from error
 
     def _write(self) -> None:
         draft = self._path.with_suffix(".new")

@@ -10,7 +10,7 @@ import tomllib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import MappingProxyType
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Any, Literal, TypeVar, get_args
 
 import msgspec
 
@@ -29,6 +29,9 @@ _Count = Annotated[int, msgspec.Meta(ge=1)]
 
 class _Section(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A table of functions.toml."""
+
+
+_S = TypeVar("_S", bound=_Section)
 
 
 class HttpSettings(_Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -120,18 +123,26 @@ def load_settings(
             raise SettingsError(f'{source}: functions are overridden in {FILE_NAME}, under [functions."name"]')
         tree.setdefault(section, {})[key] = text
         sources[f"{section}.{key}"] = source
+    # One by one: msgspec's own path does not say which function.
+    functions = {
+        name: _convert(table, FunctionSettings, f'functions."{name}"', sources)
+        for name, table in tree.pop("functions", {}).items()
+    }
+    return Loaded(msgspec.structs.replace(_convert(tree, Settings, "", sources), functions=functions), sources)
+
+
+def _convert(tree: Any, kind: type[_S], prefix: str, sources: Mapping[str, str]) -> _S:
     try:
-        settings = msgspec.convert(tree, Settings, strict=False, dec_hook=_parse)
+        return msgspec.convert(tree, kind, strict=False, dec_hook=_parse)
     except msgspec.ValidationError as error:
-        detail, _, where = str(error).partition(" - at `$.")
-        path = where.removesuffix("`")
-        raise SettingsError(f"{sources.get(path, FILE_NAME)}: {path or 'top level'}: {detail}") from None
-    return Loaded(settings, sources)
+        detail, _, where = str(error).partition(" - at `$")
+        path = (prefix + where.removesuffix("`")).removeprefix(".")
+        raise SettingsError(f"{sources.get(path, FILE_NAME)}: {path}: {detail}") from None
 
 
 def _read_file(path: Path) -> dict[str, Any]:
     try:
-        return tomllib.loads(path.read_text("utf-8"))
+        return tomllib.loads(path.read_text("utf-8-sig"))  # some editors begin a file with a BOM
     except FileNotFoundError:
         return {}
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
@@ -161,10 +172,8 @@ def _unknown(source: str, path: str, name: str, known: tuple[str, ...]) -> Setti
     return SettingsError(f'{source}: unknown setting "{path}"{hint}')
 
 
-def _parse(kind: type, value: Any) -> Any:
-    if kind in (Seconds, Size):
-        return kind.parse(value)
-    raise TypeError(f"{kind} is not a type of setting")
+def _parse(kind: Any, value: Any) -> Any:
+    return kind.parse(value)  # Seconds and Size, the only types of our own in the records above
 
 
 def _mark(sources: dict[str, str], prefix: str, tree: Mapping[str, Any], source: str) -> None:

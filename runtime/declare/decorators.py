@@ -12,7 +12,7 @@ from typing import Any, Literal, TypeVar, cast, get_args, overload
 import msgspec
 
 from runtime.base.durations import Duration, parse_size
-from runtime.base.errors import DeclarationError
+from runtime.base.errors import DeclarationError, did_you_mean
 from runtime.declare.policies import Breaker, Retry, checked, policy_of, seconds
 from runtime.declare.rules import check_interval, check_rule, check_zone
 from runtime.declare.triggers import (
@@ -79,7 +79,7 @@ class _Method:
     ) -> Callable[[F], F]: ...
     def __call__(self, path: Any = None, /, **options: Any) -> Any:
         """Options as for `http(...)`. Without a path, or without parentheses, the route is the function's name."""
-        if isfunction(path):
+        if callable(path):
             return _route([self._method], None)(path)
         return _route([self._method], path, **options)
 
@@ -162,6 +162,7 @@ class _ScheduleOptions(msgspec.Struct, kw_only=True, forbid_unknown_fields=True)
 
 def _schedule(what: str, options: dict[str, Any]) -> dict[str, Any]:
     """Checked options, under the names of the Schedule record."""
+    _refuse_unknown(what, options, _ScheduleOptions.__struct_fields__)
     try:
         given = msgspec.convert(options, _ScheduleOptions)
     except msgspec.ValidationError as error:
@@ -210,6 +211,12 @@ def at(when: str | datetime, **options: Any) -> Callable[[F], F]:
     return _decorator("at", line, At(line=line, when=instant.astimezone(UTC), **_schedule("at", options)))
 
 
+def _refuse_unknown(what: str, options: Mapping[str, Any], known: Sequence[str]) -> None:
+    for name in options.keys() - set(known):
+        hint = did_you_mean(name, known) or f"; there are {', '.join(known)}"
+        raise DeclarationError(f"@{what}: unknown option {name!r}{hint}")
+
+
 def _is_word(name: Any) -> bool:
     return isinstance(name, str) and name.isprintable() and bool(name) and " " not in name
 
@@ -239,25 +246,22 @@ def fn(  # noqa: PLR0913 - the options authors may say
     **others: Any,
 ) -> Callable[[F], F]:
     """What holds for a function under every trigger. See docs/reference.md. Raises DeclarationError."""
-    if unknown := others.keys() - {"fallback"}:
-        raise DeclarationError(f"@fn: unknown option {sorted(unknown)[0]!r}")
+    options = {
+        "timeout": timeout,
+        "retries": retries,
+        "concurrency": concurrency,
+        "key": key,
+        "rate": rate,
+        "idempotent": idempotent,
+        "isolation": isolation,
+        "memory": memory,
+        "breaker": breaker,
+        "on_failure": on_failure,
+        "max_age": max_age,
+    }
+    _refuse_unknown("fn", others, (*options, "fallback"))
     line = _caller_line()
-    policy = policy_of(
-        {
-            "timeout": timeout,
-            "retries": retries,
-            "concurrency": concurrency,
-            "key": key,
-            "rate": rate,
-            "idempotent": idempotent,
-            "isolation": isolation,
-            "memory": memory,
-            "breaker": breaker,
-            "on_failure": on_failure,
-            "max_age": max_age,
-        }
-        | others
-    )
+    policy = policy_of(options | others)
 
     def decorate(function: F) -> F:
         declaration = _attach(function, line, "fn")

@@ -11,7 +11,7 @@ import traceback
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from importlib.util import module_from_spec, spec_from_file_location
-from inspect import isfunction
+from inspect import getattr_static, isfunction
 from pathlib import Path
 from types import CellType, MappingProxyType, ModuleType
 from typing import Any, TypeVar, get_type_hints
@@ -48,18 +48,18 @@ def load(root: Path, overrides: Mapping[str, FunctionSettings] = MappingProxyTyp
         file = path.relative_to(root).as_posix()
         try:
             found = _load_file(root, path, overrides)
-            _check_duplicates(found, functions)
+            enabled = [f for f in found if overrides.get(f.name, FunctionSettings()).enabled]
+            _check_duplicates(enabled, functions)
         except DeclarationError as error:
             failures.append(LoadFailure(file=file, line=error.line or _line_in(error, file), message=str(error)))
         except (Exception, SystemExit) as error:  # noqa: BLE001 - whatever an author's file does, the others load
             failures.append(_failure(file, error))
         else:
             for function in found:
-                enabled = overrides.get(function.name, FunctionSettings()).enabled
-                (functions if enabled else disabled)[function.name] = function
+                (functions if function in enabled else disabled)[function.name] = function
     for name in sorted(overrides.keys() - functions.keys() - disabled.keys()):
-        hint = did_you_mean(name, functions) or "; no such function is loaded"
-        failures.append(LoadFailure(file=FILE_NAME, line=None, message=f'[functions."{name}"]{hint}'))
+        message = f'[functions."{name}"]: no such function is loaded{did_you_mean(name, functions)}'
+        failures.append(LoadFailure(file=FILE_NAME, line=None, message=message))
     return Registry(functions=functions, disabled=tuple(disabled), failures=tuple(failures))
 
 
@@ -110,8 +110,9 @@ def _load_file(root: Path, path: Path, overrides: Mapping[str, FunctionSettings]
 
 def _check_visible(attribute: str, value: object) -> None:
     """Refuse a wrapper that hides a declared function, which would otherwise be gone without a word."""
-    for cell in (isfunction(value) and value.__closure__) or ():
-        inner = cell.cell_contents if cell != CellType() else None
+    cells = (isfunction(value) and value.__closure__) or ()
+    inners = [cell.cell_contents for cell in cells if cell != CellType()]
+    for inner in (*inners, getattr_static(value, "__wrapped__", None)):  # functools.cache is no function, but has this
         if declaration_of(inner) is not None and getattr(inner, "__name__", "") == attribute:
             raise DeclarationError(
                 f"a decorator above {attribute} hides what @http, @queue, ... declare; "
@@ -187,7 +188,10 @@ def _replace_one(
             f'{FILE_NAME} overrides the {words} of "{function.name}"; that takes exactly one, and it has {len(places)}',
             line=function.line,
         )
-    triggers[places[0]] = change(triggers[places[0]])
+    try:
+        triggers[places[0]] = change(triggers[places[0]])
+    except DeclarationError as error:
+        raise DeclarationError(f'{FILE_NAME}, [functions."{function.name}"]: {error}', line=function.line) from None
 
 
 def _scheduled(old: Schedule, schedule: str) -> Schedule:
@@ -260,7 +264,7 @@ def _at_line(line: int, check: Callable[[], T]) -> T:
 def _failure(file: str, error: BaseException) -> LoadFailure:
     trace = "".join(traceback.format_exception(error))
     if isinstance(error, SyntaxError) and error.filename and error.filename.endswith(file):
-        return LoadFailure(file=file, line=error.lineno, message=f"SyntaxError: {error.msg}", traceback=trace)
+        return LoadFailure(file=file, line=error.lineno or None, message=f"SyntaxError: {error.msg}", traceback=trace)
     what = f"{type(error).__name__}: {error}".rstrip(": ")
     if isinstance(error, SystemExit):
         what = "the file ends the process when imported (sys.exit); move that into a function"

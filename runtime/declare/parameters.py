@@ -29,6 +29,7 @@ _ORIGINS: dict[type[Source], Origin] = {Query: "query", Header: "header", Cookie
 _STRUCTURED = (
     types.StructType, types.DataclassType, types.TypedDictType, types.NamedTupleType, types.DictType, types.RawType,
 )  # fmt: skip
+_RAW = (types.BytesType, types.StrType, types.NoneType)
 _COLLECTIONS = (types.CollectionType, types.TupleType)
 
 
@@ -83,7 +84,7 @@ def parameters_of(function: Callable[..., Any]) -> tuple[Parameter, ...]:
         raise DeclarationError(
             f'the annotation "{error.name}" is not defined when the file runs; import it outside `if TYPE_CHECKING`'
         ) from None
-    except TypeError as error:
+    except (TypeError, AttributeError, SyntaxError) as error:
         raise DeclarationError(f"an annotation cannot be read: {error}") from None
     return tuple(_parameter(p, hints.get(p.name, Any)) for p in inspect.signature(function).parameters.values())
 
@@ -121,9 +122,9 @@ def _parameter(found: inspect.Parameter, annotation: Any) -> Parameter:
 
 def _split(name: str, annotation: Any) -> tuple[Any, Source | None]:
     """The annotation without Annotated, and our marker in it."""
-    if get_origin(annotation) is not Annotated:
-        return annotation, None
-    bare, *extras = get_args(annotation)
+    marked = [get_args(one) for one in _alternatives(annotation) if get_origin(one) is Annotated]
+    bare = marked[0][0] if get_origin(annotation) is Annotated else annotation
+    extras = [extra for _, *more in marked for extra in more]
     found = [e() if isinstance(e, type) else e for e in extras if isinstance(e, Source) or _is_source(e)]
     if len(found) > 1:
         raise DeclarationError(f"parameter {name}: one of Query, Header, Cookie, Body; there are {len(found)}")
@@ -237,7 +238,12 @@ def _direct_input(parameter: Parameter, names: Mapping[str, str], path: str) -> 
 
 
 def _path_input(parameter: Parameter, converter: str, path: str) -> Input:
-    if parameter.structured or parameter.many or parameter.source is not None:
+    if parameter.source is not None:
+        what = type(parameter.source).__name__
+        raise DeclarationError(
+            f"@http {path}: parameter {parameter.name} is in the path; take {what} off, or rename one"
+        )
+    if parameter.structured or parameter.many:
         raise DeclarationError(f"@http {path}: path parameter {parameter.name} takes one plain value")
     if parameter.type is Any:
         parameter = msgspec.structs.replace(parameter, type=CONVERTERS[converter][1])
@@ -256,12 +262,13 @@ def _body_inputs(bodies: Sequence[Parameter], method: str, path: str) -> Iterato
         )
     whole = [p for p in bodies if isinstance(p.source, Body)]
     if whole and len(bodies) > 1:
+        other = next(p for p in bodies if p is not whole[0])
         raise DeclarationError(
-            f"@http {path}: parameter {whole[0].name} is the whole body; {bodies[-1].name} cannot be read from it too"
+            f"@http {path}: parameter {whole[0].name} is the whole body; {other.name} cannot be read from it too"
         )
     for parameter in bodies:
         origin: Origin = "body" if len(bodies) == 1 else "field"
-        if whole and all(isinstance(info, types.BytesType | types.StrType) for info in _members(parameter.info)):
+        if whole and all(isinstance(info, _RAW) for info in _members(parameter.info)):
             origin = "raw"
         yield Input(parameter=parameter, origin=origin, wire=parameter.name)
 

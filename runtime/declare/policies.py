@@ -109,7 +109,7 @@ def policy_of(options: dict[str, Any]) -> Policy:
     """The checked record of `@fn`'s options. DeclarationError names the option and the fix."""
     values: dict[str, Any] = {}
     for name, value in options.items():
-        if value is not None:
+        if value is not None or name == "fallback":  # None is a value to fall back to
             field, read = _READERS.get(name, (name, lambda same: same))
             values[field] = checked("fn", name, read, value)
     if "concurrency" in values:

@@ -89,7 +89,7 @@ class Request:
     def cookies(self) -> dict[str, str]:
         """Every cookie by its name; the first where a name stands twice."""
         found: dict[str, str] = {}
-        for part in (self.header(b"cookie") or "").replace(", ", "; ").split(";"):
+        for part in "; ".join(self.header_lines(b"cookie")).split(";"):  # HTTP/2 may send a line for each
             name, equals, value = part.strip().partition("=")
             if equals:
                 found.setdefault(name, value.strip('"'))

@@ -44,7 +44,7 @@ def check_zone(name: str) -> str:
     """An IANA time zone. DeclarationError if unknown."""
     try:
         ZoneInfo(name)
-    except (OSError, ValueError, TypeError):
+    except (OSError, ValueError, TypeError, KeyError):  # ZoneInfoNotFoundError is a KeyError
         raise DeclarationError(f'unknown time zone {name!r}; write an IANA name, "Europe/Paris" for instance') from None
     return name
 

@@ -6,7 +6,8 @@ SystemExit included, comes back as a value: nothing an author's code does reache
 
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Generator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from contextvars import Context, copy_context
 from functools import partial
 from threading import get_ident
@@ -45,9 +46,9 @@ class Threads:
         """How many are at work."""
         return len(self._working)
 
-    def start(self, call: Callable[[], Any], context: Context) -> asyncio.Future[Finished]:
-        """Run `call` in a thread, in `context`; wait for a free one first."""
-        return asyncio.get_running_loop().run_in_executor(self._pool, context.run, self._catch, call)
+    def start(self, call: Callable[[], Any], context: Context) -> Future[Finished]:
+        """Run `call` in a thread, in `context`; it waits for a free one first."""
+        return self._pool.submit(context.run, self._catch, call)
 
     def close(self) -> None:
         """Start no more. Those at work are not waited for."""
@@ -81,7 +82,7 @@ async def run_async(name: str, call: Callable[[], Any], timeout_seconds: float |
 
 async def run_in_thread(threads: Threads, call: Callable[[], Any], timeout_seconds: float | None) -> Finished:
     """Run `call()` in a thread. When the time is over the thread is left to end by itself."""
-    thread = threads.start(call, copy_context())
+    thread = asyncio.wrap_future(threads.start(call, copy_context()))
     try:
         await asyncio.wait((thread,), timeout=timeout_seconds)
     finally:
@@ -129,7 +130,8 @@ class Stream:
     async def peek(self) -> Finished:
         """Wait for the first item, which stays the first to be read, or for the error that came in its place."""
         try:
-            self._first = await self._next()
+            if not self._peeked:
+                self._first = await self._next()
         except TimeoutError:
             await self.aclose()
             return Finished(timed_out=True)
@@ -171,27 +173,32 @@ class Stream:
         try:
             async for item in items:
                 await self._queue.put(item)
-        except BaseException as error:  # noqa: BLE001 - as above; cancelled, nobody reads the end
+        except BaseException as error:  # noqa: BLE001 - as above
             end = Finished(error=error)
         finally:
             finished = await _catch_async(items.aclose)
-        await self._queue.put(end if end.error is not None else finished)
+        if not self._task.cancelling():  # else nobody reads the end, and to wait for that would swallow it
+            await self._queue.put(end if end.error is not None else finished)
 
 
 async def in_threads(generator: Generator[Any], threads: Threads) -> AsyncIterator[Any]:
-    """The items of a sync generator, each made in a thread, all in one context."""
+    """The items of a sync generator, each made in a thread, all in one context. Left early, it is closed in a thread."""
     context, end = copy_context(), object()
-    at_work = False
+
+    def close(_: object) -> None:
+        with suppress(RuntimeError):  # the threads are closed: the process ends
+            threads.start(generator.close, context)
+
+    step: Future[Finished] | None = None
     try:
         while True:
-            at_work = True
-            finished = await threads.start(partial(next, generator, end), context)
-            at_work = False
+            step = threads.start(partial(next, generator, end), context)
+            finished = await asyncio.wrap_future(step)
             if finished.error is not None:
                 raise finished.error
             if finished.value is end:
                 return
             yield finished.value
     finally:
-        if not at_work:  # else the thread holds it, and it is closed when that ends
-            await threads.start(generator.close, context)
+        if step is not None:
+            step.add_done_callback(close)  # at once, or when the step that nobody waits for any more is done

@@ -58,7 +58,7 @@ def _check_local(request: Request) -> None:
     origin = request.header(b"origin")
     if request.method in _SAFE or origin is None:
         return
-    if urlsplit(origin).netloc.lower() != host.lower():
+    if origin.lower().removeprefix("http://").removeprefix("https://") != host.lower():
         raise Problem(
             403, "Forbidden", detail=f"fnrun dev refuses this from another origin, {origin!r}; use `fnrun serve`"
         )

@@ -13,7 +13,7 @@ from typing import Annotated, Any, Self, Union, get_args, get_origin
 import msgspec
 from starlette.responses import Response
 
-from runtime.base.errors import InputError, Problem, phrase
+from runtime.base.errors import FnrunError, InputError, Problem, phrase
 from runtime.base.logs import get_logger
 from runtime.declare.markers import ContentType, Reply
 from runtime.invoke.execute import Stream
@@ -38,7 +38,7 @@ class Answer(msgspec.Struct):
     run_id: str = ""
 
 
-class Unencodable(Exception):  # noqa: N818 - a verdict on a result, caught by the core
+class Unencodable(FnrunError):  # noqa: N818 - a verdict on a result, caught by the core
     """A result that cannot be sent, and why."""
 
 

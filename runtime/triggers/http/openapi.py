@@ -10,7 +10,7 @@ import msgspec
 
 from runtime.base.settings import HttpSettings
 from runtime.declare.parameters import Input, inputs_for
-from runtime.declare.paths import parse_path
+from runtime.declare.paths import parse_path, path_names
 from runtime.declare.registry import Function, Registry
 from runtime.declare.triggers import Http
 from runtime.triggers.http.answers import content_type_of
@@ -97,7 +97,7 @@ def _operation(
         "operationId": function.name if single else f"{function.name}:{method} {function.route(trigger)}",
         "summary": function.summary or function.name,
         "tags": [function.name.partition(".")[0]],
-        "parameters": [_parameter(i, schemas) for i in inputs if i.origin in ("path", "query", "header", "cookie")],
+        "parameters": _parameters(function.route(trigger), inputs, schemas),
         "responses": _responses(function, trigger, schemas),
         "security": [] if (trigger.auth or settings.auth) == "public" else [{"key": []}],
     }
@@ -106,6 +106,15 @@ def _operation(
         required = any(i.parameter.required for i in inputs if i.origin in ("body", "raw", "field"))
         operation["requestBody"] = {"required": required, "content": content}
     return operation
+
+
+def _parameters(path: str, inputs: Sequence[Input], schemas: _Schemas) -> list[dict[str, Any]]:
+    """Parameters of an operation; those of the path that only a Request sees, too."""
+    seen = {i.wire for i in inputs if i.origin == "path"}
+    unseen = [name for name in path_names(path) if name not in seen]
+    return [_parameter(i, schemas) for i in inputs if i.origin in ("path", "query", "header", "cookie")] + [
+        {"name": name, "in": "path", "required": True, "schema": {"type": "string"}} for name in unseen
+    ]
 
 
 def _parameter(one: Input, schemas: _Schemas) -> dict[str, Any]:

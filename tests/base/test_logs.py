@@ -1,0 +1,157 @@
+import io
+import logging
+import re
+import warnings
+from datetime import datetime
+
+import msgspec
+import pytest
+import structlog
+
+from runtime.base.logs import configure, get_logger
+
+
+class Terminal(io.StringIO):
+    def isatty(self):
+        return True
+
+
+@pytest.fixture(autouse=True)
+def _restored_logging():
+    root = logging.getLogger()
+    handlers, level = list(root.handlers), root.level
+    yield
+    root.handlers[:] = handlers
+    root.setLevel(level)
+    logging.captureWarnings(capture=False)
+    structlog.reset_defaults()
+
+
+@pytest.fixture
+def lines():
+    """Configure JSON lines; call it for what was written since, as records."""
+
+    def lines():
+        return [msgspec.json.decode(line) for line in stream.getvalue().splitlines()]
+
+    stream = io.StringIO()
+    configure(style="json", level="info", stream=stream, fields=lambda: {"run_id": "r1"})
+    return lines
+
+
+def console_of(stream, act, **options):
+    configure(style=options.pop("style", "console"), level="info", stream=stream, **options)
+    act()
+    return stream.getvalue()
+
+
+def fail():
+    raise ValueError("no such article")
+
+
+def test_a_json_line_has_the_event_its_values_and_the_runs_fields(lines):
+    get_logger("orders").info("made %s", "X", qty=2, when=datetime(2030, 1, 1))  # noqa: DTZ001
+    (line,) = lines()
+    assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d+Z", line.pop("timestamp"))
+    assert line == {
+        "event": "made X",
+        "level": "info",
+        "qty": 2,
+        "when": "datetime.datetime(2030, 1, 1, 0, 0)",
+        "run_id": "r1",
+    }
+
+
+def test_a_line_of_another_library_carries_the_fields_too(lines):
+    logging.getLogger("library").warning("slow: %d s", 3, extra={"host": "db"})
+    (line,) = lines()
+    assert (line["event"], line["level"], line["host"], line["run_id"]) == ("slow: 3 s", "warning", "db", "r1")
+
+
+def test_what_a_line_says_itself_wins_over_the_fields(lines):
+    get_logger().info("started", run_id="r2")
+    assert [line["run_id"] for line in lines()] == ["r2"]
+
+
+def test_fields_are_asked_for_when_the_line_is_written():
+    stream, fields = io.StringIO(), {}
+    configure(style="json", level="info", stream=stream, fields=lambda: fields)
+    get_logger().info("one")
+    fields["run_id"] = "r1"
+    get_logger().info("two")
+    assert [msgspec.json.decode(line).get("run_id") for line in stream.getvalue().splitlines()] == [None, "r1"]
+
+
+@pytest.mark.parametrize("logger", [get_logger, logging.getLogger], ids=["ours", "standard"])
+def test_an_exception_is_one_line_of_json(lines, logger):
+    try:
+        fail()
+    except ValueError:
+        logger("orders").exception("failed")
+    (line,) = lines()
+    assert (line["event"], line["level"]) == ("failed", "error")
+    assert line["exception"].startswith("Traceback")
+    assert line["exception"].endswith("ValueError: no such article")
+    assert "exc_info" not in line
+
+
+@pytest.mark.parametrize("logger", [get_logger, logging.getLogger], ids=["ours", "standard"])
+def test_lines_below_the_level_are_dropped(lines, logger):
+    logger("orders").debug("hidden")
+    logger("orders").info("shown")
+    assert [line["event"] for line in lines()] == ["shown"]
+
+
+def test_warnings_become_lines(lines):
+    with warnings.catch_warnings():
+        warnings.simplefilter("always")
+        warnings.warn("old spelling", stacklevel=1)
+    (line,) = lines()
+    assert line["level"] == "warning"
+    assert "UserWarning: old spelling" in line["event"]
+
+
+def test_a_console_line_is_for_people():
+    text = console_of(io.StringIO(), lambda: get_logger("orders").info("made", qty=2), fields=lambda: {"run_id": "r1"})
+    assert re.fullmatch(r"\d\d:\d\d:\d\d\.\d+ \[info +\] made +qty=2 run_id=r1\n", text)
+
+
+def test_a_console_shows_a_plain_traceback():
+    def act():
+        try:
+            fail()
+        except ValueError:
+            get_logger().exception("failed")
+
+    text = console_of(io.StringIO(), act)
+    assert "failed\nTraceback (most recent call last):\n" in text
+    assert text.endswith("ValueError: no such article\n")
+
+
+def test_a_console_shows_lines_of_other_libraries():
+    text = console_of(io.StringIO(), lambda: logging.getLogger("library").error("gone"))
+    assert re.search(r"\[error +\] gone", text)
+
+
+@pytest.mark.parametrize(
+    ("style", "kind", "begin"),
+    [
+        ("auto", io.StringIO, r"{"),
+        ("auto", Terminal, r"\x1b\["),
+        ("json", Terminal, r"{"),
+        ("console", io.StringIO, r"\d\d:"),
+        ("console", Terminal, r"\x1b\["),
+    ],
+)
+def test_auto_is_console_on_a_terminal_and_json_elsewhere(style, kind, begin):
+    assert re.match(begin, console_of(kind(), lambda: get_logger().info("made"), style=style))
+
+
+def test_configuring_again_replaces_what_was_there():
+    first, second = io.StringIO(), io.StringIO()
+    configure(style="json", level="info", stream=first)
+    configure(style="json", level="error", stream=second)
+    get_logger().warning("hidden")
+    get_logger().error("shown")
+    assert first.getvalue() == ""
+    assert len(second.getvalue().splitlines()) == 1

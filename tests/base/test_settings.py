@@ -1,0 +1,223 @@
+import pytest
+
+from runtime.base.durations import Seconds, Size
+from runtime.base.errors import SettingsError
+from runtime.base.settings import AUTH_MODES, FunctionSettings, Settings, Sourced, load_settings
+
+
+@pytest.fixture
+def settings_from(tmp_path):
+    """`settings_from(text of functions.toml, environment, command line)`."""
+
+    def settings_from(text="", environ=None, overrides=None):
+        (tmp_path / "functions.toml").write_bytes(text if isinstance(text, bytes) else text.encode())
+        return load_settings(tmp_path, overrides or {}, environ or {})
+
+    return settings_from
+
+
+@pytest.fixture
+def fault_of(settings_from):
+    def fault_of(text="", environ=None, overrides=None):
+        with pytest.raises(SettingsError) as caught:
+            settings_from(text, environ, overrides)
+        return str(caught.value)
+
+    return fault_of
+
+
+# --- values ------------------------------------------------------------------------------------------------------
+
+
+def test_without_a_file_everything_is_as_the_documentation_says(tmp_path):
+    loaded = load_settings(tmp_path, environ={})
+    assert loaded.settings == Settings()
+    assert loaded.sources == {}
+    http, serve, log = loaded.settings.http, loaded.settings.serve, loaded.settings.log
+    assert (http.bind, http.auth, str(http.max_body), str(http.timeout)) == ("127.0.0.1:8000", "key", "1MB", "30s")
+    assert (serve.threads, serve.drain) == (40, 25)
+    assert (log.format, log.level, log.requests) == ("auto", "info", "problems")
+
+
+def test_the_environment_of_the_process_is_read(tmp_path, monkeypatch):
+    assert load_settings(tmp_path).settings.serve.threads == 40
+    monkeypatch.setenv("FNRUN_SERVE__THREADS", "3")
+    assert load_settings(tmp_path).settings.serve.threads == 3
+
+
+def test_the_file_sets_values(settings_from):
+    found = settings_from("""
+        [http]
+        bind = "0.0.0.0:80"
+        auth = "public"
+        max_body = "5MB"
+        timeout = "1m30s"
+        [serve]
+        threads = 8
+        drain = 2.5
+    """).settings
+    assert (found.http.bind, found.http.auth, found.serve.threads) == ("0.0.0.0:80", "public", 8)
+    assert (found.http.max_body, found.http.timeout, found.serve.drain) == (5_000_000, 90, 2.5)
+    assert isinstance(found.http.max_body, Size)
+    assert isinstance(found.http.timeout, Seconds)
+
+
+def test_the_command_line_wins_over_the_environment_over_the_file(settings_from):
+    loaded = settings_from(
+        '[http]\nbind = "file"\nauth = "public"\ntimeout = 1\n[log]\nlevel = "debug"',
+        {"FNRUN_HTTP__BIND": "environment", "FNRUN_HTTP__AUTH": "key", "FNRUN_SERVE__THREADS": "7"},
+        {"http__bind": "command line"},
+    )
+    found = loaded.settings
+    assert (found.http.bind, found.http.auth, found.http.timeout) == ("command line", "key", 1)
+    assert (found.serve.threads, found.log.level) == (7, "debug")
+    assert loaded.sources == {
+        "http.bind": "command line",
+        "http.auth": "FNRUN_HTTP__AUTH",
+        "http.timeout": "functions.toml",
+        "serve.threads": "FNRUN_SERVE__THREADS",
+        "log.level": "functions.toml",
+    }
+
+
+def test_other_variables_are_let_be(settings_from):
+    environ = {"FNRUN_SECRET_KEY": "x", "FNRUN": "y", "HTTP__BIND": "z", "PATH": "/bin"}
+    assert settings_from("", environ).settings == Settings()
+
+
+def test_functions_are_overridden_by_name(settings_from):
+    found = settings_from("""
+        [functions."orders.create"]
+        enabled = false
+        timeout = "5s"
+        auth = "public"
+        schedule = "0 6 * * *"
+        queue = "slow"
+        env = { REGION = "eu" }
+        [functions.sum]
+    """).settings.functions
+    assert found["orders.create"] == FunctionSettings(
+        enabled=False, timeout=Seconds(5), auth="public", schedule="0 6 * * *", queue="slow", env={"REGION": "eu"}
+    )
+    assert found["sum"] == FunctionSettings()
+
+
+def test_a_byte_order_mark_is_skipped(settings_from):
+    assert settings_from(b'\xef\xbb\xbf[http]\nbind = "x"').settings.http.bind == "x"
+
+
+def test_settings_cannot_be_changed(settings_from):
+    with pytest.raises(AttributeError, match="immutable"):
+        settings_from().settings.http.bind = "x"
+
+
+def test_the_ways_of_access_are_named():
+    assert AUTH_MODES == ("public", "key", "signed")
+
+
+# --- faults ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("[htp]", 'functions.toml: unknown setting "htp"; did you mean "http"?'),
+        ("[zzz]", 'functions.toml: unknown setting "zzz"; there are: http, serve, log, functions'),
+        ("[http]\nbnd = 1", 'functions.toml: unknown setting "http.bnd"; did you mean "bind"?'),
+        ("[http]\nzzz = 1", 'functions.toml: unknown setting "http.zzz"; there are: bind, auth, max_body, timeout'),
+        (
+            '[functions."a.b"]\ntimout = 1',
+            'functions.toml: unknown setting "functions."a.b".timout"; did you mean "timeout"?',
+        ),
+        ("http = 3", "functions.toml: http: a table is expected here, write [http]"),
+        ("[[http]]", "functions.toml: http: a table is expected here, write [http]"),
+        ("functions = 3", "functions.toml: functions: a table is expected here, write [functions]"),
+        ("[functions]\na = 1", 'functions.toml: functions."a": Expected `object`, got `int`'),
+        ("[http]\nbind = 80", "functions.toml: http.bind: Expected `str`, got `int`"),
+        ('[http]\nauth = "signed"', "functions.toml: http.auth: Invalid enum value 'signed'"),
+        ("[http]\ntimeout = 0", 'functions.toml: http.timeout: 0 is not a duration above zero; write "30s", '),
+        ("[http]\ntimeout = [1]", "functions.toml: http.timeout: [1] is not a duration above zero"),
+        ('[http]\nmax_body = "x"', 'functions.toml: http.max_body: \'x\' is not a size; write "1MB", "256MiB"'),
+        ("[serve]\nthreads = 0", "functions.toml: serve.threads: Expected `int` >= 1"),
+        (
+            '[functions."a.b"]\ntimeout = "soon"',
+            "functions.toml: functions.\"a.b\".timeout: 'soon' is not a duration above zero",
+        ),
+        ('[functions."a.b"]\nenabled = 3', 'functions.toml: functions."a.b".enabled: Expected `bool`, got `int`'),
+        ('[functions."a.b"]\nenv = { A = 1 }', 'functions.toml: functions."a.b".env[...]: Expected `str`, got `int`'),
+        ("[http", "functions.toml is not valid TOML: Expected ']' at the end of a table declaration"),
+        (b"\xff", "functions.toml is not valid TOML: 'utf-8' codec can't decode byte 0xff"),
+    ],
+)
+def test_a_fault_in_the_file_names_its_path_and_the_fix(fault_of, text, message):
+    assert fault_of(text).startswith(message)
+
+
+def test_a_file_that_cannot_be_read_says_why(tmp_path):
+    (tmp_path / "functions.toml").mkdir()
+    with pytest.raises(SettingsError, match=r"^functions.toml cannot be read: Is a directory$"):
+        load_settings(tmp_path, environ={})
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "message"),
+    [
+        ("FNRUN_HTP__BIND", "x", 'FNRUN_HTP__BIND: unknown setting "htp"; did you mean "http"?'),
+        ("FNRUN_HTTP__BND", "x", 'FNRUN_HTTP__BND: unknown setting "http.bnd"; did you mean "bind"?'),
+        ("FNRUN_HTTP__BIND__X", "x", 'FNRUN_HTTP__BIND__X: unknown setting "http.bind__x"; did you mean "bind"?'),
+        ("FNRUN_SERVE__THREADS", "many", "FNRUN_SERVE__THREADS: serve.threads: Expected `int`, got `str`"),
+        ("FNRUN_LOG__LEVEL", "loud", "FNRUN_LOG__LEVEL: log.level: Invalid enum value 'loud'"),
+        ("FNRUN_HTTP__TIMEOUT", "", "FNRUN_HTTP__TIMEOUT: http.timeout: '' is not a duration above zero"),
+        (
+            "FNRUN_FUNCTIONS__SUM",
+            "x",
+            'FNRUN_FUNCTIONS__SUM: functions are overridden in functions.toml, under [functions."name"]',
+        ),
+    ],
+)
+def test_a_fault_in_the_environment_names_the_variable(fault_of, name, value, message):
+    assert fault_of("", {name: value}).startswith(message)
+
+
+def test_a_fault_on_the_command_line_says_so(fault_of):
+    message = fault_of('[http]\nauth = "public"', {}, {"http__auth": "none"})
+    assert message == "command line: http.auth: Invalid enum value 'none'"
+
+
+# --- what `fnrun config --why` prints ----------------------------------------------------------------------------
+
+
+def test_every_value_is_shown_with_its_source(settings_from):
+    loaded = settings_from('[http]\nbind = "x"', {"FNRUN_LOG__LEVEL": "error"}, {"serve__drain": "1m"})
+    assert list(loaded.explain()) == [
+        Sourced("http.bind", '"x"', "functions.toml"),
+        Sourced("http.auth", '"key"', "default"),
+        Sourced("http.max_body", "1MB", "default"),
+        Sourced("http.timeout", "30s", "default"),
+        Sourced("serve.threads", "40", "default"),
+        Sourced("serve.drain", "1m", "command line"),
+        Sourced("log.format", '"auto"', "default"),
+        Sourced("log.level", '"error"', "FNRUN_LOG__LEVEL"),
+        Sourced("log.requests", '"problems"', "default"),
+    ]
+
+
+def test_the_secrets_of_a_functions_environment_are_masked(settings_from):
+    loaded = settings_from("""
+        [functions."orders.create"]
+        timeout = "5s"
+        [functions."orders.create".env]
+        REGION = "eu"
+        API_KEY = "s3cret"
+        db_password = "s3cret"
+        AccessToken = "s3cret"
+    """)
+    shown = {found.path: found.value for found in loaded.explain() if found.source == "functions.toml"}
+    assert shown == {
+        "functions.orders.create.timeout": "5s",
+        "functions.orders.create.env.REGION": '"eu"',
+        "functions.orders.create.env.API_KEY": "********",
+        "functions.orders.create.env.db_password": "********",
+        "functions.orders.create.env.AccessToken": "********",
+    }
+    assert "s3cret" not in str(list(loaded.explain()))

@@ -1,0 +1,92 @@
+"""Fixtures every layer uses: the sample project, an HTTP client on it, and folders that become projects."""
+
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from textwrap import dedent
+
+import httpx
+import pytest
+import structlog
+from structlog.testing import LogCapture
+
+from runtime.roles import HttpRole, Project, build_http, load_project
+from tests.live_servers import Server
+
+ROOT = Path(__file__).parents[1]
+SAMPLES = ROOT / "tests" / "samples"
+
+
+@pytest.fixture
+def anyio_backend() -> str:
+    return "asyncio"
+
+
+@pytest.fixture
+def log() -> Iterator[LogCapture]:
+    """Log lines as dicts, in `log.entries`."""
+    capture = LogCapture()
+    structlog.configure(processors=[capture])
+    yield capture
+    structlog.reset_defaults()
+
+
+@pytest.fixture
+def write_project(tmp_path: Path) -> Callable[..., Path]:
+    """Write files of a project: `write_project(**{"functions/a.py": "..."})`; the folder is returned."""
+
+    def write(**files: str) -> Path:
+        (tmp_path / "functions").mkdir(exist_ok=True)
+        for name, text in files.items():
+            path = tmp_path / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(dedent(text), encoding="utf-8")
+        return tmp_path
+
+    return write
+
+
+@pytest.fixture(scope="session")
+def samples() -> Project:
+    """The project in tests/samples, without a key."""
+    project = load_project(SAMPLES, {"http__auth": "public"})
+    assert project.registry.failures == ()
+    return project
+
+
+@asynccontextmanager
+async def client_of(project: Project, *, open_locally: bool = False) -> AsyncIterator[httpx.AsyncClient]:
+    """An HTTP client on a project, in process."""
+    role = build_http(project, open_locally=open_locally)
+    async with client_on(role) as client:
+        yield client
+    role.invoker.threads.close()
+
+
+def client_on(role: HttpRole) -> httpx.AsyncClient:
+    transport = httpx.ASGITransport(role.app, raise_app_exceptions=True)
+    return httpx.AsyncClient(transport=transport, base_url="http://localhost")
+
+
+@pytest.fixture
+async def http(samples: Project, log: LogCapture) -> AsyncIterator[httpx.AsyncClient]:
+    """An HTTP client on the sample project."""
+    async with client_of(samples) as client:
+        yield client
+
+
+@pytest.fixture
+def start(tmp_path: Path) -> Iterator[Callable[..., Server]]:
+    """Start `fnrun ARGUMENTS` in a folder; whatever still runs at the end is killed."""
+    servers: list[Server] = []
+
+    def run(root: Path, *arguments: str, environ: dict[str, str] | None = None) -> Server:
+        servers.append(Server(root, *arguments, environ=environ))
+        return servers[-1]
+
+    yield run
+    for server in servers:
+        if server.process.poll() is None:
+            server.process.kill()
+            server.process.wait()
+        server.join()

@@ -1,0 +1,90 @@
+import pytest
+
+from runtime.base.errors import DeclarationError
+from runtime.declare.rules import check_interval, check_rule, check_zone
+
+
+@pytest.mark.parametrize(
+    ("rule", "fields"),
+    [
+        ("0 6 * * mon-fri", "0 6 * * mon-fri"),
+        ("*/5 0-6,22 1 JAN,feb 7", "*/5 0-6,22 1 JAN,feb 7"),
+        ("30 0 6 * * *", "30 0 6 * * *"),
+        ("0 0 29 2 *", "0 0 29 2 *"),
+        ("0 0 31 2 mon", "0 0 31 2 mon"),  # day of month OR day of week, as cron does
+        ("@hourly", "0 * * * *"),
+        ("@daily", "0 0 * * *"),
+        ("@midnight", "0 0 * * *"),
+        ("@weekly", "0 0 * * 0"),
+        ("@monthly", "0 0 1 * *"),
+        ("@yearly", "0 0 1 1 *"),
+        ("@annually", "0 0 1 1 *"),
+    ],
+)
+def test_a_rule_is_kept_in_plain_fields(rule, fields):
+    assert check_rule(rule) == fields
+
+
+@pytest.mark.parametrize(
+    ("rule", "fault"),
+    [
+        ("61 * * * *", "Bad minute"),
+        ("* 24 * * *", "Bad hour"),
+        ("0 0 31 2 *", "Bad day-of-month"),
+        ("* * * * 8", "Bad day-of-week"),
+        ("*/0 * * * *", "Bad minute"),
+        ("0 6 * * mon-fri 30", "Bad month"),  # the second stands first, not last
+        ("", "Wrong number of fields"),
+        ("* * * *", "Wrong number of fields"),
+        ("0 0 0 1 1 * 2030", "Wrong number of fields"),
+        (None, "Wrong number of fields"),
+    ],
+)
+def test_a_bad_rule_names_the_field_and_their_order(rule, fault):
+    with pytest.raises(DeclarationError) as caught:
+        check_rule(rule)
+    assert str(caught.value) == (
+        f"@cron({rule!r}): {fault}; five fields: minute hour day month weekday, or six with the second first"
+    )
+
+
+def test_a_rule_that_never_fires_is_refused():
+    with pytest.raises(DeclarationError, match=r"@cron\('0 0 \*/31 \* 1#5'\): no date ever fits this rule"):
+        check_rule("0 0 */31 * 1#5")  # a first of the month that is a fifth Monday
+
+
+def test_an_unknown_alias_names_those_there_are():
+    with pytest.raises(DeclarationError, match=r"@cron\('@foo'\): no such alias; there are @hourly, .*, @annually$"):
+        check_rule("@foo")
+
+
+@pytest.mark.parametrize("name", ["UTC", "Europe/Paris", "America/Argentina/Buenos_Aires"])
+def test_a_zone_has_an_iana_name(name):
+    assert check_zone(name) == name
+
+
+@pytest.mark.parametrize("name", ["", "Mars/Olympus", "../etc/passwd", "/etc/localtime", "Europe", "x" * 300, "\0", 5])
+def test_an_unknown_zone_is_refused(name):
+    with pytest.raises(
+        DeclarationError, match=r'^unknown time zone .*; write an IANA name, "Europe/Paris" for instance'
+    ):
+        check_zone(name)
+
+
+@pytest.mark.parametrize(("every", "seconds"), [("15m", 900), (1, 1), ("1s", 1), ("366d", 31622400), (1.5, 1.5)])
+def test_an_interval_is_a_duration(every, seconds):
+    assert check_interval(every) == seconds
+
+
+@pytest.mark.parametrize("every", [0, -1, float("nan"), float("inf"), "abc", "", None, True, "-5s"])
+def test_an_interval_that_is_no_duration_is_refused(every):
+    with pytest.raises(DeclarationError) as caught:
+        check_interval(every)
+    assert str(caught.value).startswith(f"@interval(every={every!r}): {every!r} is not a duration above zero; write ")
+
+
+@pytest.mark.parametrize("every", [1e12, "367d", 0.5, "999ms"])
+def test_an_interval_out_of_range_is_refused(every):
+    with pytest.raises(DeclarationError) as caught:
+        check_interval(every)
+    assert str(caught.value) == f"@interval({every!r}): from 1 second to 366 days"

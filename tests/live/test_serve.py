@@ -1,0 +1,295 @@
+"""`fnrun serve` as a real process: starting, answering bad clients, draining, stopping."""
+
+import json
+import signal
+import socket
+import threading
+import time
+
+import httpx
+import pytest
+
+from tests.live_servers import until
+
+pytestmark = pytest.mark.live
+
+PUBLIC = {"FNRUN_HTTP__AUTH": "public", "FNRUN_HTTP__BIND": "127.0.0.1:0"}
+APP = {
+    "functions/app.py": """
+        import asyncio, os, time
+        from typing import Annotated
+        from runtime import Body, Context, http
+
+        @http.get("/pid")
+        async def pid() -> int:
+            return os.getpid()
+
+        @http.get("/slow")
+        async def slow(seconds: float = 1) -> str:
+            await asyncio.sleep(seconds)
+            return "done"
+
+        @http.get("/stuck")
+        def stuck() -> str:
+            time.sleep(60)
+            return "never"
+
+        @http.get("/deaf")
+        async def deaf() -> str:
+            while True:
+                try:
+                    await asyncio.sleep(60)
+                except asyncio.CancelledError:
+                    pass
+
+        @http.post("/raw", max_body="100kB")
+        async def raw(body: Annotated[bytes, Body]) -> int:
+            return len(body)
+
+        @http.post("/sum")
+        async def add(x: int, y: int) -> int:
+            return x + y
+
+        @http.get("/ticks")
+        async def ticks():
+            try:
+                while True:
+                    yield "tick\\n"
+                    await asyncio.sleep(0.02)
+            finally:
+                print("stream closed", flush=True)
+
+        @http.get("/half")
+        async def half():
+            yield "first"
+            raise ValueError("in the middle")
+
+        @http.get("/exit")
+        async def leave() -> None:
+            raise SystemExit(1)
+        """
+}
+
+
+@pytest.fixture
+def server(write_project, start):
+    return start(write_project(**APP), "serve", environ=PUBLIC)
+
+
+def raw_exchange(port: int, *parts: bytes) -> bytes:
+    """Send bytes over a plain socket; everything that comes back until the other side closes."""
+    with socket.create_connection(("127.0.0.1", port), timeout=10) as sock:
+        for part in parts:
+            sock.sendall(part)
+        found = b""
+        while part := sock.recv(65536):
+            found += part
+        return found
+
+
+def test_it_answers_and_ends_with_0_on_sigterm(server):
+    with server.client() as client:
+        assert client.get("/pid").json() == server.process.pid
+        assert client.get("/_/health").json()["status"] == "ok"
+        assert client.get("/_/ready").status_code == 200
+    assert server.stop() == 0
+    assert "stopped" in server.output
+
+
+def test_the_first_start_prints_a_key_and_the_next_none(write_project, start):
+    root = write_project(**APP)
+    environ = {"FNRUN_HTTP__BIND": "127.0.0.1:0"}
+    first = start(root, "serve", environ=environ)
+    token = first.wait_for_line(r"shown this once: (\S+)")[1]
+    with first.client() as client:
+        assert client.get("/pid").status_code == 401
+        assert client.get("/pid", headers={"authorization": f"Bearer {token}"}).status_code == 200
+    assert first.stop() == 0
+    second = start(root, "serve", environ=environ)
+    with second.client() as client:
+        assert client.get("/pid", headers={"authorization": f"Bearer {token}"}).status_code == 200
+    assert "shown this once" not in second.output
+    assert token not in (root / ".fnrun" / "keys.json").read_text()
+
+
+def test_a_key_that_is_revoked_is_refused_within_a_second(write_project, start):
+    root = write_project(**APP)
+    server = start(root, "serve", environ={"FNRUN_HTTP__BIND": "127.0.0.1:0"})
+    token = server.wait_for_line(r"shown this once: (\S+)")[1]
+    with server.client(headers={"authorization": f"Bearer {token}"}) as client:
+        assert client.get("/pid").status_code == 200
+        revoke = start(root, "keys", "revoke", token.split("_")[1])
+        assert revoke.wait() == 0
+        until(lambda: client.get("/pid").status_code == 401, seconds=1.5)
+
+
+def test_a_port_in_use_is_said_in_one_line(server, write_project, start):
+    second = start(write_project(**APP), "serve", "--bind", f"127.0.0.1:{server.port}")
+    assert second.wait() == 1
+    assert f"cannot listen on 127.0.0.1:{server.port}: Address already in use; stop what uses it" in second.output
+    assert "Traceback" not in second.output
+
+
+def test_a_broken_file_does_not_keep_the_others_from_serving(write_project, start):
+    root = write_project(**APP, **{"functions/broken.py": "import nothing_of_that_name\n"})
+    server = start(root, "serve", environ=PUBLIC)
+    with server.client() as client:
+        assert client.get("/pid").status_code == 200
+    assert "functions/broken.py:1: ModuleNotFoundError: No module named 'nothing_of_that_name'" in server.output
+
+
+def test_a_typo_in_the_settings_is_said_in_one_line(write_project, start):
+    server = start(write_project(**APP, **{"functions.toml": "[http]\nbnd = 'x'\n"}), "serve")
+    assert server.wait() == 1
+    assert server.output == 'Error: functions.toml: unknown setting "http.bnd"; did you mean "bind"?'
+
+
+def test_sigterm_finishes_what_is_in_flight_and_refuses_the_rest(server):
+    answers: list[httpx.Response] = []
+    with server.client() as client:
+        client.get("/pid")
+        slow = threading.Thread(target=lambda: answers.append(httpx.get(f"{server.url}/slow?seconds=1.5", timeout=10)))
+        slow.start()
+        until(lambda: "slow" if client.get("/_/ready").status_code == 200 else None)
+        time.sleep(0.3)  # let the slow request arrive: there is nothing to see from outside
+        server.process.send_signal(signal.SIGTERM)
+        signalled = time.monotonic()
+        until(lambda: client.get("/_/ready").status_code == 503, seconds=1)
+        assert time.monotonic() - signalled < 0.5
+        refused = client.get("/pid")
+        assert (refused.status_code, refused.headers["retry-after"]) == (503, "2")
+        assert client.get("/_/health").status_code == 200
+    slow.join()
+    assert [(a.status_code, a.json()) for a in answers] == [(200, "done")]
+    assert server.wait() == 0
+
+
+@pytest.mark.parametrize("path", ["/stuck", "/deaf", "/slow?seconds=60", "/ticks"])
+def test_nothing_outlives_the_drain_time(write_project, start, path: str):
+    server = start(write_project(**APP), "serve", environ={**PUBLIC, "FNRUN_SERVE__DRAIN": "200ms"})
+    with socket.create_connection(("127.0.0.1", server.port)) as sock:
+        sock.sendall(f"GET {path} HTTP/1.1\r\nhost: localhost\r\n\r\n".encode())
+        time.sleep(0.3)  # as above
+        started = time.monotonic()
+        assert server.stop() == 0
+        assert time.monotonic() - started < 10
+    assert "drain time is over" in server.output
+
+
+def test_an_idle_connection_does_not_hold_up_the_end(server):
+    with server.client() as client:
+        client.get("/pid")
+        started = time.monotonic()
+        assert server.stop() == 0
+        assert time.monotonic() - started < 2
+
+
+def test_a_second_signal_ends_it_at_once(server):
+    with socket.create_connection(("127.0.0.1", server.port)) as sock:
+        sock.sendall(b"GET /slow?seconds=60 HTTP/1.1\r\nhost: localhost\r\n\r\n")
+        until(lambda: httpx.get(f"{server.url}/pid").status_code == 200)
+        server.process.send_signal(signal.SIGINT)
+        server.wait_for_line("stopping")
+        assert server.stop(signal.SIGINT) == 1
+
+
+def test_a_body_past_its_limit_is_refused_while_it_is_sent_and_the_client_can_read_it(server):
+    head = b"POST /raw HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n"
+    part = b"x" * 65536
+    with_length = raw_exchange(server.port, head + b"content-length: 1048576\r\n\r\n", *[part] * 16)
+    chunk = b"10000\r\n" + part + b"\r\n"
+    chunked = raw_exchange(server.port, head + b"transfer-encoding: chunked\r\n\r\n", *[chunk] * 16, b"0\r\n\r\n")
+    for answer in (with_length, chunked):
+        assert answer.startswith(b"HTTP/1.1 413 ")
+        assert b"longer than this route's limit of 100000 bytes" in answer
+
+
+def test_a_lying_client_that_stops_in_its_body_costs_nothing(server):
+    head = b"POST /raw HTTP/1.1\r\nhost: localhost\r\ncontent-length: 50\r\n\r\nshort"
+    with socket.create_connection(("127.0.0.1", server.port)) as sock:
+        sock.sendall(head)
+    with server.client() as client:
+        assert client.get("/pid").status_code == 200
+
+
+def test_pipelined_requests_are_answered_in_order(server):
+    one = b"GET /slow?seconds=0.2 HTTP/1.1\r\nhost: localhost\r\n\r\n"
+    two = b"GET /pid HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n"
+    answers = raw_exchange(server.port, one + two)
+    assert answers.index(b'"done"') < answers.index(str(server.process.pid).encode())
+
+
+@pytest.mark.parametrize("path", [b"/..", b"/%2e%2e", b"/a%00b", b"/a/../pid", b"*", b"http://evil/pid"])
+def test_odd_paths_are_refused(server, path: bytes):
+    answer = raw_exchange(server.port, b"GET " + path + b" HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n")
+    assert answer.startswith(b"HTTP/1.1 400 ")
+    assert b"application/problem+json" in answer
+
+
+def test_a_stream_flows_and_ends_when_its_client_leaves(server):
+    with server.client() as client, client.stream("GET", "/ticks") as answer:
+        lines = answer.iter_lines()
+        assert [next(lines) for _ in range(3)] == ["tick"] * 3
+    server.wait_for_line("stream closed")
+
+
+def test_a_stream_that_fails_is_cut_not_ended(server):
+    with pytest.raises(httpx.RemoteProtocolError, match="incomplete chunked read"), server.client() as client:
+        client.get("/half")
+
+
+def test_system_exit_in_a_handler_leaves_the_server_alone(server):
+    with server.client() as client:
+        assert [client.get("/exit").status_code for _ in range(3)] == [500] * 3
+        assert client.get("/pid").json() == server.process.pid
+    failed = [json.loads(line) for line in server.lines if "handler failed" in line]
+    assert failed[0]["function"] == "app.leave"
+    assert len(failed[0]["run_id"]) == 32
+    assert "SystemExit" in failed[0]["exception"]
+
+
+def test_many_at_once_are_all_answered(server):
+    limits = httpx.Limits(max_connections=50)
+    with server.client(limits=limits) as client:
+        results: list[int] = []
+        threads = [
+            threading.Thread(target=lambda n=n: results.append(client.post("/sum", json={"x": n, "y": 1}).json()))
+            for n in range(200)
+        ]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    assert sorted(results) == list(range(1, 201))
+
+
+def test_a_websocket_is_refused(server):
+    answer = raw_exchange(
+        server.port,
+        b"GET /pid HTTP/1.1\r\nhost: localhost\r\nconnection: upgrade\r\nupgrade: websocket\r\n"
+        b"sec-websocket-version: 13\r\nsec-websocket-key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n",
+    )
+    assert answer.startswith(b"HTTP/1.1 403 ")
+
+
+def test_health_command_asks_the_running_server(server, start, write_project):
+    environ = {"FNRUN_HTTP__BIND": f"0.0.0.0:{server.port}"}
+    well = start(write_project(**APP), "health", environ=environ)
+    assert well.wait() == 0
+    server.stop()
+    gone = start(write_project(**APP), "health", environ=environ)
+    assert gone.wait() == 1
+    assert "does not answer" in gone.output
+
+
+def test_invoke_calls_a_function_of_a_running_server(server, start, write_project):
+    root = write_project(**APP)
+    done = start(root, "invoke", "app.add", "--data", '{"x": 1, "y": 2}', "--url", server.url)
+    assert done.wait() == 1
+    assert "401" in done.output
+    key = start(root, "keys", "create", "--scope", "invoke:app.*")
+    assert key.wait() == 0
+    token = next(line for line in key.lines if line.startswith("fnrun_"))
+    done = start(root, "invoke", "app.add", "--data", '{"x": 1, "y": 2}', "--url", server.url, "--key", token)
+    assert done.wait() == 0
+    assert done.output == "3"

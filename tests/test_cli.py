@@ -1,0 +1,233 @@
+"""The `fnrun` command, called in process."""
+
+import json
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+
+from runtime.base.keys import KeyFile
+from runtime.cli import main
+from tests.conftest import ROOT
+
+FILES = {
+    "functions/app.py": """
+        import asyncio
+        from collections.abc import AsyncIterator
+        from runtime import Context, Problem, Request, Tick, at, cron, fn, http, interval, queue
+
+        @http.post("/add")
+        @queue("sums")
+        @cron("0 6 * * mon-fri", tz="Europe/Paris", payload={"x": 1, "y": 2})
+        @interval("15m", payload={"x": 1, "y": 2})
+        @at("2030-01-01T00:00:00+01:00", payload={"x": 1, "y": 2})
+        @fn(concurrency=2, timeout="5s", key="x")
+        async def add(x: int, y: int) -> int:
+            \"\"\"Add two numbers.
+
+            More of it.
+            \"\"\"
+            return x + y
+
+        @http.get("/open", auth="public")
+        def handler(ctx: Context) -> str:
+            return ctx.trigger
+
+        @fn()
+        async def numbers(upto: int = 2) -> AsyncIterator[int]:
+            for n in range(upto):
+                yield n
+
+        @fn()
+        async def fails() -> None:
+            raise Problem(404, "no such thing")
+
+        @fn(timeout="50ms")
+        async def slow() -> None:
+            await asyncio.sleep(9)
+
+        @fn()
+        async def odd() -> object:
+            return object()
+
+        @http.get("/needs")
+        async def needs(request: Request) -> None: ...
+
+        @fn()
+        async def off() -> None: ...
+        """,
+    "functions.toml": """
+        [functions."app.off"]
+        enabled = false
+        """,
+}
+
+
+@pytest.fixture
+def root(write_project) -> Path:
+    return write_project(**FILES)
+
+
+@pytest.fixture
+def fnrun(root: Path):
+    def run(*arguments: str, stdin: str | None = None) -> Result:
+        return CliRunner().invoke(main, ["--dir", str(root), *arguments], input=stdin)
+
+    return run
+
+
+def test_list_shows_every_trigger_and_says_what_does_not_run_yet(fnrun):
+    result = fnrun("list")
+    assert result.exit_code == 0
+    lines = result.stdout.splitlines()
+    assert lines[:8] == [
+        "app.add  functions/app.py:6  Add two numbers.",
+        "    POST /add  (key)",
+        '    queue "sums"  (declared; this version does not run it yet)',
+        '    cron "0 6 * * mon-fri" Europe/Paris  (declared; this version does not run it yet)',
+        "    every 900 s  (declared; this version does not run it yet)",
+        "    at 2029-12-31T23:00:00+00:00  (declared; this version does not run it yet)",
+        "    declared; this version does not enforce it yet: concurrency, key",
+        "app  functions/app.py:19",
+    ]
+    assert "    GET /open  (public)" in lines
+    assert "    no trigger: called by name only" in lines
+    assert lines[-1] == "app.off  disabled in functions.toml"
+
+
+def test_list_of_nothing_says_what_to_do(write_project):
+    result = CliRunner().invoke(main, ["--dir", str(write_project()), "list"])
+    assert result.stdout == "no functions yet: put a file with a decorated function into functions/\n"
+
+
+def test_check_counts_what_is_well(fnrun):
+    result = fnrun("check")
+    assert (result.exit_code, result.stdout) == (0, "7 function(s), no problems\n")
+
+
+def test_check_prints_each_problem_with_its_place_and_exits_1(fnrun, root: Path):
+    (root / "functions" / "bad.py").write_text("from runtime import http\n\n@http.get('x')\ndef f(): ...\n")
+    (root / "functions" / "worse.py").write_text("1 / 0\n")
+    result = fnrun("check")
+    assert result.exit_code == 1
+    assert "functions/bad.py:3: @http: path 'x' does not start with \"/\"" in result.stderr
+    assert "functions/worse.py:1: ZeroDivisionError: division by zero" in result.stderr
+    assert "Traceback (most recent call last)" in result.stderr
+    assert "Error: 2 problem(s)" in result.stderr
+    assert "functions/worse.py:1" in fnrun("list").stderr
+
+
+def test_no_functions_folder_is_said_with_the_fix(tmp_path: Path):
+    result = CliRunner().invoke(main, ["--dir", str(tmp_path), "list"])
+    assert result.exit_code == 1
+    assert f"there is no functions/ folder in {tmp_path}; make one" in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "stdin"),
+    [(["--data", '{"x": 1, "y": 2}'], None), (["--data", "-"], '{"x": 1, "y": 2}'), (["--data", "@FILE"], None)],
+)
+def test_invoke_prints_the_result(fnrun, root: Path, arguments: list[str], stdin: str | None):
+    (root / "data.json").write_text('{"x": 1, "y": 2}')
+    arguments = [a.replace("FILE", str(root / "data.json")) for a in arguments]
+    result = fnrun("invoke", "app.add", *arguments, stdin=stdin)
+    assert (result.exit_code, result.stdout) == (0, "3\n")
+
+
+def test_invoke_prints_each_item_of_a_stream(fnrun):
+    assert fnrun("invoke", "app.numbers").stdout == "0\n1\n"
+    assert fnrun("invoke", "app").stdout == '"cli"\n'
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["app.ad"], 'no function "app.ad"; did you mean "app.add"?'),
+        (["zzz"], 'no function "zzz"; there are: app, app.add, '),
+        (["app.off"], 'no function "app.off"; did you mean'),
+        (["app.add", "--data", '{"x": "1"}'],
+         "the input does not fit the function; x: Expected `int`, got `str` (at $); y: required, but missing (at $)"),
+        (["app.add", "--data", '{"x": 1, "y": 2, "z": 3}'], "z: unknown argument (at $)"),
+        (["app.add", "--data", "{"], "the body is not JSON: Input data was truncated"),
+        (["app.add", "--data", "[1]"], "the payload is one JSON object of arguments by name"),
+        (["app.add", "--data", "@nowhere"], "nowhere cannot be read: No such file or directory"),
+        (["app.fails"], "app.fails failed: Problem: 404 no such thing"),
+        (["app.slow"], "app.slow failed: it did not finish in time"),
+        (["app.odd"], "the result cannot be written as JSON"),
+        (["app.needs"], "a call by name cannot supply parameter request (request); give it a default of None"),
+        (["app.add", "--url", "ftp://x"], "is not an http:// or https:// address"),
+        (["app.add", "--url", "http://127.0.0.1:1"], "does not answer: "),
+    ],
+)  # fmt: skip
+def test_invoke_says_what_is_wrong_and_exits_1(fnrun, arguments: list[str], message: str):
+    result = fnrun("invoke", *arguments)
+    assert result.exit_code == 1
+    assert message in result.stderr
+    assert result.stdout == ""
+
+
+def test_invoke_shows_why_a_missing_function_is_missing(fnrun, root: Path):
+    (root / "functions" / "bad.py").write_text("import nowhere\n")
+    assert "functions/bad.py:1: ModuleNotFoundError" in fnrun("invoke", "bad").stderr
+
+
+def test_config_prints_each_value_and_where_it_comes_from(fnrun, root: Path, monkeypatch):
+    monkeypatch.setenv("FNRUN_LOG__LEVEL", "debug")
+    (root / "functions.toml").write_text(
+        '[http]\nmax_body = "2MB"\n[functions."app"]\nenv = { API_KEY = "s3", A = "b" }\n'
+    )
+    lines = fnrun("config", "--why").stdout.splitlines()
+    assert 'http.bind = "127.0.0.1:8000"    # default' in lines
+    assert "http.max_body = 2MB    # functions.toml" in lines
+    assert 'log.level = "debug"    # FNRUN_LOG__LEVEL' in lines
+    assert "functions.app.env.API_KEY = ********    # functions.toml" in lines
+    assert 'functions.app.env.A = "b"    # functions.toml' in lines
+    assert "http.max_body = 2MB" in fnrun("config").stdout.splitlines()
+
+
+def test_keys_are_made_listed_and_revoked(fnrun, root: Path):
+    made = fnrun("keys", "create", "--name", "ci", "--scope", "invoke:app.*", "--scope", "read", "--expires", "30d")
+    token = made.stdout.strip()
+    key = KeyFile(root).verify(token)
+    assert key is not None
+    assert key.scopes == ("invoke:app.*", "read")
+    assert f"id {key.id}, scopes invoke:app.* read, expires 20" in made.stderr
+    listed = fnrun("keys", "list").stdout
+    assert listed.startswith(f"{key.id}  invoke:app.* read  expires 20")
+    assert token not in listed
+    assert fnrun("keys", "revoke", key.id).stdout == f"revoked {key.id}\n"
+    assert KeyFile(root).verify(token) is None
+    assert fnrun("keys", "list").stdout == ""
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["create", "--scope", "root"], 'unknown scope "root"; write admin, read, invoke'),
+        (["create", "--expires", "soon"], "--expires: 'soon' is not a duration above zero"),
+        (["revoke", "nobody"], 'no key has the id "nobody"; see `fnrun keys list`'),
+    ],
+)
+def test_wrong_words_for_keys_are_said(fnrun, arguments: list[str], message: str):
+    result = fnrun("keys", *arguments)
+    assert result.exit_code == 1
+    assert message in result.stderr
+
+
+@pytest.mark.parametrize("bind", ["nowhere", "127.0.0.1:99999", "256.0.0.1:80"])
+def test_a_bind_that_cannot_be_is_said(fnrun, bind: str):
+    result = fnrun("serve", "--bind", bind)
+    assert result.exit_code == 1
+    assert bind in result.stderr
+
+
+def test_help_names_every_command():
+    result = CliRunner().invoke(main, ["--help"])
+    for command in ("dev", "serve", "list", "invoke", "check", "config", "keys", "health"):
+        assert f"\n  {command} " in result.stdout
+    assert "serve-child" not in result.stdout
+
+
+def test_the_customers_function_adds():
+    result = CliRunner().invoke(main, ["--dir", str(ROOT), "invoke", "sum", "--data", '{"x": 2, "y": 3}'])
+    assert json.loads(result.stdout) == {"result": 5.0}

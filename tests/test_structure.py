@@ -1,0 +1,67 @@
+"""Rules the code base keeps about itself."""
+
+import ast
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import runtime
+
+ROOT = Path(__file__).parents[1]
+MODULES = sorted((ROOT / "runtime").rglob("*.py"))
+SERVERS = {"starlette", "hypercorn", "uvloop", "celery", "kombu", "redis", "apscheduler", "click", "watchfiles"}
+
+
+def test_the_public_names_are_these_and_sorted():
+    public = sorted(name for name in vars(runtime) if not name.startswith("_") and not _is_module(name))
+    assert sorted(runtime.__all__) == public
+    assert runtime.__all__ == sorted(
+        runtime.__all__, key=lambda name: (not name.isupper(), not name[0].isupper(), name)
+    )
+
+
+def _is_module(name: str) -> bool:
+    return isinstance(getattr(runtime, name), type(sys))
+
+
+def test_importing_runtime_loads_no_server_broker_or_scheduler():
+    code = "import runtime, sys; print(*sorted({name.partition('.')[0] for name in sys.modules}))"
+    loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
+    assert SERVERS & set(loaded) == set()
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_a_module_says_what_it_is_for_and_stays_small(path: Path):
+    text = path.read_text()
+    assert ast.get_docstring(ast.parse(text)), "it begins with a docstring: what it does, who calls it"
+    assert len(text.splitlines()) <= 350
+
+
+def test_there_are_no_more_modules_than_a_reader_can_hold():
+    assert len([path for path in MODULES if path.name != "__init__.py"]) <= 40
+
+
+def test_every_setting_has_a_heading_in_the_reference():
+    from runtime.base.settings import FunctionSettings, Settings
+
+    reference = (ROOT / "docs" / "reference.md").read_text()
+    settings = Settings()
+    names = [f"{s}.{k}" for s in ("http", "serve", "log") for k in getattr(settings, s).__struct_fields__]
+    names += [f"functions.<name>.{key}" for key in FunctionSettings.__struct_fields__]
+    assert [name for name in names if f"`{name}`" not in reference] == []
+
+
+def test_every_public_name_is_in_the_reference():
+    reference = (ROOT / "docs" / "reference.md").read_text()
+    assert [name for name in runtime.__all__ if not re.search(rf"\b{name}\b", reference)] == []
+
+
+def test_every_command_is_in_the_reference():
+    from runtime.cli import main
+
+    reference = (ROOT / "docs" / "reference.md").read_text()
+    commands = [name for name, command in main.commands.items() if not command.hidden]
+    assert [name for name in commands if f"`fnrun {name}" not in reference] == []

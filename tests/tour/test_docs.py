@@ -1,0 +1,82 @@
+"""The README and the docs, tried: files are written, commands run, answers compared.
+
+A block ```python functions/x.py or ```toml functions.toml writes that file. A block ```console runs each line after
+"$ " against `fnrun dev` on these files and compares what it prints; "..." stands for anything.
+"""
+
+import os
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import ROOT
+
+pytestmark = pytest.mark.live
+
+_BLOCK = re.compile(r"^```(python|toml|console) ?(\S*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+PAGES = ["README.md", "docs/tutorial.md", "docs/howto.md"]
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_what_the_page_says_is_what_happens(page: str, tmp_path: Path, start):
+    blocks = _BLOCK.findall((ROOT / page).read_text())
+    settings = [(name, text) for kind, name, text in blocks if kind == "toml"]
+    for kind, name, text in blocks:
+        if kind == "python":
+            if (ROOT / name).exists():
+                assert text == (ROOT / name).read_text(), f"{page} shows {name}, which is otherwise"
+            _write(tmp_path / name, text)
+    server = start(tmp_path, "dev", "--bind", "127.0.0.1:0")
+    port = server.port
+    for name, text in settings:
+        _write(tmp_path / name, text)
+    ran = 0
+    for kind, _, text in blocks:
+        if kind == "console":
+            for command, expected in _commands(text):
+                assert _run(command, port, tmp_path) == Like(expected), command
+                ran += 1
+    assert ran
+
+
+def _write(path: Path, text: str) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text)
+
+
+def _commands(block: str) -> list[tuple[str, str]]:
+    found: list[tuple[str, str]] = []
+    for line in block.splitlines():
+        if line.startswith("$ "):
+            found.append((line[2:], ""))
+        else:
+            command, expected = found[-1]
+            found[-1] = (command, f"{expected}{line}\n")
+    return found
+
+
+def _run(command: str, port: int, folder: Path) -> str:
+    environ = {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}", "FNRUN_LOG__LEVEL": "error"}
+    words = shlex.split(command.replace("localhost:8000", f"127.0.0.1:{port}"))
+    done = subprocess.run(words, cwd=folder, env=environ, capture_output=True, text=True, timeout=30, check=False)
+    return done.stdout + ("" if done.stdout.endswith("\n") or not done.stdout else "\n") + done.stderr
+
+
+class Like:
+    """Equal to any text that fits, where "..." stands for anything."""
+
+    def __init__(self, pattern: str) -> None:
+        self.pattern = pattern
+
+    def __eq__(self, other: object) -> bool:
+        parts = [re.escape(part) for part in self.pattern.split("...")]
+        return isinstance(other, str) and re.fullmatch(".*?".join(parts), other, re.DOTALL) is not None
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def __repr__(self) -> str:
+        return self.pattern

@@ -1,0 +1,159 @@
+"""What comes back for each kind of result."""
+
+from typing import Any
+
+import httpx
+import pytest
+
+JSON = "application/json"
+TEXT = "text/plain; charset=utf-8"
+LINES = "application/x-ndjson"
+
+
+@pytest.mark.parametrize(
+    ("path", "status", "kind", "content"),
+    [
+        ("/struct-result", 200, JSON, b'{"name":"x"}'),
+        ("/text-result", 200, JSON, '"héllo"'.encode()),
+        ("/number", 200, JSON, b"3"),
+        ("/nulls", 200, JSON, b'{"value":null,"thing":{"name":"null"},"1":"null"}'),
+        ("/plain", 200, TEXT, "héllo".encode()),
+        ("/html", 200, "text/html; charset=utf-8", "<p>héllo".encode()),
+        ("/bytes", 200, "application/octet-stream", b"\x00\xff"),
+        ("/none", 204, None, b""),
+        ("/reply", 203, "application/vnd.thing+json", b'{"name":"r"}'),
+        ("/reply-none", 204, None, b""),
+        ("/response", 206, "text/x-custom; charset=utf-8", b"custom"),
+        ("/starlette-stream", 200, TEXT, b"ab"),
+        ("/stream-json", 200, LINES, b'{"name":"a"}\n{"name":"b"}\n'),
+        ("/stream-text", 200, TEXT, b"ab"),
+        ("/stream-bytes", 200, "application/octet-stream", b"\x00\x01"),
+        ("/stream-html", 200, "text/html; charset=utf-8", b"<p>"),
+        ("/stream-empty", 200, LINES, b""),
+        ("/wrapped", 200, JSON, b'"awaited"'),
+    ],
+)
+async def test_a_result_is_answered_as_what_it_is(
+    http: httpx.AsyncClient, path: str, status: int, kind: str | None, content: bytes
+):
+    answer = await http.get(path)
+    assert (answer.status_code, answer.headers.get("content-type"), answer.content) == (status, kind, content)
+    assert len(answer.headers["x-run-id"]) == 32
+
+
+async def test_a_status_of_the_route_holds_for_successes(http: httpx.AsyncClient):
+    assert (await http.post("/created")).status_code == 201
+    none = await http.post("/created-none")
+    assert (none.status_code, none.content, none.headers["content-length"]) == (201, b"", "0")
+
+
+async def test_headers_of_a_reply_and_a_response_are_kept(http: httpx.AsyncClient):
+    assert (await http.get("/reply")).headers["x-extra"] == "é"
+    assert (await http.get("/response")).headers["x-mine"] == "1"
+    assert (await http.get("/redirect")).headers["location"] == "/number"
+
+
+async def test_a_file_is_starlettes_with_ranges(http: httpx.AsyncClient):
+    answer = await http.get("/file", headers={"range": "bytes=0-2"})
+    assert (answer.status_code, answer.content) == (206, b'"""')
+
+
+@pytest.mark.parametrize("path", ["/struct-result", "/plain", "/bytes", "/none", "/reply", "/response", "/file"])
+async def test_head_is_get_without_a_body(http: httpx.AsyncClient, path: str):
+    get, head = await http.get(path), await http.head(path)
+    same = {"content-type", "content-length", "x-extra", "etag"}
+    assert head.status_code == get.status_code
+    assert {n: v for n, v in head.headers.items() if n in same} == {n: v for n, v in get.headers.items() if n in same}
+
+
+async def test_head_of_a_stream_ends_its_handler(http: httpx.AsyncClient):
+    answer = await http.head("/slow-stream")
+    assert (answer.status_code, answer.content, answer.headers["content-type"]) == (200, b"", TEXT)
+
+
+async def test_a_problem_is_answered_as_raised(http: httpx.AsyncClient, log):
+    answer = await http.get("/problem")
+    assert (answer.status_code, answer.headers["content-type"]) == (409, "application/problem+json")
+    assert answer.headers["retry-after"] == "3"
+    assert answer.json() == {
+        "type": "about:blank",
+        "title": "already there",
+        "status": 409,
+        "run_id": answer.headers["x-run-id"],
+        "detail": "why",
+        "order": "o1",
+    }
+    assert log.entries == []
+
+
+async def test_a_problem_with_fields_that_have_no_json_keeps_its_status(http: httpx.AsyncClient, log):
+    answer = await http.get("/bad-problem")
+    assert (answer.status_code, answer.json()["title"]) == (409, "already there")
+    assert log.entries[0]["event"] == "a problem's fields cannot be sent"
+
+
+@pytest.mark.parametrize(
+    ("path", "reason"),
+    [
+        ("/nan", "the result holds NaN or infinity, which JSON cannot say; return None or a str"),
+        ("/object", "the result cannot be written as JSON: Encoding objects of type object is unsupported"),
+        ("/circular", "the result contains itself, or is nested too deeply"),
+        ("/surrogate", "the result cannot be written as JSON: 'utf-8' codec can't encode"),
+        ("/bad-header", "'x-a': '1\\r\\nset-cookie: evil=1' cannot be a header"),
+    ],
+)
+async def test_a_result_that_cannot_be_sent_is_500_and_its_reason_is_in_the_log(
+    http: httpx.AsyncClient, log, path: str, reason: str
+):
+    answer = await http.get(path)
+    assert (answer.status_code, answer.json()["title"]) == (500, "Internal Server Error")
+    assert reason not in answer.text
+    (line,) = log.entries
+    assert line["reason"].startswith(reason)
+    assert line["run_id"] == answer.headers["x-run-id"]
+
+
+async def test_an_error_before_the_first_item_of_a_stream_is_a_plain_answer(http: httpx.AsyncClient):
+    assert (await http.get("/stream-fails-first")).status_code == 404
+
+
+@pytest.mark.parametrize(
+    ("path", "reason"),
+    [
+        ("/stream-fails-later", "ValueError: later"),
+        ("/stream-mixed", "Unencodable: the stream began with text or bytes, then gave a int"),
+        ("/stream-exits", "RuntimeError: the handler raised SystemExit(1)"),
+        ("/slow-stream", "TimeoutError: "),
+    ],
+)
+async def test_a_stream_that_fails_later_is_cut(http: httpx.AsyncClient, log, path: str, reason: str):
+    with pytest.raises(AssertionError):  # httpx's way to say that the response was not completed
+        await http.get(path)
+    cut = [line for line in log.entries if line["event"] == "stream cut"]
+    assert [line["reason"] for line in cut] == [reason]
+
+
+async def test_a_response_that_fails_to_be_sent_is_500(http: httpx.AsyncClient, log):
+    answer = await http.get("/missing-file")
+    assert (answer.status_code, answer.json()["detail"]) == (500, "the function's response cannot be sent")
+
+
+async def test_background_work_of_a_response_cannot_end_the_server(http: httpx.AsyncClient, log):
+    assert (await http.get("/response-exits")).text == "sent"
+    assert [line["event"] for line in log.entries] == ["response failed while it was sent"]
+
+
+async def test_a_trace_goes_on(http: httpx.AsyncClient):
+    trace_id = "4bf92f3577b34da6a3ce929d0e0e4736"
+    answer = await http.get("/number", headers={"traceparent": f"00-{trace_id}-00f067aa0ba902b7-01"})
+    assert answer.headers["traceparent"] == f"00-{trace_id}-{answer.headers['x-run-id'][16:]}-01"
+    assert "traceparent" not in (await http.get("/number")).headers
+
+
+def test_encode_json_is_strict_only_about_numbers():
+    from runtime.triggers.http.answers import Unencodable, encode_json
+
+    value: Any = {"a": [None, 1.5, {"b": None}], 3: "null"}
+    assert encode_json(value) == b'{"a":[null,1.5,{"b":null}],"3":"null"}'
+    with pytest.raises(Unencodable):
+        encode_json([float("inf")])
