@@ -182,7 +182,7 @@ class Stream:
 
 
 async def in_threads(generator: Generator[Any], threads: Threads) -> AsyncIterator[Any]:
-    """The items of a sync generator, each made in a thread, all in one context. Left early, it is closed in a thread."""
+    """The items of a sync generator, each made in a thread, all in one context. Left early, it is closed in one too."""
     context, end = copy_context(), object()
 
     def close(_: object) -> None:
