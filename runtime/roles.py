@@ -23,7 +23,8 @@ from runtime.base.errors import StartError
 from runtime.base.keys import KeyFile
 from runtime.base.settings import FILE_NAME, NOTHING, Loaded, Settings, load_settings
 from runtime.declare.context import log_fields
-from runtime.declare.loader import PACKAGE, load
+from runtime.declare.loader import load
+from runtime.declare.modules import PACKAGE
 from runtime.declare.registry import Registry
 from runtime.declare.triggers import Http
 

@@ -7,16 +7,15 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from inspect import isfunction
-from typing import Any, Literal, TypeVar, cast, get_args, overload
+from typing import Any, Literal, TypeVar, get_args, overload
 
 import msgspec
 
 from runtime.base.durations import Duration, parse_size
 from runtime.base.errors import DeclarationError, did_you_mean
 from runtime.declare.policies import Breaker, Retry, checked, policy_of, seconds
-from runtime.declare.rules import check_interval, check_rule, check_zone
+from runtime.declare.rules import check_interval, check_queue, check_rule, check_zone
 from runtime.declare.triggers import (
-    ATTRIBUTE,
     At,
     Auth,
     Cron,
@@ -27,6 +26,7 @@ from runtime.declare.triggers import (
     Overlap,
     Queue,
     Trigger,
+    declare,
 )
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -37,8 +37,7 @@ METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
 def _attach(function: F, line: int, what: str) -> Declaration:
     if not isfunction(function):
         raise DeclarationError(f"@{what} decorates a function; {function!r} is a {type(function).__name__}", line=line)
-    declaration = function.__dict__.setdefault(ATTRIBUTE, Declaration())
-    return cast("Declaration", declaration)
+    return declare(function)
 
 
 def _caller_line() -> int:
@@ -217,15 +216,10 @@ def _refuse_unknown(what: str, options: Mapping[str, Any], known: Sequence[str])
         raise DeclarationError(f"@{what}: unknown option {name!r}{hint}")
 
 
-def _is_word(name: Any) -> bool:
-    return isinstance(name, str) and name.isprintable() and bool(name) and " " not in name
-
-
 def queue(name: str = "default", *, timeout: Duration | None = None) -> Callable[[F], F]:
     """Take runs from a queue. timeout: of this trigger alone. Raises DeclarationError."""
     line = _caller_line()
-    if not _is_word(name):
-        raise DeclarationError(f'@queue({name!r}): a name without spaces, @queue("orders") for instance')
+    check_queue(name)
     limit = None if timeout is None else seconds("queue", "timeout", timeout)
     return _decorator("queue", line, Queue(line=line, name=name, timeout_seconds=limit))
 

@@ -6,29 +6,38 @@ Called by roles and cli at start. Imports authors' code, and nothing else of the
 import importlib
 import os
 import re
-import sys
 import traceback
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
-from importlib.util import module_from_spec, spec_from_file_location
-from inspect import getattr_static, isfunction
+from inspect import isfunction
 from pathlib import Path
-from types import CellType, MappingProxyType, ModuleType
+from types import MappingProxyType, ModuleType
 from typing import Any, TypeVar, get_type_hints
 
 import msgspec
 
 from runtime.base.errors import DeclarationError, StartError, did_you_mean
 from runtime.base.settings import FILE_NAME, FunctionSettings
+from runtime.declare.modules import PACKAGE, open_package
 from runtime.declare.parameters import check_payload, inputs_for, parameters_of
 from runtime.declare.paths import check_path, shape_of
 from runtime.declare.registry import Function, LoadFailure, Registry
-from runtime.declare.rules import check_interval, check_rule
-from runtime.declare.triggers import Cron, Declaration, Http, Interval, Queue, Schedule, Trigger, declaration_of
+from runtime.declare.rules import check_interval, check_queue, check_rule
+from runtime.declare.triggers import (
+    Cron,
+    Declaration,
+    Http,
+    Interval,
+    Queue,
+    Schedule,
+    Trigger,
+    declaration_of,
+    forget_declared,
+    take_declared,
+)
 
 T = TypeVar("T")
 
-PACKAGE = "functions"
 _FILE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
 
 
@@ -40,7 +49,8 @@ def load(root: Path, overrides: Mapping[str, FunctionSettings] = MappingProxyTyp
     folder = root / PACKAGE
     if not folder.is_dir():
         raise StartError(f"there is no {PACKAGE}/ folder in {root}; make one and put a file with a function into it")
-    _prepare_package(root, folder)
+    open_package(root)
+    forget_declared()
     functions: dict[str, Function] = {}
     disabled: dict[str, Function] = {}
     failures: list[LoadFailure] = []
@@ -63,23 +73,14 @@ def load(root: Path, overrides: Mapping[str, FunctionSettings] = MappingProxyTyp
     return Registry(functions=functions, disabled=tuple(disabled), failures=tuple(failures))
 
 
-def _prepare_package(root: Path, folder: Path) -> None:
-    """Make `functions` the package of this folder, whatever else has that name, and forget an earlier load."""
-    for name in [name for name in sys.modules if name == PACKAGE or name.startswith(PACKAGE + ".")]:
-        del sys.modules[name]
-    importlib.invalidate_caches()
-    package = ModuleType(PACKAGE)
-    package.__path__ = [str(folder)]
-    sys.modules[PACKAGE] = package
-    if str(root) not in sys.path:
-        sys.path.insert(0, str(root))
-
-
 def _files(folder: Path) -> Iterator[Path]:
     """Files that may hold functions, in a fixed order: not below a folder that begins with _ or a dot."""
     for parent, folders, names in os.walk(folder):
         folders[:] = sorted(name for name in folders if name[0] not in "_.")
-        yield from (Path(parent, name) for name in sorted(names) if name.endswith(".py") and name[0] not in "_.")
+        # A linked folder is not walked; it is named, so that it fails by name instead of missing without a word.
+        links = [name for name in folders if Path(parent, name).is_symlink()]
+        files = [name for name in names if name.endswith(".py") and name[0] not in "_."]
+        yield from (Path(parent, name) for name in sorted(links + files))
 
 
 def _load_file(root: Path, path: Path, overrides: Mapping[str, FunctionSettings]) -> list[Function]:
@@ -89,14 +90,12 @@ def _load_file(root: Path, path: Path, overrides: Mapping[str, FunctionSettings]
             raise DeclarationError(f"{part!r} cannot be part of a function's name; use letters, digits, _ and -")
     if not path.is_file() or not path.resolve().is_relative_to((root / PACKAGE).resolve()):
         raise DeclarationError(f"not a file inside {PACKAGE}/; put the file itself there, no link, no pipe")
-    module = _import(".".join((PACKAGE, *parts)), path)
+    module = importlib.import_module(".".join((PACKAGE, *parts)))
+    _check_reachable(module)
     found: dict[str, Function] = {}
     for attribute, value in vars(module).items():
         declaration = declaration_of(value)
-        if declaration is None:
-            _check_visible(attribute, value)
-            continue
-        if value.__module__ != module.__name__ or attribute != value.__name__:
+        if declaration is None or value.__module__ != module.__name__ or attribute != value.__name__:
             continue
         name = ".".join(parts if attribute in ("handler", parts[-1].replace("-", "_")) else (*parts, attribute))
         function = _function(name, value, declaration, path.relative_to(root).as_posix())
@@ -108,37 +107,20 @@ def _load_file(root: Path, path: Path, overrides: Mapping[str, FunctionSettings]
     return list(found.values())
 
 
-def _check_visible(attribute: str, value: object) -> None:
-    """Refuse a wrapper that hides a declared function, which would otherwise be gone without a word."""
-    cells = (isfunction(value) and value.__closure__) or ()
-    inners = [cell.cell_contents for cell in cells if cell != CellType()]
-    for inner in (*inners, getattr_static(value, "__wrapped__", None)):  # functools.cache is no function, but has this
-        if declaration_of(inner) is not None and getattr(inner, "__name__", "") == attribute:
+def _check_reachable(module: ModuleType) -> None:
+    """Refuse a declared function that nobody could find, which would otherwise be gone without a word."""
+    reachable = [id(declaration_of(value)) for name, value in vars(module).items() if name == _name_of(value)]
+    for function, declaration in take_declared(module.__name__):
+        if id(declaration) not in reachable:
             raise DeclarationError(
-                f"a decorator above {attribute} hides what @http, @queue, ... declare; "
-                "write @functools.wraps(function) in it, or put it below them",
-                line=inner.__code__.co_firstlineno if isfunction(inner) else None,
+                f"{function.__qualname__} is declared here, but cannot be found by that name: it was defined again, it "
+                "is no `def` of the file itself, or a decorator above hides it (write @functools.wraps in that)",
+                line=function.__code__.co_firstlineno,
             )
 
 
-def _import(name: str, path: Path) -> ModuleType:
-    """Import one file under its name; it stays out of sys.modules if it fails."""
-    if name in sys.modules:  # another file imported it already
-        return sys.modules[name]
-    parent = importlib.import_module(name.rpartition(".")[0])
-    inner = path.with_suffix("")  # orders.py beside orders/: both are functions.orders
-    spec = spec_from_file_location(name, path, submodule_search_locations=[str(inner)] if inner.is_dir() else None)
-    if spec is None or spec.loader is None:
-        raise DeclarationError(f"{path.name} is not a Python file")
-    module = module_from_spec(spec)
-    sys.modules[name] = module  # before it runs: msgspec resolves annotations there
-    try:
-        spec.loader.exec_module(module)
-    except BaseException:
-        sys.modules.pop(name, None)
-        raise
-    setattr(parent, name.rpartition(".")[2], module)
-    return module
+def _name_of(value: object) -> str | None:
+    return value.__qualname__ if isfunction(value) else None
 
 
 def _function(name: str, call: Callable[..., Any], declaration: Declaration, file: str) -> Function:
@@ -164,7 +146,11 @@ def _overridden(function: Function, setting: FunctionSettings) -> Function:
     if setting.schedule is not None:
         _replace_one(function, triggers, (Cron, Interval), lambda old: _scheduled(old, setting.schedule or ""))
     if setting.queue is not None:
-        _replace_one(function, triggers, (Queue,), lambda old: msgspec.structs.replace(old, name=setting.queue))
+        _replace_one(
+            function, triggers, (Queue,), lambda old: msgspec.structs.replace(old, name=check_queue(setting.queue))
+        )
+    if setting.auth is not None and not any(isinstance(trigger, Http) for trigger in triggers):
+        raise DeclarationError(f'{FILE_NAME} sets auth of "{function.name}", which has no route', line=function.line)
     for index, trigger in enumerate(triggers):
         changes: dict[str, Any] = {}
         if setting.timeout is not None and trigger.timeout_seconds is not None:

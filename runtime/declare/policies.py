@@ -105,6 +105,16 @@ _READERS: dict[str, tuple[str, Callable[[Any], Any]]] = {
 """Options that are written as text: the record's field, and what reads the text."""
 
 
+_KINDS: tuple[tuple[str, Any, str], ...] = (
+    ("retries", Retry, "retries=Retry(...)"),
+    ("breaker", Breaker, "breaker=Breaker(...)"),
+    ("key", str | Callable, "a parameter's name or a function"),
+    ("on_failure", str | Callable, "a function or its name"),
+    ("idempotent", Callable, "a function"),
+)
+"""Options that are objects: their types, and what to write."""
+
+
 def policy_of(options: dict[str, Any]) -> Policy:
     """The checked record of `@fn`'s options. DeclarationError names the option and the fix."""
     values: dict[str, Any] = {}
@@ -116,9 +126,9 @@ def policy_of(options: dict[str, Any]) -> Policy:
         count("@fn", "concurrency", values["concurrency"])
     if isinstance(values.get("retries"), int):
         values["retries"] = Retry(values["retries"])
-    for name, kind in (("retries", Retry), ("breaker", Breaker)):
-        if not isinstance(values.get(name), kind | None):
-            raise DeclarationError(f"@fn({name}={values[name]!r}): write {name}={kind.__name__}(...)")
+    for name, kinds, says in _KINDS:
+        if not isinstance(values.get(name), kinds | None):
+            raise DeclarationError(f"@fn({name}={values[name]!r}): write {says}")
     _check_isolation(values.get("isolation"), values.get("memory_bytes"))
     return Policy(**values)
 

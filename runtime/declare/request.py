@@ -12,6 +12,9 @@ import msgspec
 
 from runtime.base.errors import InputError, Problem
 
+_LONGEST_NUMBER = 18
+"""Digits of a content-length that is worth reading: Python refuses to read thousands of them."""
+
 Headers = Sequence[tuple[bytes, bytes]]
 Receive = Callable[[], Awaitable[bytes | None]]
 """The next part of the body; None at its end. Raises ConnectionError when the client is gone."""
@@ -103,7 +106,7 @@ class Request:
         if self._started or self._receive is None:
             raise RuntimeError("the body was already streamed; use `await request.body()` to read it more than once")
         length = self.header(b"content-length")
-        if length is not None and length.isdecimal() and int(length) > self.max_body:
+        if length is not None and length.isdecimal() and (len(length) > _LONGEST_NUMBER or int(length) > self.max_body):
             raise too_large(self.max_body)
         self._started = True
         size = 0

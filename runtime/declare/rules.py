@@ -1,9 +1,10 @@
-"""Check cron rules, time zones and intervals when they are written.
+"""Check cron rules, time zones, intervals and queue names when they are written.
 
-Called by the decorators and for [functions."name"] schedule. Pure but for the zone database.
+Called by the decorators and for what [functions."name"] overrides. Pure but for the zone database.
 """
 
 from datetime import UTC, datetime
+from typing import Any
 from zoneinfo import ZoneInfo
 
 from cronsim import CronSim, CronSimError
@@ -55,3 +56,10 @@ def check_interval(every: Duration) -> float:
     if not 1 <= every_seconds <= _LONGEST_INTERVAL_SECONDS:
         raise DeclarationError(f"@interval({every!r}): from 1 second to 366 days")
     return every_seconds
+
+
+def check_queue(name: Any) -> str:
+    """The name of a queue. DeclarationError for one that has spaces, or is none."""
+    if not (isinstance(name, str) and name.isprintable() and name and " " not in name):
+        raise DeclarationError(f'@queue({name!r}): a name without spaces, @queue("orders") for instance')
+    return name

@@ -3,6 +3,7 @@
 Pure records, frozen. Knows nothing of servers, brokers or schedulers.
 """
 
+from collections.abc import Callable
 from datetime import datetime
 from inspect import isfunction
 from typing import Any, Literal
@@ -110,3 +111,26 @@ def declaration_of(function: object) -> Declaration | None:
     """What the decorators attached to `function`; None where there are none."""
     found = getattr(function, ATTRIBUTE, None) if isfunction(function) else None
     return found if isinstance(found, Declaration) else None
+
+
+_declared: dict[str, list[tuple[Callable[..., Any], Declaration]]] = {}
+
+
+def declare(function: Callable[..., Any]) -> Declaration:
+    """The declaration of a function, attached now if it has none. Also kept until the loader has seen the module."""
+    found = declaration_of(function)
+    if found is None:
+        found = Declaration()
+        setattr(function, ATTRIBUTE, found)
+        _declared.setdefault(function.__module__, []).append((function, found))
+    return found
+
+
+def forget_declared() -> None:
+    """Forget what earlier loads left."""
+    _declared.clear()
+
+
+def take_declared(module: str) -> list[tuple[Callable[..., Any], Declaration]]:
+    """Every function declared in a module since it was last asked, whether or not its name still leads to it."""
+    return _declared.pop(module, [])

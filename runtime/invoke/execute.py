@@ -82,12 +82,12 @@ async def run_async(name: str, call: Callable[[], Any], timeout_seconds: float |
 
 async def run_in_thread(threads: Threads, call: Callable[[], Any], timeout_seconds: float | None) -> Finished:
     """Run `call()` in a thread. When the time is over the thread is left to end by itself."""
-    thread = asyncio.wrap_future(threads.start(call, copy_context()))
+    job = threads.start(call, copy_context())
     try:
-        await asyncio.wait((thread,), timeout=timeout_seconds)
+        await asyncio.wait((asyncio.wrap_future(job),), timeout=timeout_seconds)
     finally:
-        thread.cancel()  # nothing happens if it is done; if it waits for a thread, it does not begin
-    return Finished(timed_out=True) if thread.cancelled() else thread.result()
+        job.cancel()  # if it still waits for a thread, it shall not begin; nothing happens to one that is done
+    return job.result() if job.done() and not job.cancelled() else Finished(timed_out=True)
 
 
 async def _catch_async(call: Callable[[], Any]) -> Finished:

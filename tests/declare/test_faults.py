@@ -271,14 +271,30 @@ OTHERS = [
     pytest.param(
         "def audited(function):\n    def wrapper(*args):\n        return function(*args)\n    return wrapper\n"
         "@audited  # <-\n@http.get\ndef f(): ...",
-        "a decorator above f hides what @http, @queue, ... declare; write @functools.wraps(function) in it, or put it "
-        "below them",
+        "f is declared here, but cannot be found by that name: it was defined again, it is no `def` of the "
+        "file itself, or a decorator above hides it (write @functools.wraps in that)",
         id="hidden-by-a-closure",
     ),
     pytest.param(
+        "@http.get  # <-\ndef f(): ...\n@http.get('/y')\ndef f(): ...",
+        "f is declared here, but cannot be found by that name: it was defined again",
+        id="defined-twice",
+    ),
+    pytest.param(
+        "class C:\n    @http.get  # <-\n    def f(self): ...",
+        "C.f is declared here, but cannot be found by that name",
+        id="method",
+    ),
+    pytest.param(
+        "f = http.get('/x')(lambda: 1)  # <-",
+        "<lambda> is declared here, but cannot be found by that name",
+        id="lambda",
+    ),
+    pytest.param("@fn(key=5)  # <-\ndef f(): ...", "@fn(key=5): write a parameter's name or a function", id="key"),
+    pytest.param("@fn(idempotent='x')  # <-\ndef f(): ...", "@fn(idempotent='x'): write a function", id="idempotent"),
+    pytest.param(
         "@functools.cache  # <-\n@http.get\ndef f(): ...",
-        "a decorator above f hides what @http, @queue, ... declare; write @functools.wraps(function) in it, or put it "
-        "below them",
+        "f is declared here, but cannot be found by that name: it was defined again, ",
         id="hidden-by-a-cache",
     ),
 ]
