@@ -17,6 +17,9 @@ from http import HTTPStatus
 from typing import Any
 
 _LOWEST_ERROR, _HIGHEST_ERROR = 400, 599
+_RENAMED = {413: "Content Too Large", 422: "Unprocessable Content"}
+"""RFC 9110's names, which Python has from 3.13 on: an answer is the same on every Python."""
+
 _RESERVED = frozenset({"status", "title", "run_id"})
 
 
@@ -96,6 +99,8 @@ class Problem(FnrunError):  # noqa: N818 - RFC 9457's own word, and what authors
 
 def phrase(status: int) -> str:
     """The standard reason phrase of a status, or its class where it has none."""
+    if status in _RENAMED:
+        return _RENAMED[status]
     try:
         return HTTPStatus(status).phrase
     except ValueError:
