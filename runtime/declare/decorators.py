@@ -23,6 +23,7 @@ from runtime.declare.triggers import (
     Http,
     Interval,
     Missed,
+    OnDisconnect,
     Overlap,
     Queue,
     Trigger,
@@ -75,6 +76,7 @@ class _Method:
         auth: Auth | None = None,
         timeout: Duration | None = None,
         max_body: str | int | None = None,
+        on_disconnect: OnDisconnect | None = None,
     ) -> Callable[[F], F]: ...
     def __call__(self, path: Any = None, /, **options: Any) -> Any:
         """Options as for `http(...)`. Without a path, or without parentheses, the route is the function's name."""
@@ -92,7 +94,7 @@ class _Http:
     patch = _Method("PATCH")
     delete = _Method("DELETE")
 
-    def __call__(
+    def __call__(  # noqa: PLR0913 - the options of a route
         self,
         path: str | None = None,
         *,
@@ -101,19 +103,23 @@ class _Http:
         auth: Auth | None = None,
         timeout: Duration | None = None,
         max_body: str | int | None = None,
+        on_disconnect: OnDisconnect | None = None,
     ) -> Callable[[F], F]:
         """A route. path: None routes to "/" and the function's name with slashes.
 
         status: of a success. auth: "public", "key" or "signed" (the setting's where left out). timeout: of this
-        trigger alone. max_body: "5MB" or bytes. Raises DeclarationError.
+        trigger alone. max_body: "5MB" or bytes. on_disconnect: "cancel" or "finish" the handler of a client that goes
+        away; GET, HEAD and streams are cancelled unless said. Raises DeclarationError.
         """
-        return _route(methods, path, status=status, auth=auth, timeout=timeout, max_body=max_body)
+        return _route(
+            methods, path, status=status, auth=auth, timeout=timeout, max_body=max_body, on_disconnect=on_disconnect
+        )
 
 
 http = _Http()
 
 
-def _route(
+def _route(  # noqa: PLR0913 - the options of a route
     methods: Sequence[str],
     path: Any,
     *,
@@ -121,6 +127,7 @@ def _route(
     auth: Auth | None = None,
     timeout: Duration | None = None,
     max_body: str | int | None = None,
+    on_disconnect: OnDisconnect | None = None,
 ) -> Callable[[F], F]:
     if not methods or isinstance(methods, str):
         raise DeclarationError(f'@http(methods={methods!r}): a list of methods, ["GET", "POST"] for instance')
@@ -134,6 +141,8 @@ def _route(
         raise DeclarationError(f"@http(auth={auth!r}): one of {', '.join(get_args(Auth))}")
     if status is not None and not (isinstance(status, int) and 200 <= status <= 299):  # noqa: PLR2004 - HTTP's 2xx
         raise DeclarationError(f"@http(status={status!r}): the status of a success, 200 to 299")
+    if on_disconnect not in (None, *get_args(OnDisconnect)):
+        raise DeclarationError(f'@http(on_disconnect={on_disconnect!r}): "cancel" or "finish"')
     line = _caller_line()
     trigger = Http(
         line=line,
@@ -143,6 +152,7 @@ def _route(
         auth=auth,
         timeout_seconds=None if timeout is None else seconds("http", "timeout", timeout),
         max_body_bytes=None if max_body is None else checked("http", "max_body", parse_size, max_body),
+        on_disconnect=on_disconnect,
     )
     return _decorator("http", line, trigger)
 

@@ -4,8 +4,8 @@ Made by a shell (Starlette's, later the lane) from what came over the wire; need
 first asked for. The body is read from the connection no sooner than somebody wants it, and never past its limit.
 """
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
-from typing import Any
+from collections.abc import AsyncIterator, Mapping, Sequence
+from typing import Any, Protocol
 from urllib.parse import parse_qsl
 
 import msgspec
@@ -16,8 +16,18 @@ _LONGEST_NUMBER = 18
 """Digits of a content-length that is worth reading: Python refuses to read thousands of them."""
 
 Headers = Sequence[tuple[bytes, bytes]]
-Receive = Callable[[], Awaitable[bytes | None]]
-"""The next part of the body; None at its end. Raises ConnectionError when the client is gone."""
+
+
+class Wire(Protocol):
+    """The connection a request came over, as a shell gives it. done: whether the whole body has been read."""
+
+    done: bool
+
+    async def next(self) -> bytes | None:
+        """The next part of the body; None at its end. ConnectionError when the client is gone."""
+
+    async def gone(self) -> None:
+        """Return when the client has gone away. Only to be awaited once the body has been read."""
 
 
 class Request:
@@ -27,7 +37,7 @@ class Request:
     """
 
     __slots__ = (
-        "_body", "_receive", "_started", "client", "headers_raw", "max_body", "method", "path", "path_params",
+        "_body", "_started", "_wire", "client", "headers_raw", "max_body", "method", "path", "path_params",
         "query_string", "scheme",
     )  # fmt: skip
 
@@ -38,7 +48,7 @@ class Request:
         *,
         query_string: bytes = b"",
         headers: Headers = (),
-        receive: Receive | None = None,
+        wire: Wire | None = None,
         client: str | None = None,
         scheme: str = "http",
     ) -> None:
@@ -50,8 +60,8 @@ class Request:
         self.scheme = scheme
         self.path_params: Mapping[str, str] = {}
         self.max_body = 1_000_000
-        self._receive = receive
-        self._body: bytes | None = None if receive else b""
+        self._wire = wire
+        self._body: bytes | None = None if wire else b""
         self._started = False
 
     def header(self, name: bytes) -> str | None:
@@ -103,14 +113,14 @@ class Request:
         if self._body is not None:
             yield self._body
             return
-        if self._started or self._receive is None:
+        if self._started or self._wire is None:
             raise RuntimeError("the body was already streamed; use `await request.body()` to read it more than once")
         length = self.header(b"content-length")
         if length is not None and length.isdecimal() and (len(length) > _LONGEST_NUMBER or int(length) > self.max_body):
             raise too_large(self.max_body)
         self._started = True
         size = 0
-        while (part := await self._receive()) is not None:
+        while (part := await self._wire.next()) is not None:
             size += len(part)
             if size > self.max_body:
                 raise too_large(self.max_body)
@@ -121,6 +131,11 @@ class Request:
         if self._body is None:
             self._body = b"".join([part async for part in self.stream()])
         return self._body
+
+    @property
+    def wire(self) -> Wire | None:
+        """The connection, once it can be watched: when nothing of the body is left to read."""
+        return self._wire if self._wire is not None and self._wire.done else None
 
     async def json(self) -> Any:
         """The body as JSON. InputError (400) if it is none."""

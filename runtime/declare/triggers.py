@@ -15,6 +15,7 @@ from runtime.declare.policies import Policy
 
 Auth = Literal["public", "key", "signed"]
 Missed = Literal["skip", "latest", "all"]
+OnDisconnect = Literal["cancel", "finish"]
 Overlap = Literal["skip", "queue", "allow"] | int
 
 ATTRIBUTE = "__fnrun__"
@@ -34,13 +35,17 @@ class Trigger(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Http(Trigger, frozen=True, kw_only=True):
-    """A route. path: None for the function's own name. status: of a success; None for 200, or 204 without a body."""
+    """A route. path: None for the function's own name. status: of a success; None for 200, or 204 without a body.
+
+    on_disconnect: what becomes of the handler when its client goes away; None: GET and HEAD are cancelled.
+    """
 
     methods: tuple[str, ...]
     path: str | None = None
     status: int | None = None
     auth: Auth | None = None
     max_body_bytes: int | None = None
+    on_disconnect: OnDisconnect | None = None
 
     @override
     def __str__(self) -> str:

@@ -10,9 +10,11 @@ class Connection:
     def __init__(self, *parts: bytes | Exception) -> None:
         self.left = list(parts)
         self.taken = 0
+        self.done = False
 
-    async def receive(self):
+    async def next(self):
         if not self.left:
+            self.done = True
             return None
         self.taken += 1
         part = self.left.pop(0)
@@ -23,7 +25,7 @@ class Connection:
 
 def posted(*parts, headers=(), max_body=1_000_000):
     connection = Connection(*parts)
-    request = Request("POST", "/x", headers=headers, receive=connection.receive)
+    request = Request("POST", "/x", headers=headers, wire=connection)
     request.max_body = max_body
     return request, connection
 

@@ -59,6 +59,27 @@ APP = {
             finally:
                 print("stream closed", flush=True)
 
+        @http("/leave", methods=["GET", "POST"])
+        async def leave_early(name: str) -> None:
+            await note(name)
+
+        @http.post("/leave/cancel", on_disconnect="cancel")
+        async def leave_cancel(name: str) -> None:
+            await note(name)
+
+        @http.get("/leave/finish", on_disconnect="finish")
+        async def leave_finish(name: str) -> None:
+            await note(name)
+
+        async def note(name: str) -> None:
+            print(name, "began", flush=True)
+            try:
+                await asyncio.sleep(0.5)
+                print(name, "finished", flush=True)
+            except asyncio.CancelledError:
+                print(name, "cancelled", flush=True)
+                raise
+
         @http.get("/half")
         async def half():
             yield "first"
@@ -231,6 +252,29 @@ def test_a_stream_flows_and_ends_when_its_client_leaves(server):
         lines = answer.iter_lines()
         assert [next(lines) for _ in range(3)] == ["tick"] * 3
     server.wait_for_line("stream closed")
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "end"),
+    [
+        ("GET", "/leave?name=n", "cancelled"),
+        ("HEAD", "/leave?name=n", "cancelled"),
+        ("POST", "/leave", "finished"),
+        ("POST", "/leave/cancel", "cancelled"),
+        ("GET", "/leave/finish?name=n", "finished"),
+    ],
+)
+def test_what_becomes_of_a_handler_whose_client_leaves(server, method: str, path: str, end: str):
+    body = b'{"name": "n"}' if method == "POST" else b""
+    with socket.create_connection(("127.0.0.1", server.port)) as sock:
+        head = f"{method} {path} HTTP/1.1\r\nhost: localhost\r\ncontent-length: {len(body)}\r\n\r\n"
+        sock.sendall(head.encode() + body)
+        server.wait_for_line("n began")
+    server.wait_for_line(f"n {end}")
+    with server.client() as client:
+        assert client.get("/pid").status_code == 200
+    assert server.stop() == 0
+    assert "handler failed" not in server.output
 
 
 def test_a_stream_that_fails_is_cut_not_ended(server):

@@ -66,7 +66,7 @@ class Shell:
             scope["raw_path"].decode("latin-1"),
             query_string=scope["query_string"],
             headers=scope["headers"],
-            receive=body.next,
+            wire=body,
             client=client[0] if client else None,
             scheme=scope["scheme"],
         )
@@ -75,7 +75,7 @@ class Shell:
         except ConnectionError:
             return  # the client left while its body was read: nobody to answer
         if isinstance(answer.body, Parts):
-            await _send_stream(answer, answer.body, receive, send)
+            await _send_stream(answer, answer.body, body, send)
         elif isinstance(answer.body, Response):
             await _send_response(answer, answer.body, scope, receive, send)
         else:
@@ -120,6 +120,11 @@ class _BodyReader:
         part: bytes = message.get("body", b"")
         return None if self.done and not part else part
 
+    async def gone(self) -> None:
+        """Return when the client has gone away; what is left of its body is passed over."""
+        while (await self._receive())["type"] != "http.disconnect":
+            pass
+
     async def discard(self) -> None:
         """Read what is left of the body, for a moment."""
         try:
@@ -143,12 +148,12 @@ async def _send_whole(answer: Answer, content: bytes, body: _BodyReader, send: S
     await send({"type": "http.response.body", "body": content, "more_body": False})
 
 
-async def _send_stream(answer: Answer, parts: Parts, receive: Receive, send: Send) -> None:
+async def _send_stream(answer: Answer, parts: Parts, body: _BodyReader, send: Send) -> None:
     """Send parts as they come. Without the last message the server cuts the connection: so does a failed stream."""
     complete = False
     try:
         async with anyio.create_task_group() as group:
-            group.start_soon(_cancel_on_disconnect, receive, group.cancel_scope.cancel)
+            group.start_soon(_cancel_when_gone, body, group.cancel_scope.cancel)
             await send(_start(answer.status, answer.headers))
             try:
                 async for part in parts:
@@ -164,9 +169,8 @@ async def _send_stream(answer: Answer, parts: Parts, receive: Receive, send: Sen
         await send({"type": "http.response.body", "body": b"", "more_body": False})
 
 
-async def _cancel_on_disconnect(receive: Receive, cancel: Callable[[], None]) -> None:
-    while (await receive())["type"] != "http.disconnect":
-        pass
+async def _cancel_when_gone(body: _BodyReader, cancel: Callable[[], None]) -> None:
+    await body.gone()
     cancel()
 
 

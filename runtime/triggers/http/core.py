@@ -3,17 +3,18 @@
 Called by the shells (app now, a faster one later). Compiles each route once; a request then costs one look-up.
 """
 
+import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Protocol
 
 import msgspec
 
-from runtime.base.errors import FnrunError, InputError, Problem
+from runtime.base.errors import InputError, Problem
 from runtime.base.ids import Trace, new_run_id, trace_of
 from runtime.base.logs import get_logger
 from runtime.base.settings import HttpSettings
 from runtime.declare.registry import Function, Registry
-from runtime.declare.request import Request
+from runtime.declare.request import Request, Wire
 from runtime.declare.triggers import Http
 from runtime.invoke.binding import HttpPlan
 from runtime.invoke.execute import Stream
@@ -33,6 +34,9 @@ from runtime.triggers.http.routes import Match, RouteTable
 log = get_logger(__name__)
 
 _DRAINING_RETRY_SECONDS = "2"
+_CANCELLED = frozenset({"GET", "HEAD"})
+_WATCH_AFTER_SECONDS = 0.05
+_LEFT = "the client went away"
 
 
 class Invokes(Protocol):
@@ -87,10 +91,9 @@ class HttpCore:
             answer = problem_answer(run_id, error)
         except ConnectionError:
             raise
-        except Exception as error:  # a fault of ours, answered like any other
+        except Exception:  # a fault of ours, answered like any other
             log.exception("request failed inside the runtime", run_id=run_id, path=request.path)
-            detail = str(error) if isinstance(error, FnrunError) else "a fault of the runtime; its log has the run id"
-            answer = problem_answer(run_id, Problem(500, detail=detail))
+            answer = problem_answer(run_id, Problem(500, detail="a fault of the runtime; its log has the run id"))
         answer.run_id = run_id
         answer.headers.append((b"x-run-id", run_id.encode()))
         if given_trace is not None:
@@ -146,6 +149,7 @@ class _FunctionRoute:
         self._content_type = content_type_of(function.returns)
         self._max_body = trigger.max_body_bytes or settings.max_body
         self._timeout_seconds = trigger.timeout_seconds or function.policy.timeout_seconds or float(settings.timeout)
+        self._cancels = trigger.on_disconnect == "cancel" or (trigger.on_disconnect is None and method in _CANCELLED)
         self._wants_json = self._plan.needs_body and not any(i.origin == "raw" for i in self._plan.inputs)
 
     async def handle(self, call: Call) -> Answer:
@@ -165,8 +169,37 @@ class _FunctionRoute:
             trace=call.trace,
             timeout_seconds=self._timeout_seconds,
         )
-        outcome = await self._invoke(invocation)
+        wire = request.wire if self._cancels else None
+        outcome = await (self._invoke(invocation) if wire is None else self._invoke_watched(wire, invocation))
         return await answer_outcome(call, outcome, self._function, self._status, self._content_type)
+
+    async def _invoke_watched(self, wire: Wire, invocation: Invocation) -> Outcome:
+        """Invoke, but cancel the handler when the client goes away; then raise ConnectionResetError."""
+        task, loop = asyncio.current_task(), asyncio.get_running_loop()
+        watcher: asyncio.Task[None] | None = None
+
+        async def watch() -> None:
+            await wire.gone()
+            if task is not None:
+                task.cancel(_LEFT)
+
+        def begin() -> None:
+            nonlocal watcher
+            watcher = loop.create_task(watch())
+
+        timer = loop.call_later(_WATCH_AFTER_SECONDS, begin)  # so that a quick handler costs no second task
+        try:
+            return await self._invoke(invocation)
+        except asyncio.CancelledError as error:
+            if task is None or error.args != (_LEFT,):
+                raise
+            task.uncancel()
+            log.info("client left, handler cancelled", function=self._function.name, run_id=invocation.run_id)
+            raise ConnectionResetError(_LEFT) from None
+        finally:
+            timer.cancel()
+            if watcher is not None:
+                watcher.cancel()
 
 
 async def answer_outcome(

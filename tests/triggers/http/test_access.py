@@ -91,7 +91,8 @@ async def test_a_damaged_key_file_lets_nobody_in(client: httpx.AsyncClient, root
     KeyFile(root).create("k", ("admin",))
     (root / ".fnrun" / "keys.json").write_text("{")
     answer = await client.get("/locked", headers=bearer("fnrun_a_b"))
-    assert (answer.status_code, "keys.json is damaged" in answer.json()["detail"]) == (500, True)
+    assert (answer.status_code, answer.json()["detail"]) == (500, "a fault of the runtime; its log has the run id")
+    assert [line["event"] for line in log.entries] == ["request failed inside the runtime"]
 
 
 @pytest.mark.parametrize("host", ["localhost:8000", "127.0.0.1", "[::1]:80", "app.localhost", "LOCALHOST"])
