@@ -6,7 +6,7 @@ The names an author needs. Importing this loads no server, broker or scheduler.
 from runtime.base.errors import Problem
 from runtime.declare.context import Context, Tick
 from runtime.declare.decorators import at, cron, fn, http, interval, queue
-from runtime.declare.markers import INJECTED, Body, Cookie, Header, Html, PlainText, Query, Reply
+from runtime.declare.markers import INJECTED, Body, Cookie, Event, Header, Html, PlainText, Query, Reply
 from runtime.declare.policies import Breaker, GiveUp, Retry, RetryAfter
 from runtime.declare.request import Request
 
@@ -16,6 +16,7 @@ __all__ = [
     "Breaker",
     "Context",
     "Cookie",
+    "Event",
     "GiveUp",
     "Header",
     "Html",

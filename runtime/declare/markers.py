@@ -6,6 +6,10 @@ Pure data, used by authors, read by parameters and by the HTTP answers.
 from collections.abc import Mapping
 from typing import Annotated, Any, Final
 
+import msgspec
+
+from runtime.base.durations import Duration
+
 
 class Source:
     """Where a parameter of an HTTP call is read: `Annotated[str, Header]` or `Annotated[str, Header("user-agent")]`.
@@ -49,6 +53,22 @@ PlainText = Annotated[str, ContentType("text/plain; charset=utf-8")]
 
 Html = Annotated[str, ContentType("text/html; charset=utf-8")]
 """`-> Html`: a str, answered as a page."""
+
+
+class Event(msgspec.Struct, frozen=True):
+    """One server-sent event: a generator of these is answered as text/event-stream.
+
+    data: text as it is, anything else as JSON. event: its type. id: sent back as Last-Event-ID when the client
+    reconnects. retry: how long the client waits before that, "3s" or seconds. comment: a line no client sees.
+    Source: HTML Living Standard, "Server-sent events".
+    """
+
+    data: Any = msgspec.UNSET
+    event: str | None = None
+    id: str | None = None
+    retry: Duration | None = None
+    comment: str | None = None
+
 
 INJECTED: Final[Any] = type("Injected", (), {"__slots__": (), "__repr__": lambda _: "INJECTED"})()
 """Default of a Context, Tick or Request parameter that typed code does not pass: the runtime does."""

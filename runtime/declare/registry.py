@@ -5,12 +5,13 @@ Made by the loader. Holds data only; nothing here is looked up per request.
 
 from collections.abc import Callable, Mapping
 from inspect import isasyncgenfunction, iscoroutinefunction, isgeneratorfunction
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import msgspec
 from typing_extensions import override
 
 from runtime.base.errors import UnknownFunction
+from runtime.declare.markers import Event
 from runtime.declare.parameters import Parameter
 from runtime.declare.policies import Policy
 from runtime.declare.triggers import Http, Trigger
@@ -49,6 +50,11 @@ class Function(msgspec.Struct, frozen=True, kw_only=True, eq=False):
         if isgeneratorfunction(self.call):
             return "sync stream"
         return "async" if iscoroutinefunction(self.call) else "sync"
+
+    @property
+    def yields_events(self) -> bool:
+        """Whether its annotation says that it streams server-sent events."""
+        return self.kind in ("async stream", "sync stream") and Event in get_args(self.returns)
 
     @property
     def place(self) -> str:

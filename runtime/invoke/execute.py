@@ -119,54 +119,55 @@ class Stream:
         self._name = name
         self._timeout_seconds = timeout_seconds
         self._queue: asyncio.Queue[Any] = asyncio.Queue(1)
-        self._first: Any = None
-        self._peeked = False
+        self._peeked: Any = None
+        self._has_peeked = False
+        self._waited_seconds = 0.0
         self.on_end: Callable[[BaseException | None], None] = lambda _: None
         self._task = asyncio.create_task(self._produce(items))
 
     def __aiter__(self) -> Self:
         return self
 
-    async def peek(self) -> Finished:
-        """Wait for the first item, which stays the first to be read, or for the error that came in its place."""
-        try:
-            if not self._peeked:
-                self._first = await self._next()
-        except TimeoutError:
-            await self.aclose()
-            return Finished(timed_out=True)
-        except asyncio.CancelledError:
-            await self.aclose()
-            raise
-        self._peeked = True
-        return self._first if isinstance(self._first, Finished) else Finished(value=self._first)
+    async def peek(self, within_seconds: float | None = None) -> Finished | None:
+        """Wait for the next item, which stays the next to be read, or for what came in its place.
+
+        within_seconds: return None if there is none yet by then, though its time is not over.
+        """
+        if not self._has_peeked:
+            left = None if self._timeout_seconds is None else self._timeout_seconds - self._waited_seconds
+            wait = min((s for s in (left, within_seconds) if s is not None), default=None)
+            try:
+                async with asyncio.timeout(wait):
+                    self._peeked = await self._queue.get()
+            except TimeoutError:
+                if wait != left:
+                    self._waited_seconds += wait or 0.0
+                    return None
+                await self.aclose()
+                self._peeked = Finished(timed_out=True)
+            except asyncio.CancelledError:
+                await self.aclose()
+                raise
+            self._has_peeked, self._waited_seconds = True, 0.0
+        return self._peeked if isinstance(self._peeked, Finished) else Finished(value=self._peeked)
 
     async def __anext__(self) -> Any:
-        if self._peeked:
-            item, self._first, self._peeked = self._first, None, False
-        else:
-            try:
-                item = await self._next()
-            except TimeoutError as error:
-                self.on_end(error)
-                raise
+        await self.peek()
+        item, self._peeked, self._has_peeked = self._peeked, None, False
         if not isinstance(item, Finished):
             return item
-        self.on_end(item.error)
-        if item.error is None:
+        error = TimeoutError("the next item took longer than its timeout") if item.timed_out else item.error
+        self.on_end(error)
+        if error is None:
             raise StopAsyncIteration
-        if isinstance(item.error, Exception):
-            raise item.error
-        raise RuntimeError(f"the handler raised {item.error!r}") from item.error
+        if isinstance(error, Exception):
+            raise error
+        raise RuntimeError(f"the handler raised {error!r}") from error
 
     async def aclose(self) -> None:
         """End the handler, wherever it is."""
         if not self._task.done():
             await _stop(self._name, self._task)
-
-    async def _next(self) -> Any:
-        async with asyncio.timeout(self._timeout_seconds):
-            return await self._queue.get()
 
     async def _produce(self, items: AsyncGenerator[Any]) -> None:
         end = Finished()

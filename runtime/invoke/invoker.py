@@ -22,6 +22,9 @@ from runtime.invoke.invocation import Invocation, Outcome
 
 log = get_logger(__name__)
 
+_FIRST_EVENT_SECONDS = 0.5
+"""How long the answer of a stream of events waits for the first one: a browser waits for the answer to begin."""
+
 _Run = Callable[[Callable[[], Any], float | None], Awaitable[Finished]]
 
 
@@ -69,13 +72,14 @@ class _Prepared:
         self.context_names = tuple(p.name for p in function.parameters if p.injected == "context")
         self.env: Mapping[str, str] = MappingProxyType({**os.environ, **function.env})
         self.streams = function.kind in ("async stream", "sync stream")
+        patience = _FIRST_EVENT_SECONDS if function.yields_events else None
         self.run: _Run = partial(run_async, function.name)
         if function.kind == "sync":
             self.run = partial(_run_sync, function.name, threads)
         elif function.kind == "async stream":
-            self.run = partial(_run_stream, function.name)
+            self.run = partial(_run_stream, function.name, patience)
         elif function.kind == "sync stream":
-            self.run = partial(_run_sync_stream, function.name, threads)
+            self.run = partial(_run_sync_stream, function.name, patience, threads)
 
 
 async def _run_sync(name: str, threads: Threads, call: Callable[[], Any], timeout_seconds: float | None) -> Finished:
@@ -85,17 +89,24 @@ async def _run_sync(name: str, threads: Threads, call: Callable[[], Any], timeou
     return finished
 
 
-async def _run_stream(name: str, call: Callable[[], Any], timeout_seconds: float | None) -> Finished:
+async def _run_stream(
+    name: str, within_seconds: float | None, call: Callable[[], Any], timeout_seconds: float | None
+) -> Finished:
+    """Start a stream. An error in place of its first item is the outcome; within_seconds: do not wait longer for it."""
     stream = Stream(name, call(), timeout_seconds)
     stream.on_end = partial(_log_stream_end, name)
-    first = await stream.peek()
-    return first if first.timed_out or first.error is not None else Finished(value=stream)
+    first = await stream.peek(within_seconds)
+    return first if first and (first.timed_out or first.error is not None) else Finished(value=stream)
 
 
 async def _run_sync_stream(
-    name: str, threads: Threads, call: Callable[[], Any], timeout_seconds: float | None
+    name: str,
+    within_seconds: float | None,
+    threads: Threads,
+    call: Callable[[], Any],
+    timeout_seconds: float | None,
 ) -> Finished:
-    return await _run_stream(name, lambda: in_threads(call(), threads), timeout_seconds)
+    return await _run_stream(name, within_seconds, lambda: in_threads(call(), threads), timeout_seconds)
 
 
 def _log_stream_end(name: str, error: BaseException | None) -> None:

@@ -13,10 +13,11 @@ from typing import Annotated, Any, Self, Union, get_args, get_origin
 import msgspec
 from starlette.responses import Response
 
+from runtime.base.durations import parse_duration
 from runtime.base.errors import FnrunError, InputError, Problem, phrase
 from runtime.base.logs import get_logger
-from runtime.declare.markers import ContentType, Reply
-from runtime.invoke.execute import Stream
+from runtime.declare.markers import ContentType, Event, Reply
+from runtime.invoke.execute import Finished, Stream
 
 log = get_logger(__name__)
 
@@ -25,7 +26,9 @@ _encode = msgspec.json.Encoder().encode
 _JSON = b"application/json"
 _PROBLEM = b"application/problem+json"
 _LINES = b"application/x-ndjson"
+_EVENTS = b"text/event-stream; charset=utf-8"
 _OCTETS = b"application/octet-stream"
+_KEEP_ALIVE_SECONDS = 15.0
 _EMPTY = frozenset({HTTPStatus.NO_CONTENT, HTTPStatus.RESET_CONTENT, HTTPStatus.NOT_MODIFIED})
 
 
@@ -60,30 +63,64 @@ def answer_of(value: Any, status: int | None, content_type: bytes | None) -> Ans
     return _whole(status, _JSON, encode_json(value))
 
 
-async def stream_answer(stream: Stream, status: int | None, content_type: bytes | None) -> Answer:
-    """The answer to a generator: what its first item is decides the type. bytes, text, else a JSON line an item."""
-    first = (await stream.peek()).value
+async def stream_answer(stream: Stream, status: int | None, content_type: bytes | None, *, events: bool) -> Answer:
+    """The answer to a generator. events: its annotation says so; else what its first item is decides.
+
+    Event: server-sent events. bytes and text: as they are. Anything else: a JSON line an item.
+    """
+    first = None if events else (await stream.peek() or Finished()).value
+    if events or isinstance(first, Event):
+        headers = [(b"content-type", _EVENTS), (b"cache-control", b"no-store"), (b"x-accel-buffering", b"no")]
+        return Answer(status or 200, headers, Parts(stream, encode_event, _KEEP_ALIVE_SECONDS))
     kind = _OCTETS if isinstance(first, bytes) else b"text/plain; charset=utf-8" if isinstance(first, str) else _LINES
     encode: Callable[[Any], bytes] = _as_line if kind is _LINES else _as_bytes
     return Answer(status or 200, [(b"content-type", content_type or kind)], Parts(stream, encode))
 
 
 class Parts:
-    """The bytes of a stream, part by part. `aclose` ends its handler, read or not."""
+    """The bytes of a stream, part by part. `aclose` ends its handler, read or not.
 
-    def __init__(self, stream: Stream, encode: Callable[[Any], bytes]) -> None:
+    keep_alive_seconds: send a comment when nothing else came for so long, so that nobody takes the line for dead.
+    """
+
+    def __init__(self, stream: Stream, encode: Callable[[Any], bytes], keep_alive_seconds: float | None = None) -> None:
         self._stream = stream
         self._encode = encode
+        self._keep_alive_seconds = keep_alive_seconds
 
     def __aiter__(self) -> Self:
         return self
 
     async def __anext__(self) -> bytes:
+        if self._keep_alive_seconds is not None and await self._stream.peek(self._keep_alive_seconds) is None:
+            return b": keep-alive\n\n"
         return self._encode(await anext(self._stream))
 
     async def aclose(self) -> None:
         """See Stream.aclose."""
         await self._stream.aclose()
+
+
+def encode_event(item: Any) -> bytes:
+    """One event on the wire; what is no Event is the data of one. Unencodable for an id or a type of several lines."""
+    event = item if isinstance(item, Event) else Event(item)
+    lines = [] if event.comment is None else [f": {line}" for line in _lines(event.comment)]
+    for name, value in (("event", event.event), ("id", event.id)):
+        if value is not None:
+            if set(value) & set("\r\n\0"):
+                raise Unencodable(f"the {name} of an Event is one line; {value!r} is not")
+            lines.append(f"{name}: {value}")
+    if event.retry is not None:
+        lines.append(f"retry: {parse_duration(event.retry) * 1000:.0f}")
+    if event.data is not msgspec.UNSET:
+        text = event.data if isinstance(event.data, str) else encode_json(event.data).decode()
+        lines += [f"data: {line}" for line in _lines(text)]
+    return ("\n".join(lines) + "\n\n").encode()
+
+
+def _lines(text: str) -> list[str]:
+    """Lines as the event stream's format sees them: it ends them at CR, LF or both, and nowhere else."""
+    return text.replace("\r\n", "\n").replace("\r", "\n").split("\n")
 
 
 def _as_line(item: Any) -> bytes:

@@ -148,7 +148,9 @@ class _FunctionRoute:
         self._status = trigger.status
         self._content_type = content_type_of(function.returns)
         self._max_body = trigger.max_body_bytes or settings.max_body
-        self._timeout_seconds = trigger.timeout_seconds or function.policy.timeout_seconds or float(settings.timeout)
+        said = trigger.timeout_seconds or function.policy.timeout_seconds
+        # A stream of events may well be quiet: it has a limit only where one is said.
+        self._timeout_seconds = said if said or function.yields_events else float(settings.timeout)
         self._cancels = trigger.on_disconnect == "cancel" or (trigger.on_disconnect is None and method in _CANCELLED)
         self._wants_json = self._plan.needs_body and not any(i.origin == "raw" for i in self._plan.inputs)
 
@@ -214,7 +216,7 @@ async def answer_outcome(
         raise Problem(500, detail="the function failed; its log has the run id")
     try:
         if isinstance(outcome.value, Stream):
-            return await stream_answer(outcome.value, status, content_type)
+            return await stream_answer(outcome.value, status, content_type, events=function.yields_events)
         return answer_of(outcome.value, status, content_type)
     except Unencodable as error:
         log.error("result cannot be sent", function=function.name, run_id=call.run_id, reason=str(error))  # noqa: TRY400

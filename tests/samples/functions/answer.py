@@ -1,5 +1,6 @@
 """Every kind of result, good and bad."""
 
+import asyncio
 import math
 from collections.abc import AsyncIterator, Iterator
 from typing import Any
@@ -8,7 +9,7 @@ import msgspec
 from starlette.background import BackgroundTask
 from starlette.responses import FileResponse, RedirectResponse, Response, StreamingResponse
 
-from runtime import Html, PlainText, Problem, Reply, http
+from runtime import Event, Html, PlainText, Problem, Reply, http
 
 
 class Thing(msgspec.Struct):
@@ -166,6 +167,30 @@ async def stream_bytes() -> AsyncIterator[bytes]:
 @http.get("/stream-html")
 async def stream_html() -> AsyncIterator[Html]:
     yield "<p>"
+
+
+@http.get("/events")
+async def events() -> AsyncIterator[Event]:
+    yield Event({"n": 1}, event="tick", id="1", retry="3s")
+    yield Event("two\nlines")
+
+
+@http.get("/events-untold")
+async def events_untold():
+    yield Event("a")
+    yield {"b": 1}
+
+
+@http.get("/events-quiet", timeout="1s")
+async def events_quiet() -> AsyncIterator[Event]:
+    await asyncio.sleep(60)
+    yield Event("never")
+
+
+@http.get("/events-fail")
+async def events_fail() -> AsyncIterator[Event]:
+    raise Problem(404, "no such events")
+    yield Event("never")
 
 
 @http.get("/stream-empty")

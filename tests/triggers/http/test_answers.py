@@ -1,12 +1,19 @@
 """What comes back for each kind of result."""
 
+import asyncio
+from collections.abc import AsyncIterator
 from typing import Any
 
 import httpx
 import pytest
 
+from runtime import Event
+from runtime.invoke.execute import Stream
+from runtime.triggers.http.answers import Parts, Unencodable, encode_event, encode_json
+
 JSON = "application/json"
 TEXT = "text/plain; charset=utf-8"
+EVENTS = "text/event-stream; charset=utf-8"
 LINES = "application/x-ndjson"
 
 
@@ -29,6 +36,8 @@ LINES = "application/x-ndjson"
         ("/stream-text", 200, TEXT, b"ab"),
         ("/stream-bytes", 200, "application/octet-stream", b"\x00\x01"),
         ("/stream-html", 200, "text/html; charset=utf-8", b"<p>"),
+        ("/events", 200, EVENTS, b'event: tick\nid: 1\nretry: 3000\ndata: {"n":1}\n\ndata: two\ndata: lines\n\n'),
+        ("/events-untold", 200, EVENTS, b'data: a\n\ndata: {"b":1}\n\n'),
         ("/stream-empty", 200, LINES, b""),
         ("/wrapped", 200, JSON, b'"awaited"'),
     ],
@@ -113,6 +122,45 @@ async def test_a_result_that_cannot_be_sent_is_500_and_its_reason_is_in_the_log(
     assert line["run_id"] == answer.headers["x-run-id"]
 
 
+@pytest.mark.parametrize(
+    ("event", "text"),
+    [
+        (Event(), "\n\n"),
+        (Event(None), "data: null\n\n"),
+        (Event(""), "data: \n\n"),
+        (Event("a\r\nb\rc\u2028d"), "data: a\ndata: b\ndata: c\u2028d\n\n"),
+        (Event("x", comment="one\ntwo"), ": one\n: two\ndata: x\n\n"),
+        (Event(retry=1.5), "retry: 1500\n\n"),
+        ([1], "data: [1]\n\n"),
+    ],
+)
+def test_an_event_on_the_wire(event: Any, text: str):
+    assert encode_event(event) == text.encode()
+
+
+@pytest.mark.parametrize(
+    "event", [Event(1, id="a\nb"), Event(1, event="a\rdata: x"), Event(1, id="\0"), Event(object())]
+)
+def test_an_event_that_would_break_its_stream_is_refused(event: Event):
+    with pytest.raises(Unencodable):
+        encode_event(event)
+
+
+async def test_an_error_before_the_first_event_is_a_plain_answer_too(http: httpx.AsyncClient):
+    assert (await http.get("/events-fail")).status_code == 404
+
+
+async def test_a_quiet_stream_of_events_is_kept_alive():
+    async def quiet() -> AsyncIterator[Event]:
+        await asyncio.sleep(0.1)
+        yield Event("late")
+
+    stream = Stream("f", quiet(), None)
+    parts = [part async for part in Parts(stream, encode_event, keep_alive_seconds=0.03)]
+    assert set(parts[:-1]) == {b": keep-alive\n\n"}
+    assert parts[-1] == b"data: late\n\n"
+
+
 async def test_an_error_before_the_first_item_of_a_stream_is_a_plain_answer(http: httpx.AsyncClient):
     assert (await http.get("/stream-fails-first")).status_code == 404
 
@@ -123,7 +171,8 @@ async def test_an_error_before_the_first_item_of_a_stream_is_a_plain_answer(http
         ("/stream-fails-later", "ValueError: later"),
         ("/stream-mixed", "Unencodable: the stream began with text or bytes, then gave a int"),
         ("/stream-exits", "RuntimeError: the handler raised SystemExit(1)"),
-        ("/slow-stream", "TimeoutError: "),
+        ("/slow-stream", "TimeoutError: the next item took longer than its timeout"),
+        ("/events-quiet", "TimeoutError: the next item took longer than its timeout"),
     ],
 )
 async def test_a_stream_that_fails_later_is_cut(http: httpx.AsyncClient, log, path: str, reason: str):
@@ -151,8 +200,6 @@ async def test_a_trace_goes_on(http: httpx.AsyncClient):
 
 
 def test_encode_json_is_strict_only_about_numbers():
-    from runtime.triggers.http.answers import Unencodable, encode_json
-
     value: Any = {"a": [None, 1.5, {"b": None}], 3: "null"}
     assert encode_json(value) == b'{"a":[null,1.5,{"b":null}],"3":"null"}'
     with pytest.raises(Unencodable):
