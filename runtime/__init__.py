@@ -3,12 +3,17 @@
 The names an author needs. Importing this loads no server, broker or scheduler.
 """
 
+from typing import TYPE_CHECKING, Any
+
 from runtime.base.errors import Problem
 from runtime.declare.context import Context, Tick
 from runtime.declare.decorators import at, cron, fn, http, interval, queue
 from runtime.declare.markers import INJECTED, Body, Cookie, Event, Header, Html, PlainText, Query, Reply
 from runtime.declare.policies import Breaker, GiveUp, Retry, RetryAfter
 from runtime.declare.request import Request
+
+if TYPE_CHECKING:
+    from starlette.datastructures import UploadFile
 
 __all__ = [
     "INJECTED",
@@ -28,6 +33,7 @@ __all__ = [
     "Retry",
     "RetryAfter",
     "Tick",
+    "UploadFile",
     "at",
     "cron",
     "fn",
@@ -35,3 +41,12 @@ __all__ = [
     "interval",
     "queue",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    """UploadFile is Starlette's own, loaded when somebody asks for it."""
+    if name == "UploadFile":
+        from starlette.datastructures import UploadFile as Found  # noqa: PLC0415
+
+        return Found
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

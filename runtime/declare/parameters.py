@@ -19,8 +19,10 @@ from runtime.declare.paths import CONVERTERS, path_names
 from runtime.declare.request import Request
 from runtime.declare.triggers import Http, Schedule, Trigger
 
-Injected = Literal["context", "tick", "request"]
-Origin = Literal["path", "query", "header", "cookie", "body", "raw", "field", "argument", "context", "tick", "request"]
+Injected = Literal["context", "tick", "request", "file"]
+Origin = Literal[
+    "path", "query", "header", "cookie", "body", "raw", "field", "argument", "context", "tick", "request", "file"
+]
 
 BODYLESS = frozenset({"GET", "HEAD", "OPTIONS"})
 _QUERY_METHODS = BODYLESS | {"DELETE"}
@@ -36,14 +38,15 @@ _COLLECTIONS = (types.CollectionType, types.TupleType)
 class Parameter(msgspec.Struct, frozen=True, kw_only=True):
     """A parameter as its function declares it.
 
-    type: its annotation. info: what msgspec makes of it; None for an injected one. default: INJECTED and
-    `inspect.Parameter.empty` mean there is none.
+    type: its annotation. several: a list of files. info: what msgspec makes of it; None for an injected one.
+    default: INJECTED and `inspect.Parameter.empty` mean there is none.
     """
 
     name: str
     type: Any
     injected: Injected | None = None
     source: Source | None = None
+    several: bool = False
     info: types.Type | None = None
     default: Any = inspect.Parameter.empty
 
@@ -116,8 +119,19 @@ def _parameter(found: inspect.Parameter, annotation: Any) -> Parameter:
     for kind, injected in _INJECTED.items():
         if kind in _alternatives(bare):
             return Parameter(name=found.name, type=annotation, injected=injected, default=found.default)
+    for kind in _alternatives(bare):
+        if _is_file(kind) or (get_origin(kind) is list and _is_file(get_args(kind)[0])):
+            several = get_origin(kind) is list
+            return Parameter(name=found.name, type=annotation, injected="file", several=several, default=found.default)
     info = _inspect(found.name, annotation)
     return Parameter(name=found.name, type=annotation, source=source, info=info, default=found.default)
+
+
+def _is_file(kind: object) -> bool:
+    """Whether it is Starlette's UploadFile, seen by its name: nothing here imports a server."""
+    return (
+        getattr(kind, "__module__", "") == "starlette.datastructures" and getattr(kind, "__name__", "") == "UploadFile"
+    )
 
 
 def _split(name: str, annotation: Any) -> tuple[Any, Source | None]:
@@ -211,8 +225,15 @@ def _http_inputs(parameters: Sequence[Parameter], method: str, path: str) -> tup
             bodies.append(parameter)
         elif parameter.injected is None:
             unclaimed.append(parameter)
+    files = [one for one in inputs if one.origin == "file"]
+    if files and (method in BODYLESS or bodies):
+        fault = f"a {method} has no body" if method in BODYLESS else f"{bodies[0].name} is read from the body, too"
+        raise DeclarationError(
+            f"@http {method} {path}: parameter {files[0].name} is a file of a form, but {fault}; "
+            "use @http.post, with plain fields beside the file"
+        )
     inputs += _body_inputs(bodies, method, path)
-    origin: Origin = "query" if bodies or method in _QUERY_METHODS else "field"
+    origin: Origin = "query" if bodies or (method in _QUERY_METHODS and not files) else "field"
     return (*inputs, *(Input(parameter=p, origin=origin, wire=p.name) for p in unclaimed))
 
 

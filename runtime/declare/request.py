@@ -4,7 +4,7 @@ Made by a shell (Starlette's, later the lane) from what came over the wire; need
 first asked for. The body is read from the connection no sooner than somebody wants it, and never past its limit.
 """
 
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from typing import Any, Protocol
 from urllib.parse import parse_qsl
 
@@ -108,7 +108,7 @@ class Request:
                 found.setdefault(name, value.strip('"'))
         return found
 
-    async def stream(self) -> AsyncIterator[bytes]:
+    async def stream(self) -> AsyncGenerator[bytes, None]:
         """The body as it arrives, once. Problem (413) as soon as it is longer than the route's `max_body`."""
         if self._body is not None:
             yield self._body

@@ -17,11 +17,18 @@ from runtime.declare.registry import Function
 from runtime.declare.request import Request
 from runtime.declare.triggers import Http
 
+Form = dict[str, list[Any]]
+"""A form as the trigger read it: every value of each name, text or an uploaded file."""
+
 _MALFORMED = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 
 
 class HttpPlan:
-    """Reads the arguments of one route and method. needs_body: whether `bind` wants the body's bytes."""
+    """Reads the arguments of one route and method.
+
+    needs_body: whether `bind` wants a body; takes_raw: as it came; takes_files: only a form with files in it.
+    content_type: what a body is that does not say.
+    """
 
     def __init__(self, function: Function, trigger: Http, method: str) -> None:
         inputs = inputs_for(trigger, function.parameters, method, function.route(trigger))
@@ -34,10 +41,15 @@ class HttpPlan:
         self._cookies = [(i.name, i.wire) for i in self._texts if i.origin == "cookie"]
         self._floats = [i for i in self._texts if _holds_float(i.parameter.info)]
         self._requests = [i.name for i in inputs if i.origin == "request"]
+        self._files = [i for i in inputs if i.origin == "file"]
         self._read_body = _body_reader(inputs)
-        self.needs_body = self._read_body is not None
+        self._read_form = _form_reader(inputs)
+        self.takes_files = bool(self._files)
+        self.takes_raw = any(i.origin == "raw" for i in inputs)
+        self.needs_body = self._read_body is not None or self.takes_files
+        self.content_type = "multipart/form-data" if self.takes_files else "application/json"
 
-    def bind(self, request: Request, body: bytes) -> dict[str, Any]:
+    def bind(self, request: Request, body: bytes | Form) -> dict[str, Any]:
         """Arguments by name. InputError names each parameter that is missing or wrong."""
         if not self._texts:
             arguments = {}
@@ -49,7 +61,9 @@ class HttpPlan:
                 raise InputError(422, _UNFIT, _faults(given, self._texts, strict=False)) from None
             for one in self._floats:
                 _refuse_infinite(arguments, one)
-        if self._read_body is not None:
+        if isinstance(body, dict):
+            arguments |= self._read_form(body)
+        elif self._read_body is not None:
             arguments |= self._read_body(body)
         for name in self._requests:
             arguments[name] = request
@@ -143,6 +157,67 @@ def _whole_reader(one: Input) -> Callable[[bytes], dict[str, Any]]:
             raise InputError(422, _UNFIT, [_fault(one, error)]) from None
 
     return read
+
+
+def _form_reader(inputs: Sequence[Input]) -> Callable[[Form], dict[str, Any]]:
+    """How a form becomes arguments: its text is read as the types say, as a query's is."""
+    fields = [i for i in inputs if i.origin == "field"]
+    files = [i for i in inputs if i.origin == "file"]
+    model = model_of(fields)
+    floats = [i for i in fields if _holds_float(i.parameter.info)]
+    whole = next((i for i in inputs if i.origin == "body"), None)
+    lists = _list_fields(whole.parameter.info) if whole else frozenset()
+
+    def read(form: Form) -> dict[str, Any]:
+        if whole is not None:
+            given = {name: values if name in lists else values[-1] for name, values in form.items()}
+            try:
+                return {whole.name: msgspec.convert(given, whole.parameter.type, strict=False)}
+            except msgspec.ValidationError as error:
+                raise InputError(422, _UNFIT, [_fault(whole, error)]) from None
+        given = {i.name: _field(form[i.wire], many=i.parameter.many) for i in fields if i.wire in form}
+        uploads = {i.name: _field(form[i.wire], many=i.parameter.several) for i in files if i.wire in form}
+        faults = [fault for i in files if (fault := _file_fault(i, uploads))]
+        arguments: dict[str, Any] = {}
+        try:
+            arguments = msgspec.convert(given, model, strict=False)
+        except msgspec.ValidationError:
+            faults += _faults(given, fields, strict=False)
+        if faults:
+            raise InputError(422, _UNFIT, faults)
+        for one in floats:
+            _refuse_infinite(arguments, one)
+        return arguments | uploads
+
+    return read
+
+
+def _field(values: list[Any], *, many: bool) -> Any:
+    return values if many else values[-1]
+
+
+def _file_fault(one: Input, uploads: Mapping[str, Any]) -> dict[str, str] | None:
+    found = uploads.get(one.name)
+    if found is None:
+        detail = "required, but missing" if one.parameter.required else ""
+    else:
+        detail = (
+            "Expected a file, got text"
+            if any(isinstance(v, str) for v in (found if one.parameter.several else [found]))
+            else ""
+        )
+    return {"in": "body", "name": one.wire, "path": "$", "detail": detail} if detail else None
+
+
+def _list_fields(info: types.Type | None) -> frozenset[str]:
+    """The fields of an object that take several values."""
+    fields = getattr(info, "fields", ())
+    return frozenset(f.encode_name for f in fields if isinstance(f, types.Field) and _takes_many(f.type))
+
+
+def _takes_many(info: types.Type) -> bool:
+    members = info.types if isinstance(info, types.UnionType) else (info,)
+    return any(isinstance(one, types.CollectionType | types.TupleType) for one in members)
 
 
 def _raw_reader(one: Input) -> Callable[[bytes], dict[str, Any]]:

@@ -42,6 +42,14 @@ async def test_the_openapi_document_is_valid(http: httpx.AsyncClient):
     assert set(document["paths"]["/methods"]) == {"get", "post", "delete"}
     assert document["paths"]["/untyped/{number}/{text}"]["get"]["parameters"][0]["schema"] == {"type": "integer"}
     assert document["paths"]["/open"]["get"]["security"] == []
+    upload = document["paths"]["/form/upload"]["post"]["requestBody"]["content"]["multipart/form-data"]["schema"]
+    assert set(upload["required"]) == {"title", "file"}
+    assert upload["properties"]["file"] == {"type": "string", "format": "binary"}
+    assert set(document["paths"]["/form"]["post"]["requestBody"]["content"]) == {
+        "application/json",
+        "application/x-www-form-urlencoded",
+    }
+    assert set(document["paths"]["/events"]["get"]["responses"]["200"]["content"]) == {"text/event-stream"}
     assert document["paths"]["/locked"]["get"]["security"] == [{"key": []}]
 
 

@@ -16,7 +16,7 @@ from runtime.base.settings import HttpSettings
 from runtime.declare.registry import Function, Registry
 from runtime.declare.request import Request, Wire
 from runtime.declare.triggers import Http
-from runtime.invoke.binding import HttpPlan
+from runtime.invoke.binding import Form, HttpPlan
 from runtime.invoke.execute import Stream
 from runtime.invoke.invocation import Invocation, Outcome
 from runtime.triggers.http.access import Access, Action
@@ -29,6 +29,7 @@ from runtime.triggers.http.answers import (
     problem_answer,
     stream_answer,
 )
+from runtime.triggers.http.bodies import close_files, read_body
 from runtime.triggers.http.routes import Match, RouteTable
 
 log = get_logger(__name__)
@@ -152,26 +153,30 @@ class _FunctionRoute:
         # A stream of events may well be quiet: it has a limit only where one is said.
         self._timeout_seconds = said if said or function.yields_events else float(settings.timeout)
         self._cancels = trigger.on_disconnect == "cancel" or (trigger.on_disconnect is None and method in _CANCELLED)
-        self._wants_json = self._plan.needs_body and not any(i.origin == "raw" for i in self._plan.inputs)
 
     async def handle(self, call: Call) -> Answer:
         """Bind, invoke, answer. Raises Problem or InputError."""
         request = call.request
         request.max_body = self._max_body
-        body = b""
-        if self._plan.needs_body:
-            if self._wants_json:
-                _check_json(request)
-            body = await request.body()
+        if not self._plan.needs_body:
+            return await self._call(call, b"")
+        body = await read_body(request, self._plan)
+        try:
+            return await self._call(call, body)
+        finally:
+            if isinstance(body, dict):
+                await close_files(body)
+
+    async def _call(self, call: Call, body: bytes | Form) -> Answer:
         invocation = Invocation(
             function=self._function,
             trigger="http",
-            arguments=self._plan.bind(request, body),
+            arguments=self._plan.bind(call.request, body),
             run_id=call.run_id,
             trace=call.trace,
             timeout_seconds=self._timeout_seconds,
         )
-        wire = request.wire if self._cancels else None
+        wire = call.request.wire if self._cancels else None
         outcome = await (self._invoke(invocation) if wire is None else self._invoke_watched(wire, invocation))
         return await answer_outcome(call, outcome, self._function, self._status, self._content_type)
 
@@ -229,20 +234,6 @@ def _answer_without_endpoint(request: Request, match: Match[Endpoint]) -> Answer
     if request.method == "OPTIONS":
         return Answer(204, [(b"allow", allow.encode())], b"")
     raise Problem(405, headers={"Allow": allow}, detail=f"{request.path} answers {allow}")
-
-
-def _check_json(request: Request) -> None:
-    """415 for a body that says it is something else, or is compressed; nothing said counts as JSON."""
-    encoding = (request.header(b"content-encoding") or "identity").lower()
-    if encoding != "identity":
-        raise InputError(415, f"the body is encoded as {encoding}; send it as it is")
-    media, _, parameters = (request.header(b"content-type") or "application/json").partition(";")
-    media = media.strip().lower()
-    if media != "application/json" and not media.endswith("+json"):
-        raise InputError(415, f"the body is {media}; this function takes JSON: send `content-type: application/json`")
-    charset = parameters.strip().lower().removeprefix("charset=").strip('"')
-    if charset and charset not in ("utf-8", "utf8", "us-ascii") and "charset" in parameters.lower():
-        raise InputError(415, f"the body is in {charset}; JSON is UTF-8")
 
 
 async def _drop_body(answer: Answer) -> None:

@@ -15,6 +15,8 @@ from runtime.declare.registry import Function, Registry
 from runtime.declare.triggers import Http
 from runtime.triggers.http.answers import content_type_of
 
+_JSON = "application/json"
+_URLENCODED = "application/x-www-form-urlencoded"
 _REF = "#/components/schemas/{name}"
 _PROBLEM: Mapping[str, Any] = {
     "type": "object",
@@ -103,7 +105,7 @@ def _operation(
     }
     content = _request_content(inputs, schemas)
     if content is not None:
-        required = any(i.parameter.required for i in inputs if i.origin in ("body", "raw", "field"))
+        required = any(i.parameter.required for i in inputs if i.origin in ("body", "raw", "field", "file"))
         operation["requestBody"] = {"required": required, "content": content}
     return operation
 
@@ -123,20 +125,29 @@ def _parameter(one: Input, schemas: _Schemas) -> dict[str, Any]:
 
 
 def _request_content(inputs: Sequence[Input], schemas: _Schemas) -> dict[str, Any] | None:
-    fields = [i for i in inputs if i.origin == "field"]
+    fields = [i for i in inputs if i.origin in ("field", "file")]
     if fields:
         schema = {
             "type": "object",
-            "properties": {i.wire: schemas.of(i.parameter.type) for i in fields},
+            "properties": {i.wire: _field(i, schemas) for i in fields},
             "required": [i.wire for i in fields if i.parameter.required],
         }
-        return {"application/json": {"schema": schema}}
+        if any(i.origin == "file" for i in fields):
+            return {"multipart/form-data": {"schema": schema}}
+        return {_JSON: {"schema": schema}, _URLENCODED: {"schema": schema}}
     for one in inputs:
         if one.origin == "body":
-            return {"application/json": {"schema": schemas.of(one.parameter.type)}}
+            return {_JSON: {"schema": schemas.of(one.parameter.type)}}
         if one.origin == "raw":
             return {"*/*": {"schema": {"type": "string"}}}
     return None
+
+
+def _field(one: Input, schemas: _Schemas) -> dict[str, Any]:
+    if one.origin != "file":
+        return schemas.of(one.parameter.type)
+    file = {"type": "string", "format": "binary"}
+    return {"type": "array", "items": file} if one.parameter.several else file
 
 
 def _responses(function: Function, trigger: Http, schemas: _Schemas) -> dict[str, Any]:
@@ -147,8 +158,10 @@ def _responses(function: Function, trigger: Http, schemas: _Schemas) -> dict[str
     content_type = content_type_of(function.returns)
     if content_type is not None:
         success["content"] = {content_type.decode(): {"schema": {"type": "string"}}}
+    elif function.yields_events:
+        success["content"] = {"text/event-stream": {"schema": {"type": "string"}}}
     elif function.kind in ("async", "sync"):
-        success["content"] = {"application/json": {"schema": schemas.of(function.returns)}}
+        success["content"] = {_JSON: {"schema": schemas.of(function.returns)}}
     else:
         success["description"] = "A stream: text, bytes, or one JSON value a line."
     return {str(trigger.status or 200): success, "default": problem}

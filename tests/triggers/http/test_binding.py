@@ -221,10 +221,9 @@ async def test_of_duplicate_keys_the_last_counts(http: httpx.AsyncClient):
 @pytest.mark.parametrize(
     ("headers", "detail"),
     [
-        ({"content-type": "application/x-www-form-urlencoded"}, "this function takes JSON"),
-        ({"content-type": "text/plain"}, "the body is text/plain"),
+        ({"content-type": "text/plain"}, "the body is text/plain; this function takes application/json or a form"),
         ({"content-type": "application/json; charset=latin-1"}, "the body is in latin-1; JSON is UTF-8"),
-        ({"content-encoding": "gzip"}, "the body is encoded as gzip"),
+        ({"content-encoding": "br"}, "the body is encoded as br; send it as it is, or as gzip"),
     ],
 )
 async def test_a_body_of_another_kind_is_415(http: httpx.AsyncClient, headers: dict[str, str], detail: str):
