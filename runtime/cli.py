@@ -1,6 +1,7 @@
 """The `fnrun` command. Parses, calls roles or a lower layer, prints. Decides nothing itself."""
 
 import asyncio
+import http.client
 import json
 import socket
 import sys
@@ -8,6 +9,7 @@ import urllib.error
 import urllib.request
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import click
 from typing_extensions import override
@@ -58,6 +60,9 @@ def dev(root: Path, bind: str | None) -> None:
     settings = load_settings(root, _dev_overrides(bind)).settings
     logs.configure(style=settings.log.format, level=settings.log.level)
     with roles.open_socket(settings.http.bind) as sock:
+        if not roles.is_loopback(sock):
+            click.echo("Not on a loopback address: callers need a key, as under `fnrun serve`.", err=True)
+            _show_first_key(root)
         roles.dev(root, sock)
 
 
@@ -66,6 +71,7 @@ def dev(root: Path, bind: str | None) -> None:
 @click.pass_obj
 def serve_child(root: Path, fd: int) -> None:
     """One child of `fnrun dev`, on a socket it inherits."""
+    roles.stop_at_once_until_served()
     project = roles.load_project(root, _dev_overrides(None))
     roles.serve(project, socket.socket(fileno=fd), dev=True, lifeline=True)
 
@@ -80,13 +86,18 @@ def _dev_overrides(bind: str | None) -> dict[str, str]:
 @click.pass_obj
 def serve(root: Path, bind: str | None, log_level: str | None) -> None:
     """Serve for production, until SIGTERM; then finish what is in flight, up to [serve] drain."""
+    roles.stop_at_once_until_served()
     given = {"http__bind": bind, "log__level": log_level}
     project = roles.load_project(root, {name: value for name, value in given.items() if value})
     with roles.open_socket(project.settings.http.bind) as sock:
-        token = KeyFile(root).create_first()
-        if token:
-            click.echo(f"First access key, shown this once: {token}", err=True)
+        _show_first_key(root)
         roles.serve(project, sock)
+
+
+def _show_first_key(root: Path) -> None:
+    token = KeyFile(root).create_first()
+    if token:
+        click.echo(f"First access key, shown this once: {token}", err=True)
 
 
 @main.command("list")
@@ -148,7 +159,7 @@ def invoke(root: Path, name: str, data: str, url: str | None, key: str | None) -
     """Run one function and print its result."""
     payload = _payload(data)
     if url:
-        click.echo(_invoke_there(url, key, name, payload).removesuffix("\n"))
+        click.echo(_invoke_there(url, key, name, payload).removesuffix(b"\n"))
         return
     project = roles.load_project(root)
     settings = project.settings
@@ -185,14 +196,16 @@ async def _invoke_here(project: roles.Project, function: Function, payload: byte
         trace=trace_of(run_id, None),
         timeout_seconds=function.policy.timeout_seconds or float(project.settings.http.timeout),
     )
-    outcome = await Invoker(project.registry, threads=1).invoke(invocation)
+    invoker = Invoker(project.registry, threads=1)
+    outcome = await invoker.invoke(invocation)
     if outcome.state == "failed":
-        reason = (
-            "it did not finish in time"
-            if outcome.reason == "timeout"
-            else f"{type(outcome.error).__name__}: {outcome.error}"
-        )
-        raise click.ClickException(f"{function.name} failed: {reason}")
+        error = outcome.error
+        reason = "it did not finish in time" if error is None else f"{type(error).__name__}: {error}"
+        failure = click.ClickException(f"{function.name} failed: {reason}")
+        if invoker.threads.busy:  # a thread past its timeout would keep this process until it ends
+            failure.show()
+            roles.end_process(failure.exit_code)
+        raise failure
     if isinstance(outcome.value, Stream):
         async for item in outcome.value:
             click.echo(encode_json(item))
@@ -201,22 +214,31 @@ async def _invoke_here(project: roles.Project, function: Function, payload: byte
         click.echo(value if isinstance(value, bytes) else encode_json(value))
 
 
-def _invoke_there(url: str, key: str | None, name: str, payload: bytes) -> str:
+def _invoke_there(url: str, key: str | None, name: str, payload: bytes) -> bytes:
     headers = {"content-type": "application/json"} | ({"authorization": f"Bearer {key}"} if key else {})
-    return _fetch(f"{url.rstrip('/')}/_/functions/{name}/invoke", headers=headers, data=payload)
+    return _fetch(f"{url.rstrip('/')}/_/functions/{quote(name)}/invoke", headers=headers, data=payload)
 
 
-def _fetch(url: str, *, headers: dict[str, str], data: bytes | None = None, timeout: float | None = None) -> str:
-    """The body of a successful answer; ClickException with the problem's own words otherwise."""
+class _NoRedirects(urllib.request.HTTPRedirectHandler):
+    """A key is for the address it was given for."""
+
+    @override
+    def redirect_request(self, *_: Any, **__: Any) -> None:
+        return None
+
+
+def _fetch(url: str, *, headers: dict[str, str], data: bytes | None = None, timeout: float | None = None) -> bytes:
+    """The body of a successful answer; ClickException with the problem's own words otherwise. Asks no proxy."""
     if not url.startswith(("http://", "https://")):
         raise click.ClickException(f"{url} is not an http:// or https:// address")
-    request = urllib.request.Request(url, data=data, headers=headers)  # noqa: S310 - the scheme was just checked
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}), _NoRedirects())
     try:
-        with urllib.request.urlopen(request, timeout=timeout) as answer:  # noqa: S310
-            return str(answer.read().decode())
+        request = urllib.request.Request(url, data=data, headers=headers)  # noqa: S310 - the scheme was just checked
+        with opener.open(request, timeout=timeout) as answer:
+            return bytes(answer.read())
     except urllib.error.HTTPError as error:
         raise click.ClickException(f"{error.code}: {_problem_text(error.read())}") from None
-    except OSError as error:
+    except (OSError, http.client.HTTPException, ValueError) as error:
         raise click.ClickException(f"{url} does not answer: {getattr(error, 'reason', error)}") from None
 
 

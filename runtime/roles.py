@@ -5,6 +5,7 @@ anew whenever a file changes.
 """
 
 import asyncio
+import atexit
 import os
 import signal
 import socket
@@ -13,8 +14,9 @@ import sys
 import threading
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import msgspec
 
@@ -36,7 +38,6 @@ if TYPE_CHECKING:  # the HTTP role alone loads them
 log = logs.get_logger(__name__)
 
 _BACKLOG = 2048
-_KEEP_ALIVE_SECONDS = 75
 _CLOSE_SECONDS = 2.0
 _LOOPBACK = ("127.0.0.1", "::1", "localhost")
 
@@ -81,14 +82,25 @@ def open_socket(bind: str) -> socket.socket:
     return sock
 
 
+def is_loopback(sock: socket.socket) -> bool:
+    """Whether only this machine can reach a listening socket."""
+    return sock.getsockname()[0] in _LOOPBACK
+
+
 def url_of(sock: socket.socket) -> str:
     """The address of a listening socket, for people."""
     host, port = sock.getsockname()[:2]
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
-def serve(project: Project, sock: socket.socket, *, dev: bool = False, lifeline: bool = False) -> None:
-    """Serve HTTP until SIGTERM or SIGINT, then drain. lifeline: also stop when stdin ends, as it does with a parent.
+def stop_at_once_until_served() -> None:
+    """Let SIGTERM end the process while it still loads. As PID 1 it would be ignored without a handler."""
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: os._exit(0))
+
+
+def serve(project: Project, sock: socket.socket, *, dev: bool = False, lifeline: bool = False) -> NoReturn:
+    """Serve HTTP until SIGTERM or SIGINT, then drain and end the process. lifeline: also stop when stdin ends.
 
     dev on a loopback address: open to local callers without a key.
     """
@@ -96,16 +108,21 @@ def serve(project: Project, sock: socket.socket, *, dev: bool = False, lifeline:
     logs.configure(style=settings.log.format, level=settings.log.level, fields=log_fields)
     for failure in project.registry.failures:
         log.error(f"does not load: {failure}\n{failure.traceback}".rstrip())
-    _announce(project, url_of(sock))
-    open_locally = dev and sock.getsockname()[0] in _LOOPBACK
-    with asyncio.Runner(loop_factory=_loop_factory()) as runner:
-        left = runner.run(_serve_http(project, sock, open_locally=open_locally, lifeline=lifeline))
-        if left:
-            # Neither a thread nor a task that ignores its cancellation can be ended; waiting for it would hang.
-            log.warning("handlers are left at work", count=left)
-            sys.stdout.flush()
-            os._exit(0)
+    open_locally = dev and is_loopback(sock)
+    runner = asyncio.Runner(loop_factory=_loop_factory())
+    left = runner.run(_serve_http(project, sock, open_locally=open_locally, lifeline=lifeline))
+    if left:
+        log.warning("handlers are left at work", count=left)
     log.info("stopped")
+    end_process(0)
+
+
+def end_process(code: int) -> NoReturn:
+    """End now, after what was registered with atexit. Python itself would first wait for threads that may never end."""
+    atexit._run_exitfuncs()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
 
 
 def _announce(project: Project, url: str) -> None:
@@ -159,12 +176,12 @@ def build_http(project: Project, *, open_locally: bool = False) -> HttpRole:
 
 async def _serve_http(project: Project, sock: socket.socket, *, open_locally: bool, lifeline: bool) -> int:
     """Serve until told to stop. Returns how many handlers could not be ended."""
-    from hypercorn.asyncio import serve as serve_hypercorn  # noqa: PLC0415 - as above
-    from hypercorn.config import Config  # noqa: PLC0415
+    from runtime.triggers.http.server import serve_app  # noqa: PLC0415 - as above
 
     settings = project.settings
     stop = _stop_event(lifeline=lifeline)
     role = build_http(project, open_locally=open_locally)
+    _announce(project, url_of(sock))
     drained = asyncio.Event()
 
     async def drain() -> None:
@@ -175,16 +192,7 @@ async def _serve_http(project: Project, sock: socket.socket, *, open_locally: bo
             log.warning("drain time is over", in_flight=role.shell.in_flight)
         drained.set()
 
-    config = Config()
-    config.bind = [f"fd://{sock.detach()}"]
-    config.accesslog = None
-    config.errorlog = None
-    config.include_server_header = False
-    config.backlog = _BACKLOG
-    config.keep_alive_timeout = _KEEP_ALIVE_SECONDS
-    config.keep_alive_max_requests = sys.maxsize
-    config.graceful_timeout = _CLOSE_SECONDS / 2
-    serving = asyncio.create_task(serve_hypercorn(role.app, config, shutdown_trigger=drain))
+    serving = asyncio.create_task(serve_app(role.app, sock, drain))
     await asyncio.wait((serving, asyncio.create_task(drained.wait())), return_when=asyncio.FIRST_COMPLETED)
     # From Python 3.12 on Hypercorn waits for open connections without a limit: cpython#104344.
     await asyncio.wait((serving,), timeout=_CLOSE_SECONDS)
@@ -210,7 +218,7 @@ def _stop_event(*, lifeline: bool) -> asyncio.Event:
 
     def on_signal() -> None:
         if stop.is_set():
-            os._exit(1)
+            end_process(1)
         stop.set()
 
     loop = asyncio.get_running_loop()
@@ -230,24 +238,43 @@ def _stop_event(*, lifeline: bool) -> asyncio.Event:
 def dev(root: Path, sock: socket.socket, environ: Mapping[str, str] = os.environ) -> None:
     """Serve as a child and start it anew whenever something in functions/ or functions.toml changes.
 
-    The socket is this process's, so that a request that comes between two children waits instead of failing.
+    The socket is this process's, so that a request that comes between two children waits instead of failing. A child
+    that ends by itself is said so, and started anew at the next change.
     """
     from watchfiles import watch  # noqa: PLC0415 - only dev watches
 
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
-    paths = [path for path in (root / PACKAGE, root / FILE_NAME) if path.exists()]
     child = _start_child(root, sock, environ)
+    told = False
     try:
-        for changes in watch(*paths, stop_event=stop, rust_timeout=200, yield_on_timeout=True, raise_interrupt=False):
+        # The whole folder is watched: an editor replaces functions.toml, and a watch on the old file would see nothing.
+        for changes in watch(
+            root, watch_filter=partial(_matters, root), stop_event=stop, rust_timeout=200, yield_on_timeout=True,
+            raise_interrupt=False,
+        ):  # fmt: skip
             if changes:
                 names = sorted({os.path.relpath(path, root) for _, path in changes})
                 log.info("changed, starting anew", files=names)
                 _end_child(child)
-                child = _start_child(root, sock, environ)
+                child, told = _start_child(root, sock, environ), False
+            elif child.poll() is not None and not told:
+                log.error("the server ended; mend what is wrong and save, and it starts anew", code=child.returncode)
+                told = True
     finally:
         _end_child(child)
+
+
+_IGNORED = frozenset({"__pycache__", ".git", ".venv", "node_modules", ".fnrun"})
+
+
+def _matters(root: Path, _change: object, path: str) -> bool:
+    """Whether a changed file is one of the project's: functions.toml, or anything in functions/ but droppings."""
+    parts = Path(os.path.relpath(path, root)).parts
+    if _IGNORED & set(parts) or parts[-1].endswith(("~", ".swp", ".pyc")):
+        return False
+    return parts[0] in (PACKAGE, FILE_NAME)
 
 
 def _start_child(root: Path, sock: socket.socket, environ: Mapping[str, str]) -> "subprocess.Popen[bytes]":

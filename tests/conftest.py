@@ -22,10 +22,24 @@ def anyio_backend() -> str:
     return "asyncio"
 
 
+class Lines(LogCapture):
+    """Log lines as dicts: in `entries`, those of requests apart in `requests`."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.requests: list[dict] = []
+
+    def __call__(self, logger, name, event):
+        if event["event"] == "request":
+            self.requests.append(dict(event))
+            raise structlog.DropEvent
+        return super().__call__(logger, name, event)
+
+
 @pytest.fixture
-def log() -> Iterator[LogCapture]:
-    """Log lines as dicts, in `log.entries`."""
-    capture = LogCapture()
+def log() -> Iterator[Lines]:
+    """What is logged, as `Lines`."""
+    capture = Lines()
     structlog.configure(processors=[capture])
     yield capture
     structlog.reset_defaults()

@@ -13,7 +13,7 @@ from runtime.base.settings import HttpSettings
 from runtime.declare.registry import Function, Registry
 from runtime.invoke.binding import PayloadPlan
 from runtime.invoke.invocation import Invocation
-from runtime.triggers.http.answers import Answer, answer_of, content_type_of
+from runtime.triggers.http.answers import Answer, answer_of, plan_result
 from runtime.triggers.http.core import Call, Endpoint, HttpCore, Invokes, answer_outcome
 from runtime.triggers.http.openapi import describe
 
@@ -25,15 +25,15 @@ def add_api(core: HttpCore, registry: Registry, invoker: Invokes, settings: Http
     document = cache(lambda: describe(registry, settings, VERSION))  # made when first asked for, not at start
 
     async def health(_: Call) -> Answer:
-        return answer_of({"status": "ok", "version": VERSION}, None, None)
+        return answer_of({"status": "ok", "version": VERSION})
 
     async def ready(_: Call) -> Answer:
         if core.draining:
             raise Problem(503, headers={"Retry-After": "2"}, detail="the server is shutting down")
-        return answer_of({"status": "ready"}, None, None)
+        return answer_of({"status": "ready"})
 
     async def openapi(_: Call) -> Answer:
-        return answer_of(document(), None, None)
+        return answer_of(document())
 
     public = settings.auth == "public"
     core.add_system("GET", "/_/health", Endpoint(handle=health, public=True, action="read", open=True))
@@ -50,7 +50,7 @@ def _invoke_by_name(
     function: Function, invoker: Invokes, settings: HttpSettings
 ) -> Callable[[Call], Awaitable[Answer]]:
     """POST one JSON object of arguments by name; answered as the function's own route would."""
-    content_type = content_type_of(function.returns)
+    result = plan_result(function)
     timeout_seconds = function.policy.timeout_seconds or float(settings.timeout)
     try:
         plan = PayloadPlan(function)
@@ -73,6 +73,6 @@ def _invoke_by_name(
             trace=call.trace,
             timeout_seconds=timeout_seconds,
         )
-        return await answer_outcome(call, await invoker.invoke(invocation), function, None, content_type)
+        return await answer_outcome(call, await invoker.invoke(invocation), function, result)
 
     return invoke

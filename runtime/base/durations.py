@@ -9,6 +9,9 @@ from typing import Self
 
 from typing_extensions import override
 
+_LONGEST_SECONDS = 36_525 * 86_400.0
+"""100 years: any date plus a duration is still a date."""
+
 _UNIT_SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0, "w": 604800.0}
 _PART = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|d|w)")
 _WHOLE = re.compile(rf"(?:{_PART.pattern})+")
@@ -21,7 +24,7 @@ Duration = str | int | float
 
 
 def parse_duration(text: Duration) -> float:
-    """Seconds in "30s", "1h30m", "250ms", "2d" or a plain number. Finite and above zero, or ValueError."""
+    """Seconds in "30s", "1h30m", "250ms", "2d" or a plain number. Above zero, at most 100 years, or ValueError."""
     if isinstance(text, bool):
         raise ValueError(_bad_duration(text))  # noqa: TRY004 - one error type for a value that cannot hold
     if isinstance(text, str) and _WHOLE.fullmatch(text.strip()):
@@ -33,6 +36,8 @@ def parse_duration(text: Duration) -> float:
             raise ValueError(_bad_duration(text)) from None
     if not (math.isfinite(seconds) and seconds > 0):
         raise ValueError(_bad_duration(text))
+    if seconds > _LONGEST_SECONDS:
+        raise ValueError(f"{text!r} is longer than 100 years")
     return seconds
 
 

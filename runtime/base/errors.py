@@ -84,7 +84,7 @@ class Problem(FnrunError):  # noqa: N818 - RFC 9457's own word, and what authors
     """
 
     def __init__(
-        self, status: int, title: str | None = None, /, *, headers: Mapping[str, str] | None = None, **fields: Any
+        self, status: int, title: str | None = None, /, *, headers: Mapping[str, str | int] | None = None, **fields: Any
     ) -> None:
         if not _LOWEST_ERROR <= status <= _HIGHEST_ERROR:
             raise ValueError(f"Problem({status}): a problem has a status from 400 to 599; return a Reply for others")

@@ -10,7 +10,7 @@ import tomllib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import MappingProxyType
-from typing import Annotated, Any, Literal, TypeVar, get_args
+from typing import Annotated, Any, Literal, TypeVar
 
 import msgspec
 
@@ -199,6 +199,3 @@ def _leaves(prefix: str, node: Any) -> Iterator[tuple[str, Any]]:
 
 def _shown(value: Any) -> str:
     return str(value) if isinstance(value, Seconds | Size) else msgspec.json.encode(value).decode()
-
-
-AUTH_MODES: tuple[str, ...] = get_args(Auth)

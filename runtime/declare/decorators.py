@@ -7,7 +7,7 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from inspect import isfunction
-from typing import Any, Literal, TypeVar, get_args, overload
+from typing import Any, Literal, TypedDict, TypeVar, Unpack, cast, get_args, overload
 
 import msgspec
 
@@ -58,6 +58,21 @@ def _decorator(what: str, line: int, trigger: Trigger) -> Callable[[F], F]:
     return decorate
 
 
+class RouteOptions(TypedDict, total=False):
+    """What a route may say.
+
+    status: of a success. auth: "public", "key" or "signed" (the setting's where left out). timeout: of this trigger
+    alone. max_body: "5MB" or bytes. on_disconnect: "cancel" or "finish" the handler of a client that goes away; GET,
+    HEAD and streams are cancelled unless said.
+    """
+
+    status: int | None
+    auth: Auth | None
+    timeout: Duration | None
+    max_body: str | int | None
+    on_disconnect: OnDisconnect | None
+
+
 class _Method:
     """`@http.get("/path")`, `@http.get`: a route of one method."""
 
@@ -67,22 +82,12 @@ class _Method:
     @overload
     def __call__(self, path: F, /) -> F: ...
     @overload
-    def __call__(
-        self,
-        path: str | None = None,
-        /,
-        *,
-        status: int | None = None,
-        auth: Auth | None = None,
-        timeout: Duration | None = None,
-        max_body: str | int | None = None,
-        on_disconnect: OnDisconnect | None = None,
-    ) -> Callable[[F], F]: ...
+    def __call__(self, path: str | None = None, /, **options: Unpack[RouteOptions]) -> Callable[[F], F]: ...
     def __call__(self, path: Any = None, /, **options: Any) -> Any:
-        """Options as for `http(...)`. Without a path, or without parentheses, the route is the function's name."""
+        """See RouteOptions. Without a path, or without parentheses, the route is the function's name."""
         if callable(path):
-            return _route([self._method], None)(path)
-        return _route([self._method], path, **options)
+            return _route([self._method], None, {})(path)
+        return _route([self._method], path, options)
 
 
 class _Http:
@@ -94,41 +99,21 @@ class _Http:
     patch = _Method("PATCH")
     delete = _Method("DELETE")
 
-    def __call__(  # noqa: PLR0913 - the options of a route
-        self,
-        path: str | None = None,
-        *,
-        methods: Sequence[str] = ("GET",),
-        status: int | None = None,
-        auth: Auth | None = None,
-        timeout: Duration | None = None,
-        max_body: str | int | None = None,
-        on_disconnect: OnDisconnect | None = None,
+    def __call__(
+        self, path: str | None = None, *, methods: Sequence[str] = ("GET",), **options: Unpack[RouteOptions]
     ) -> Callable[[F], F]:
-        """A route. path: None routes to "/" and the function's name with slashes.
+        """A route; see RouteOptions. path: None routes to "/" and the function's name with slashes.
 
-        status: of a success. auth: "public", "key" or "signed" (the setting's where left out). timeout: of this
-        trigger alone. max_body: "5MB" or bytes. on_disconnect: "cancel" or "finish" the handler of a client that goes
-        away; GET, HEAD and streams are cancelled unless said. Raises DeclarationError.
+        Raises DeclarationError.
         """
-        return _route(
-            methods, path, status=status, auth=auth, timeout=timeout, max_body=max_body, on_disconnect=on_disconnect
-        )
+        return _route(methods, path, cast("Mapping[str, Any]", options))
 
 
 http = _Http()
 
 
-def _route(  # noqa: PLR0913 - the options of a route
-    methods: Sequence[str],
-    path: Any,
-    *,
-    status: Any = None,
-    auth: Auth | None = None,
-    timeout: Duration | None = None,
-    max_body: str | int | None = None,
-    on_disconnect: OnDisconnect | None = None,
-) -> Callable[[F], F]:
+def _route(methods: Sequence[str], path: Any, options: Mapping[str, Any]) -> Callable[[F], F]:
+    _refuse_unknown("http", options, tuple(RouteOptions.__annotations__))
     if not methods or isinstance(methods, str):
         raise DeclarationError(f'@http(methods={methods!r}): a list of methods, ["GET", "POST"] for instance')
     names = tuple(str(method).upper() for method in methods)
@@ -137,24 +122,24 @@ def _route(  # noqa: PLR0913 - the options of a route
             raise DeclarationError(f"@http: unknown method {method!r}; there are {', '.join(METHODS)}")
     if path is not None and not (isinstance(path, str) and path.startswith("/")):
         raise DeclarationError(f'@http: path {path!r} does not start with "/"')
-    if auth is not None and auth not in get_args(Auth):
-        raise DeclarationError(f"@http(auth={auth!r}): one of {', '.join(get_args(Auth))}")
-    if status is not None and not (isinstance(status, int) and 200 <= status <= 299):  # noqa: PLR2004 - HTTP's 2xx
-        raise DeclarationError(f"@http(status={status!r}): the status of a success, 200 to 299")
-    if on_disconnect not in (None, *get_args(OnDisconnect)):
-        raise DeclarationError(f'@http(on_disconnect={on_disconnect!r}): "cancel" or "finish"')
     line = _caller_line()
-    trigger = Http(
-        line=line,
-        methods=names,
-        path=path,
-        status=status,
-        auth=auth,
-        timeout_seconds=None if timeout is None else seconds("http", "timeout", timeout),
-        max_body_bytes=None if max_body is None else checked("http", "max_body", parse_size, max_body),
-        on_disconnect=on_disconnect,
-    )
-    return _decorator("http", line, trigger)
+    return _decorator("http", line, Http(line=line, methods=names, path=path, **_route_fields(options)))
+
+
+def _route_fields(options: Mapping[str, Any]) -> dict[str, Any]:
+    """Checked options, under the names of the Http record."""
+    given = {name: value for name, value in options.items() if value is not None}
+    for name, words in (("auth", get_args(Auth)), ("on_disconnect", get_args(OnDisconnect))):
+        if given.get(name, words[0]) not in words:
+            raise DeclarationError(f"@http({name}={given[name]!r}): one of {', '.join(words)}")
+    status = given.get("status", 200)
+    if not (isinstance(status, int) and 200 <= status <= 299):  # noqa: PLR2004 - HTTP's 2xx
+        raise DeclarationError(f"@http(status={status!r}): the status of a success, 200 to 299")
+    if "timeout" in given:
+        given["timeout_seconds"] = seconds("http", "timeout", given.pop("timeout"))
+    if "max_body" in given:
+        given["max_body_bytes"] = checked("http", "max_body", parse_size, given.pop("max_body"))
+    return given
 
 
 class _ScheduleOptions(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
@@ -226,8 +211,9 @@ def _refuse_unknown(what: str, options: Mapping[str, Any], known: Sequence[str])
         raise DeclarationError(f"@{what}: unknown option {name!r}{hint}")
 
 
-def queue(name: str = "default", *, timeout: Duration | None = None) -> Callable[[F], F]:
+def queue(name: str = "default", *, timeout: Duration | None = None, **others: Any) -> Callable[[F], F]:
     """Take runs from a queue. timeout: of this trigger alone. Raises DeclarationError."""
+    _refuse_unknown("queue", others, ("timeout",))
     line = _caller_line()
     check_queue(name)
     limit = None if timeout is None else seconds("queue", "timeout", timeout)

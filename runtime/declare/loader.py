@@ -54,12 +54,13 @@ def load(root: Path, overrides: Mapping[str, FunctionSettings] = MappingProxyTyp
     functions: dict[str, Function] = {}
     disabled: dict[str, Function] = {}
     failures: list[LoadFailure] = []
+    routes: dict[Any, Function] = {}
     for path in _files(folder):
         file = path.relative_to(root).as_posix()
         try:
             found = _load_file(root, path, overrides)
             enabled = [f for f in found if overrides.get(f.name, FunctionSettings()).enabled]
-            _check_duplicates(enabled, functions)
+            _check_duplicates(enabled, functions, routes)
         except DeclarationError as error:
             failures.append(LoadFailure(file=file, line=error.line or _line_in(error, file), message=str(error)))
         except (Exception, SystemExit) as error:  # noqa: BLE001 - whatever an author's file does, the others load
@@ -213,23 +214,25 @@ def _check_trigger(function: Function, trigger: Trigger) -> None:
         )
 
 
-def _check_duplicates(found: list[Function], others: Mapping[str, Function]) -> None:
-    """Refuse names and routes that are taken, by another file or twice in this one."""
-    routes = {key: function for function in others.values() for key, _ in _routes(function)}
+def _check_duplicates(found: list[Function], taken: Mapping[str, Function], routes: dict[Any, Function]) -> None:
+    """Refuse names and routes that are taken, by another file or twice in this one; else note the routes."""
+    new: dict[Any, Function] = {}
     for function in found:
-        if function.name in others:
+        if function.name in taken:
             raise DeclarationError(
-                f'"{function.name}" is already a function, at {others[function.name].place}; rename one',
+                f'"{function.name}" is already a function, at {taken[function.name].place}; rename one',
                 line=function.line,
             )
         for key, trigger in _routes(function):
-            if key in routes:
+            other = routes.get(key) or new.get(key)
+            if other is not None:
                 raise DeclarationError(
-                    f"{key[0]} {function.route(trigger)} is already answered by "
-                    f'"{routes[key].name}" at {routes[key].place}; change one path',
+                    f'{key[0]} {function.route(trigger)} is already answered by "{other.name}" at {other.place}; '
+                    "change one path",
                     line=trigger.line,
                 )
-            routes[key] = function
+            new[key] = function
+    routes |= new
 
 
 def _routes(function: Function) -> Iterator[tuple[tuple[str, Any], Http]]:

@@ -79,7 +79,9 @@ class Reply:
 
     __slots__ = ("body", "headers", "status")
 
-    def __init__(self, body: Any = None, status: int | None = None, headers: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self, body: Any = None, status: int | None = None, headers: Mapping[str, str | int] | None = None
+    ) -> None:
         self.body = body
-        self.status = status
+        self.status: Any = status
         self.headers = dict(headers or {})

@@ -160,7 +160,7 @@ def _inspect(name: str, annotation: Any) -> types.Type:
         msgspec.json.Decoder(annotation)
     except (TypeError, NameError) as error:
         raise DeclarationError(f"parameter {name}: {error}") from None
-    for found in _walk(info, set()):
+    for found in walk_types(info):
         if isinstance(found, types.CustomType):
             if found.cls.__module__.startswith("starlette."):
                 raise DeclarationError(f"parameter {name}: for the request, annotate it with runtime.Request")
@@ -171,8 +171,12 @@ def _inspect(name: str, annotation: Any) -> types.Type:
     return info
 
 
+def walk_types(info: types.Type) -> Iterator[types.Type]:
+    """Every type inside a type, itself included; a class that holds itself once."""
+    return _walk(info, set())
+
+
 def _walk(info: Any, seen: set[int]) -> Iterator[types.Type]:
-    """Every type inside a type, each class once."""
     if isinstance(info, types.Type):
         mark = id(getattr(info, "cls", info))
         if mark in seen:

@@ -6,21 +6,43 @@ text and one for the body. Faults in a call are InputErrors that name every wron
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from functools import wraps
+from typing import Any, ParamSpec
 
 import msgspec
 from msgspec import inspect as types
 
-from runtime.base.errors import InputError
+from runtime.base.errors import FnrunError, InputError
 from runtime.declare.parameters import Input, inputs_for, model_of
 from runtime.declare.registry import Function
 from runtime.declare.request import Request
 from runtime.declare.triggers import Http
 
+_P = ParamSpec("_P")
+
 Form = dict[str, list[Any]]
 """A form as the trigger read it: every value of each name, text or an uploaded file."""
 
 _MALFORMED = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+
+
+class BindingFailed(FnrunError):  # noqa: N818 - an outcome, like the others
+    """A type of the author's own (its `__post_init__`, say) raised what it should not."""
+
+
+def _guarded(bind: Callable[_P, dict[str, Any]]) -> Callable[_P, dict[str, Any]]:
+    """Let nothing out of `bind` that would end the server: authors' types run code of their own."""
+
+    @wraps(bind)
+    def guarded(*args: _P.args, **kwargs: _P.kwargs) -> dict[str, Any]:
+        try:
+            return bind(*args, **kwargs)
+        except InputError:
+            raise
+        except BaseException as error:  # a SystemExit among them
+            raise BindingFailed(f"a type of the function's own raised {type(error).__name__}") from error
+
+    return guarded
 
 
 class HttpPlan:
@@ -49,8 +71,12 @@ class HttpPlan:
         self.needs_body = self._read_body is not None or self.takes_files
         self.content_type = "multipart/form-data" if self.takes_files else "application/json"
 
+    @_guarded
     def bind(self, request: Request, body: bytes | Form) -> dict[str, Any]:
-        """Arguments by name. InputError names each parameter that is missing or wrong."""
+        """Arguments by name. InputError names each parameter that is missing or wrong.
+
+        BindingFailed if code of the author's own types raises something else.
+        """
         if not self._texts:
             arguments = {}
         else:
@@ -96,23 +122,25 @@ class PayloadPlan:
         self._inputs = [i for i in inputs_for(None, function.parameters, "", "") if i.origin == "argument"]
         self._model = model_of(self._inputs)
 
+    @_guarded
     def bind(self, payload: bytes) -> dict[str, Any]:
-        """Arguments by name, from a JSON object. InputError names each that is unknown, missing or wrong."""
+        """Arguments by name, from a JSON object. InputError and BindingFailed as for HttpPlan.bind."""
         given = _decode(payload or b"{}", msgspec.json.Decoder())
         if not isinstance(given, dict):
             raise InputError(422, "the payload is one JSON object of arguments by name")
         faults = [
             {"in": "payload", "name": name, "path": "$", "detail": "unknown argument"}
-            for name in given.keys() - {i.name for i in self._inputs}
+            for name in sorted(given.keys() - {i.name for i in self._inputs})[:_MOST_NAMED]
         ]
         if not faults:
             try:
-                return dict(msgspec.convert(given, self._model))
+                return dict(msgspec.convert(given, self._model, str_keys=True))
             except msgspec.ValidationError:
                 faults = _faults(given, self._inputs)
         raise InputError(422, _UNFIT, faults)
 
 
+_MOST_NAMED = 20
 _UNFIT = "the input does not fit the function"
 
 
@@ -262,7 +290,7 @@ def _faults(given: Mapping[str, Any], inputs: Sequence[Input], *, strict: bool =
                 faults.append({"in": _place(one), "name": one.wire, "path": "$", "detail": "required, but missing"})
             continue
         try:
-            msgspec.convert(given[one.name], one.parameter.type, strict=strict)
+            msgspec.convert(given[one.name], one.parameter.type, strict=strict, str_keys=True)
         except msgspec.ValidationError as error:
             faults.append(_fault(one, error))
     return faults

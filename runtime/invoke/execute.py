@@ -122,7 +122,6 @@ class Stream:
         self._peeked: Any = None
         self._has_peeked = False
         self._waited_seconds = 0.0
-        self.on_end: Callable[[BaseException | None], None] = lambda _: None
         self._task = asyncio.create_task(self._produce(items))
 
     def __aiter__(self) -> Self:
@@ -157,7 +156,6 @@ class Stream:
         if not isinstance(item, Finished):
             return item
         error = TimeoutError("the next item took longer than its timeout") if item.timed_out else item.error
-        self.on_end(error)
         if error is None:
             raise StopAsyncIteration
         if isinstance(error, Exception):

@@ -48,9 +48,7 @@ class Invoker:
             started_at=time.time(),
             timeout_seconds=None if prepared.streams else invocation.timeout_seconds,
         )
-        arguments = invocation.arguments
-        for name in prepared.context_names:
-            arguments[name] = context
+        arguments = invocation.arguments | dict.fromkeys(prepared.context_names, context)
         token = current.set(context)
         try:
             finished = await prepared.run(partial(invocation.function.call, **arguments), invocation.timeout_seconds)
@@ -94,7 +92,6 @@ async def _run_stream(
 ) -> Finished:
     """Start a stream. An error in place of its first item is the outcome; within_seconds: do not wait longer for it."""
     stream = Stream(name, call(), timeout_seconds)
-    stream.on_end = partial(_log_stream_end, name)
     first = await stream.peek(within_seconds)
     return first if first and (first.timed_out or first.error is not None) else Finished(value=stream)
 
@@ -107,11 +104,6 @@ async def _run_sync_stream(
     timeout_seconds: float | None,
 ) -> Finished:
     return await _run_stream(name, within_seconds, lambda: in_threads(call(), threads), timeout_seconds)
-
-
-def _log_stream_end(name: str, error: BaseException | None) -> None:
-    if error is not None:
-        log.error("stream failed after it had begun", function=name, exc_info=error)
 
 
 def _outcome(finished: Finished, timeout_seconds: float | None) -> Outcome:

@@ -38,7 +38,7 @@ async def test_the_openapi_document_is_valid(http: httpx.AsyncClient):
         "required": True,
         "content": {"application/json": {"schema": {"$ref": "#/components/schemas/Order"}}},
     }
-    assert set(document["components"]["schemas"]) >= {"Order", "Point", "Problem"}
+    assert set(document["components"]["schemas"]) >= {"Order", "Point", "fnrun.Problem"}
     assert set(document["paths"]["/methods"]) == {"get", "post", "delete"}
     assert document["paths"]["/untyped/{number}/{text}"]["get"]["parameters"][0]["schema"] == {"type": "integer"}
     assert document["paths"]["/open"]["get"]["security"] == []

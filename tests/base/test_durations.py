@@ -81,7 +81,7 @@ def test_a_duration_is_shown_as_people_write_it(seconds, text):
     assert str(Seconds(seconds)) == text
 
 
-@given(st.floats(1e-6, 1e12) | st.integers(1, 10**9))
+@given(st.floats(1e-6, 3e9) | st.integers(1, 10**9))
 def test_a_shown_duration_reads_as_itself(seconds):
     read = Seconds.parse(str(Seconds(seconds)))
     assert isinstance(read, Seconds)

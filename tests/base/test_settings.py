@@ -2,7 +2,7 @@ import pytest
 
 from runtime.base.durations import Seconds, Size
 from runtime.base.errors import SettingsError
-from runtime.base.settings import AUTH_MODES, FunctionSettings, Settings, Sourced, load_settings
+from runtime.base.settings import FunctionSettings, Settings, Sourced, load_settings
 
 
 @pytest.fixture
@@ -109,10 +109,6 @@ def test_a_byte_order_mark_is_skipped(settings_from):
 def test_settings_cannot_be_changed(settings_from):
     with pytest.raises(AttributeError, match="immutable"):
         settings_from().settings.http.bind = "x"
-
-
-def test_the_ways_of_access_are_named():
-    assert AUTH_MODES == ("public", "key", "signed")
 
 
 # --- faults ------------------------------------------------------------------------------------------------------

@@ -83,7 +83,7 @@ def test_an_interval_that_is_no_duration_is_refused(every):
     assert str(caught.value).startswith(f"@interval(every={every!r}): {every!r} is not a duration above zero; write ")
 
 
-@pytest.mark.parametrize("every", [1e12, "367d", 0.5, "999ms"])
+@pytest.mark.parametrize("every", [1e9, "367d", 0.5, "999ms"])
 def test_an_interval_out_of_range_is_refused(every):
     with pytest.raises(DeclarationError) as caught:
         check_interval(every)

@@ -1,6 +1,7 @@
 """`fnrun serve` as a real process: starting, answering bad clients, draining, stopping."""
 
 import json
+import os
 import signal
 import socket
 import threading
@@ -16,9 +17,11 @@ pytestmark = pytest.mark.live
 PUBLIC = {"FNRUN_HTTP__AUTH": "public", "FNRUN_HTTP__BIND": "127.0.0.1:0"}
 APP = {
     "functions/app.py": """
-        import asyncio, os, time
+        import asyncio, os, threading, time
         from typing import Annotated
-        from runtime import Body, Context, http
+        import msgspec
+        from starlette.responses import PlainTextResponse, Response, StreamingResponse
+        from runtime import Body, Context, Query, Request, http
 
         @http.get("/pid")
         async def pid() -> int:
@@ -26,16 +29,19 @@ APP = {
 
         @http.get("/slow")
         async def slow(seconds: float = 1) -> str:
+            print("at work", flush=True)
             await asyncio.sleep(seconds)
             return "done"
 
         @http.get("/stuck")
         def stuck() -> str:
+            print("at work", flush=True)
             time.sleep(60)
             return "never"
 
         @http.get("/deaf")
         async def deaf() -> str:
+            print("at work", flush=True)
             while True:
                 try:
                     await asyncio.sleep(60)
@@ -52,12 +58,63 @@ APP = {
 
         @http.get("/ticks")
         async def ticks():
+            print("at work", flush=True)
             try:
                 while True:
                     yield "tick\\n"
                     await asyncio.sleep(0.02)
             finally:
                 print("stream closed", flush=True)
+
+        @http.post("/reply")
+        async def reply(how: Annotated[str, Query], request: Request):
+            if how == "response":
+                return Response("early")
+            if how == "stream":
+                return StreamingResponse(iter(["ea", "rly"]))
+            return PlainTextResponse("early") if how == "plain" else "early"
+
+        @http.post("/events")
+        async def events(request: Request):
+            yield "early"
+
+        @http.post("/echo")
+        async def echo(request: Request):
+            async for part in request.stream():
+                yield part
+
+        @http.get("/endless")
+        async def endless():
+            async def ticks():
+                while True:
+                    yield "tick"
+                    await asyncio.sleep(0.01)
+            return StreamingResponse(ticks())
+
+        @http.get("/to-thread")
+        async def to_thread() -> None:
+            print("at work", flush=True)
+            await asyncio.to_thread(time.sleep, 60)
+
+        @http.get("/own-thread")
+        async def own_thread() -> str:
+            threading.Thread(target=time.sleep, args=[60]).start()
+            return "started"
+
+        class Fussy(msgspec.Struct):
+            how: str
+
+            def __post_init__(self):
+                if self.how == "exit":
+                    raise SystemExit(1)
+                raise KeyError(self.how)
+
+        @http.post("/fussy")
+        async def fussy(body: Fussy) -> None: ...
+
+        @http.get("/odd-response")
+        async def odd_response() -> Response:
+            return Response("x", status_code=1000)
 
         @http("/leave", methods=["GET", "POST"])
         async def leave_early(name: str) -> None:
@@ -171,12 +228,9 @@ def test_sigterm_finishes_what_is_in_flight_and_refuses_the_rest(server):
         client.get("/pid")
         slow = threading.Thread(target=lambda: answers.append(httpx.get(f"{server.url}/slow?seconds=1.5", timeout=10)))
         slow.start()
-        until(lambda: "slow" if client.get("/_/ready").status_code == 200 else None)
-        time.sleep(0.3)  # let the slow request arrive: there is nothing to see from outside
+        server.wait_for_line("at work")
         server.process.send_signal(signal.SIGTERM)
-        signalled = time.monotonic()
-        until(lambda: client.get("/_/ready").status_code == 503, seconds=1)
-        assert time.monotonic() - signalled < 0.5
+        until(lambda: client.get("/_/ready").status_code == 503)
         refused = client.get("/pid")
         assert (refused.status_code, refused.headers["retry-after"]) == (503, "2")
         assert client.get("/_/health").status_code == 200
@@ -185,12 +239,12 @@ def test_sigterm_finishes_what_is_in_flight_and_refuses_the_rest(server):
     assert server.wait() == 0
 
 
-@pytest.mark.parametrize("path", ["/stuck", "/deaf", "/slow?seconds=60", "/ticks"])
+@pytest.mark.parametrize("path", ["/stuck", "/deaf", "/slow?seconds=60", "/ticks", "/to-thread"])
 def test_nothing_outlives_the_drain_time(write_project, start, path: str):
     server = start(write_project(**APP), "serve", environ={**PUBLIC, "FNRUN_SERVE__DRAIN": "200ms"})
     with socket.create_connection(("127.0.0.1", server.port)) as sock:
         sock.sendall(f"GET {path} HTTP/1.1\r\nhost: localhost\r\n\r\n".encode())
-        time.sleep(0.3)  # as above
+        server.wait_for_line("at work")
         started = time.monotonic()
         assert server.stop() == 0
         assert time.monotonic() - started < 10
@@ -225,12 +279,67 @@ def test_a_body_past_its_limit_is_refused_while_it_is_sent_and_the_client_can_re
         assert b"longer than this route's limit of 100000 bytes" in answer
 
 
+@pytest.mark.parametrize(
+    "path", ["/reply?how=response", "/reply?how=plain", "/reply?how=stream", "/reply?how=", "/events"]
+)
+@pytest.mark.parametrize("size", [100, 1_500_000])
+def test_an_answer_that_comes_before_its_body_is_read_can_be_read_and_holds_nothing_up(server, path: str, size: int):
+    head = f"POST {path} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\ncontent-length: {size}\r\n\r\n".encode()
+    answer = raw_exchange(server.port, head, b"x" * size)
+    assert answer.startswith(b"HTTP/1.1 200 ")
+    assert b"early" in answer or b"ea" in answer
+    with socket.create_connection(("127.0.0.1", server.port)) as sock:  # one that never sends the rest
+        sock.sendall(head + b"x" * (size // 2))
+        assert sock.recv(12) == b"HTTP/1.1 200"
+    assert server.stop() == 0
+    assert "drain time is over" not in server.output
+
+
+def test_a_stream_may_read_the_body_while_it_answers(server):
+    content = os.urandom(300_000)
+    with server.client() as client:
+        assert client.post("/echo", content=content).content == content
+
+
+def test_head_of_an_endless_response_ends(server):
+    with server.client() as client:
+        assert client.head("/endless").status_code == 200
+        assert client.get("/pid").status_code == 200
+    assert server.stop() == 0
+    assert "drain time is over" not in server.output
+
+
+def test_a_thread_of_a_handlers_own_does_not_hold_up_the_end(server):
+    with server.client() as client:
+        assert client.get("/own-thread").status_code == 200
+    started = time.monotonic()
+    assert server.stop() == 0
+    assert time.monotonic() - started < 10
+
+
+@pytest.mark.parametrize("how", ["exit", "key"])
+def test_code_of_an_authors_types_cannot_end_the_server(server, how: str):
+    with server.client() as client:
+        answer = client.post("/fussy", json={"how": how})
+        assert (answer.status_code, answer.json()["title"]) == (500, "Internal Server Error")
+        assert client.get("/pid").json() == server.process.pid
+    server.wait_for_line("arguments cannot be made")
+
+
+def test_a_response_that_breaks_http_is_in_the_log(server):
+    with server.client() as client:
+        assert client.get("/odd-response").status_code == 500
+    server.wait_for_line("response failed while it was sent")
+
+
 def test_a_lying_client_that_stops_in_its_body_costs_nothing(server):
     head = b"POST /raw HTTP/1.1\r\nhost: localhost\r\ncontent-length: 50\r\n\r\nshort"
     with socket.create_connection(("127.0.0.1", server.port)) as sock:
         sock.sendall(head)
     with server.client() as client:
         assert client.get("/pid").status_code == 200
+    assert server.stop() == 0
+    assert json.loads(next(line for line in server.lines if "stopping" in line))["in_flight"] == 0
 
 
 def test_pipelined_requests_are_answered_in_order(server):
@@ -316,14 +425,23 @@ def test_a_websocket_is_refused(server):
     assert answer.startswith(b"HTTP/1.1 403 ")
 
 
-def test_health_command_asks_the_running_server(server, start, write_project):
-    environ = {"FNRUN_HTTP__BIND": f"0.0.0.0:{server.port}"}
+def test_health_command_asks_the_running_server_and_no_proxy(server, start, write_project):
+    environ = {"FNRUN_HTTP__BIND": f"0.0.0.0:{server.port}", "http_proxy": "http://127.0.0.1:9"}
     well = start(write_project(**APP), "health", environ=environ)
     assert well.wait() == 0
     server.stop()
     gone = start(write_project(**APP), "health", environ=environ)
     assert gone.wait() == 1
     assert "does not answer" in gone.output
+
+
+def test_invoke_ends_at_the_timeout_of_a_thread(start, write_project):
+    root = write_project(**APP, **{"functions.toml": '[functions."app.stuck"]\ntimeout = "200ms"\n'})
+    started = time.monotonic()
+    stuck = start(root, "invoke", "app.stuck")
+    assert stuck.wait() == 1
+    assert time.monotonic() - started < 15
+    assert "Error: app.stuck failed: it did not finish in time" in stuck.output
 
 
 def test_invoke_calls_a_function_of_a_running_server(server, start, write_project):

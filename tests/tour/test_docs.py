@@ -4,6 +4,7 @@ A block ```python functions/x.py or ```toml functions.toml writes that file. A b
 "$ " against `fnrun dev` on these files and compares what it prints; "..." stands for anything.
 """
 
+import argparse
 import os
 import re
 import shlex
@@ -11,6 +12,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import httpx
 import pytest
 
 from tests.conftest import ROOT
@@ -60,10 +62,45 @@ def _commands(block: str) -> list[tuple[str, str]]:
 
 
 def _run(command: str, port: int, folder: Path) -> str:
-    environ = {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}", "FNRUN_LOG__LEVEL": "error"}
     words = shlex.split(command.replace("localhost:8000", f"127.0.0.1:{port}"))
+    if words[0] == "curl":
+        return _line_end(_curl(words[1:], folder))
+    environ = {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}", "FNRUN_LOG__LEVEL": "error"}
     done = subprocess.run(words, cwd=folder, env=environ, capture_output=True, text=True, timeout=30, check=False)
-    return done.stdout + ("" if done.stdout.endswith("\n") or not done.stdout else "\n") + done.stderr
+    return _line_end(done.stdout) + done.stderr
+
+
+def _line_end(text: str) -> str:
+    return text if text.endswith("\n") or not text else f"{text}\n"
+
+
+def _curl(words: list[str], folder: Path) -> str:
+    """What curl would print: the few options that the docs use, so that the tests need no curl."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("url")
+    parser.add_argument("-s", action="store_true")
+    parser.add_argument("-L", action="store_true")
+    parser.add_argument("-D", default="")
+    parser.add_argument("-o", default="")
+    parser.add_argument("-H", action="append", default=[])
+    parser.add_argument("-F", action="append", default=[])
+    parser.add_argument("-d", action="append", default=[])
+    parser.add_argument("--data-binary")
+    given = parser.parse_args(words)
+    headers = dict(header.split(": ", 1) for header in given.H)
+    content, files = given.data_binary, []
+    if given.d:
+        content = "&".join(given.d)
+        headers = {"content-type": "application/x-www-form-urlencoded"} | headers
+    for name, value in (part.split("=", 1) for part in given.F):
+        path, _, filename = value.removeprefix("@").partition(";filename=")
+        files.append((name, (filename, (folder / path).read_bytes()) if value.startswith("@") else (None, value)))
+    method = "POST" if content is not None or files else "GET"
+    found = httpx.request(
+        method, f"http://{given.url}", headers=headers, content=content, files=files or None, follow_redirects=given.L
+    )
+    head = "".join(f"{name}: {value}\n" for name, value in found.headers.items()) if given.D else ""
+    return head + ("" if given.o else found.text)
 
 
 class Like:

@@ -5,6 +5,7 @@ traceback.
 """
 
 import json
+import re
 from collections.abc import Callable, Mapping
 from http import HTTPStatus
 from types import UnionType
@@ -17,6 +18,8 @@ from runtime.base.durations import parse_duration
 from runtime.base.errors import FnrunError, InputError, Problem, phrase
 from runtime.base.logs import get_logger
 from runtime.declare.markers import ContentType, Event, Reply
+from runtime.declare.parameters import walk_types
+from runtime.declare.registry import Function
 from runtime.invoke.execute import Finished, Stream
 
 log = get_logger(__name__)
@@ -28,6 +31,15 @@ _PROBLEM = b"application/problem+json"
 _LINES = b"application/x-ndjson"
 _EVENTS = b"text/event-stream; charset=utf-8"
 _OCTETS = b"application/octet-stream"
+_HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+_NOT_IN_HEADERS = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
+_OURS = frozenset({"content-length", "transfer-encoding", "x-run-id"})
+_MAY_BE_FLOAT = (
+    msgspec.inspect.FloatType,
+    msgspec.inspect.AnyType,
+    msgspec.inspect.CustomType,
+    msgspec.inspect.RawType,
+)
 _KEEP_ALIVE_SECONDS = 15.0
 _EMPTY = frozenset({HTTPStatus.NO_CONTENT, HTTPStatus.RESET_CONTENT, HTTPStatus.NOT_MODIFIED})
 
@@ -45,36 +57,63 @@ class Unencodable(FnrunError):  # noqa: N818 - a verdict on a result, caught by 
     """A result that cannot be sent, and why."""
 
 
-def answer_of(value: Any, status: int | None, content_type: bytes | None) -> Answer:
-    """The answer to a success, or Unencodable. status, content_type: what the route and the annotation say."""
+class ResultPlan(msgspec.Struct, frozen=True, kw_only=True):
+    """How the results of one route are answered, decided at load.
+
+    status: of a success, None for the usual. content_type: what the annotation asks for, None for JSON.
+    events: it streams server-sent events. may_be_nan: a float may be in it, so NaN is looked for.
+    """
+
+    status: int | None = None
+    content_type: bytes | None = None
+    events: bool = False
+    may_be_nan: bool = True
+
+
+def plan_result(function: Function, status: int | None = None) -> ResultPlan:
+    """The plan for a function's results."""
+    return ResultPlan(
+        status=status,
+        content_type=content_type_of(function.returns),
+        events=function.yields_events,
+        may_be_nan=may_hold_float(function.returns),
+    )
+
+
+def answer_of(value: Any, plan: ResultPlan = ResultPlan()) -> Answer:  # noqa: B008 - frozen
+    """The answer to a success, or Unencodable."""
+    status, content_type = plan.status, plan.content_type
     if isinstance(value, Reply):
-        answer = answer_of(value.body, value.status or status, content_type)
+        if value.status is not None and not (isinstance(value.status, int) and 200 <= value.status <= 599):  # noqa: PLR2004
+            raise Unencodable(f"Reply(status={value.status!r}): a status is a number from 200 to 599")
+        answer = answer_of(value.body, msgspec.structs.replace(plan, status=value.status or status, may_be_nan=True))
         named = {name.lower() for name in value.headers}
         answer.headers = [h for h in answer.headers if h[0].decode() not in named] + encode_headers(value.headers)
         return answer
     if value is None:
-        return Answer(status or 204, [(b"content-length", b"0")] if status and status not in _EMPTY else [], b"")
+        status = status or HTTPStatus.NO_CONTENT
+        return Answer(status, [] if status in _EMPTY else [(b"content-length", b"0")], b"")
     if isinstance(value, bytes | bytearray | memoryview):
         return _whole(status, content_type or _OCTETS, bytes(value))
     if content_type is not None and isinstance(value, str):
         return _whole(status, content_type, value.encode())
     if isinstance(value, Response):
         return Answer(value.status_code, [], value)
-    return _whole(status, _JSON, encode_json(value))
+    return _whole(status, _JSON, encode_json(value, may_be_nan=plan.may_be_nan))
 
 
-async def stream_answer(stream: Stream, status: int | None, content_type: bytes | None, *, events: bool) -> Answer:
-    """The answer to a generator. events: its annotation says so; else what its first item is decides.
+async def stream_answer(stream: Stream, plan: ResultPlan) -> Answer:
+    """The answer to a generator. Where its annotation does not say, what its first item is decides.
 
     Event: server-sent events. bytes and text: as they are. Anything else: a JSON line an item.
     """
-    first = None if events else (await stream.peek() or Finished()).value
-    if events or isinstance(first, Event):
+    first = None if plan.events else (await stream.peek() or Finished()).value
+    if plan.events or isinstance(first, Event):
         headers = [(b"content-type", _EVENTS), (b"cache-control", b"no-store"), (b"x-accel-buffering", b"no")]
-        return Answer(status or 200, headers, Parts(stream, encode_event, _KEEP_ALIVE_SECONDS))
+        return Answer(plan.status or 200, headers, Parts(stream, encode_event, _KEEP_ALIVE_SECONDS))
     kind = _OCTETS if isinstance(first, bytes) else b"text/plain; charset=utf-8" if isinstance(first, str) else _LINES
     encode: Callable[[Any], bytes] = _as_line if kind is _LINES else _as_bytes
-    return Answer(status or 200, [(b"content-type", content_type or kind)], Parts(stream, encode))
+    return Answer(plan.status or 200, [(b"content-type", plan.content_type or kind)], Parts(stream, encode))
 
 
 class Parts:
@@ -153,23 +192,38 @@ def problem_answer(run_id: str, error: Problem | InputError) -> Answer:
             {k: body[k] for k in ("type", "title", "status", "run_id") if isinstance(body[k], str | int)}
         )
     answer = _whole(error.status, _PROBLEM, content)
-    answer.headers += encode_headers(headers)
+    try:
+        answer.headers += encode_headers(headers)
+    except Unencodable as bad:
+        log.error("a problem's headers cannot be sent", problem=str(error), reason=str(bad))  # noqa: TRY400 - as above
     return answer
 
 
-def encode_json(value: Any) -> bytes:
+def encode_json(value: Any, *, may_be_nan: bool = True) -> bytes:
     """JSON. Unencodable for what has no JSON: NaN and infinities too, which msgspec would write as null."""
     try:
         content = _encode(value)
-        if b"null" in content:  # NaN, or a plain None: only then is the slower, stricter encoder asked
-            json.dumps(msgspec.to_builtins(value, str_keys=True), allow_nan=False)
     except RecursionError:
         raise Unencodable("the result contains itself, or is nested too deeply") from None
     except (TypeError, ValueError) as error:
-        if "JSON compliant" in str(error):
-            raise Unencodable("the result holds NaN or infinity, which JSON cannot say; return None or a str") from None
         raise Unencodable(f"the result cannot be written as JSON: {error}") from None
+    if may_be_nan and b"null" in content:  # NaN, or a plain None: only then is a slower, stricter encoder asked
+        try:
+            json.dumps(msgspec.to_builtins(value, str_keys=True), allow_nan=False)
+        except ValueError:
+            raise Unencodable("the result holds NaN or infinity, which JSON cannot say; return None or a str") from None
+        except TypeError:
+            pass  # msgspec.Raw, which is JSON already
     return content
+
+
+def may_hold_float(annotation: Any) -> bool:
+    """Whether a value of this type may hold a float: true unless msgspec knows that it cannot."""
+    try:
+        info = msgspec.inspect.type_info(annotation)
+    except (TypeError, NameError):
+        return True
+    return any(isinstance(one, _MAY_BE_FLOAT) for one in walk_types(info))
 
 
 def content_type_of(annotation: Any) -> bytes | None:
@@ -187,14 +241,16 @@ def _is_iterator(annotation: Any) -> bool:
     )  # fmt: skip
 
 
-def encode_headers(headers: Mapping[str, str]) -> Headers:
-    """Headers as bytes. Unencodable for a name or a value that would break out of its line."""
+def encode_headers(headers: Mapping[str, Any]) -> Headers:
+    """Headers as bytes. Unencodable for a name or a value that would break the answer, or one the runtime sets."""
     for name, value in headers.items():
-        if not name.isascii() or not name.replace("-", "").replace("_", "").isalnum() or set(value) & set("\r\n\0"):
+        if not _HEADER_NAME.fullmatch(name) or name.lower() in _OURS or _NOT_IN_HEADERS.search(str(value)):
             raise Unencodable(f"{name!r}: {value!r} cannot be a header")
-    return [(name.lower().encode(), value.encode("latin-1", "replace")) for name, value in headers.items()]
+    return [(name.lower().encode(), str(value).encode("latin-1", "replace")) for name, value in headers.items()]
 
 
 def _whole(status: int | None, content_type: bytes, body: bytes) -> Answer:
+    if status in _EMPTY:
+        return Answer(status, [], b"")
     headers = [(b"content-type", content_type), (b"content-length", str(len(body)).encode())]
     return Answer(status or 200, headers, body)

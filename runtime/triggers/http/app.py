@@ -21,6 +21,7 @@ from runtime.triggers.http.core import HttpCore
 
 log = get_logger(__name__)
 
+_SERVER_ERROR = 500
 _DISCARD_SECONDS = 1.0
 """After an early answer: how long to read on, so that the client gets to read it before the connection closes."""
 
@@ -59,14 +60,14 @@ class Shell:
 
     async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
         started = time.perf_counter()
-        body = _BodyReader(scope, receive)
+        connection = _Connection(scope, receive)
         client = scope.get("client")
         request = Request(
             scope["method"],
             scope["raw_path"].decode("latin-1"),
             query_string=scope["query_string"],
             headers=scope["headers"],
-            wire=body,
+            wire=connection,
             client=client[0] if client else None,
             scheme=scope["scheme"],
         )
@@ -75,12 +76,12 @@ class Shell:
         except ConnectionError:
             return  # the client left while its body was read: nobody to answer
         if isinstance(answer.body, Parts):
-            await _send_stream(answer, answer.body, body, send)
+            await _send_stream(answer, answer.body, connection, send)
         elif isinstance(answer.body, Response):
-            await _send_response(answer, answer.body, scope, receive, send)
+            await _send_response(answer, answer.body, scope, connection, send)
         else:
-            await _send_whole(answer, answer.body, body, send)
-        if self._log_all:
+            await _send_whole(answer, answer.body, connection, send)
+        if self._log_all or answer.status >= _SERVER_ERROR:
             log.info(
                 "request",
                 method=request.method,
@@ -98,35 +99,45 @@ def build_app(shell: Shell) -> Starlette:
     return app
 
 
-class _BodyReader:
-    """The body's parts out of ASGI messages."""
+class _Connection:
+    """The one reader of a request's ASGI messages. done: whether the whole body has been read."""
 
     def __init__(self, scope: Scope, receive: Receive) -> None:
         self._receive = receive
-        self.done = not any(
-            (name == b"content-length" and value != b"0") or name == b"transfer-encoding"
-            for name, value in scope["headers"]
-        ) and not scope["http_version"].startswith(("2", "3"))
+        self._ended = asyncio.Event()
+        names = {name: value for name, value in scope["headers"] if name in (b"content-length", b"transfer-encoding")}
+        framed = scope["http_version"].startswith(("2", "3")) and scope["method"] not in ("GET", "HEAD")
+        self.done = not framed and names.get(b"content-length", b"0") == b"0" and b"transfer-encoding" not in names
+        if self.done:
+            self._ended.set()
 
     async def next(self) -> bytes | None:
         """The next part, None at the end. ConnectionResetError if the client is gone."""
         if self.done:
             return None
         message = await self._receive()
-        if message["type"] == "http.disconnect":
+        gone = message["type"] == "http.disconnect"
+        if gone or not message.get("more_body", False):
             self.done = True
+            self._ended.set()
+        if gone:
             raise ConnectionResetError("the client closed the connection before its body was complete")
-        self.done = not message.get("more_body", False)
         part: bytes = message.get("body", b"")
         return None if self.done and not part else part
 
     async def gone(self) -> None:
-        """Return when the client has gone away; what is left of its body is passed over."""
+        """Return when the client has gone away. While a body is still to be read, its reader sees that first."""
+        await self._ended.wait()
         while (await self._receive())["type"] != "http.disconnect":
             pass
 
+    async def receive(self) -> Message:
+        """For a Starlette Response, which asks for nothing but the end."""
+        await self.gone()
+        return {"type": "http.disconnect"}
+
     async def discard(self) -> None:
-        """Read what is left of the body, for a moment."""
+        """Read what is left of the body, for a moment, so that the client gets to read an early answer."""
         try:
             async with asyncio.timeout(_DISCARD_SECONDS):
                 while not self.done:
@@ -139,42 +150,56 @@ def _start(status: int, headers: Headers) -> Message:
     return {"type": "http.response.start", "status": status, "headers": headers}
 
 
-async def _send_whole(answer: Answer, content: bytes, body: _BodyReader, send: Send) -> None:
-    await send(_start(answer.status, answer.headers))
-    if not body.done:
+async def _send_last(content: bytes, connection: _Connection, send: Send) -> None:
+    """The end of an answer: when it comes before the end of the request, all but the very last of it first."""
+    if not connection.done:
         await send({"type": "http.response.body", "body": content, "more_body": True})
-        await body.discard()
+        await connection.discard()
         content = b""
     await send({"type": "http.response.body", "body": content, "more_body": False})
 
 
-async def _send_stream(answer: Answer, parts: Parts, body: _BodyReader, send: Send) -> None:
+async def _send_whole(answer: Answer, content: bytes, connection: _Connection, send: Send) -> None:
+    await send(_start(answer.status, answer.headers))
+    await _send_last(content, connection, send)
+
+
+async def _send_stream(answer: Answer, parts: Parts, connection: _Connection, send: Send) -> None:
     """Send parts as they come. Without the last message the server cuts the connection: so does a failed stream."""
     complete = False
     try:
         async with anyio.create_task_group() as group:
-            group.start_soon(_cancel_when_gone, body, group.cancel_scope.cancel)
+            group.start_soon(_cancel_when_gone, connection, group.cancel_scope.cancel)
             await send(_start(answer.status, answer.headers))
             try:
                 async for part in parts:
                     await send({"type": "http.response.body", "body": part, "more_body": True})
                 complete = True
-            except Exception as error:  # noqa: BLE001 - whatever the handler raised; its end is logged by the invoker
-                log.warning("stream cut", run_id=answer.run_id, reason=f"{type(error).__name__}: {error}")
+            except Exception as error:
+                reason = f"{type(error).__name__}: {error}"
+                log.error(  # noqa: TRY400 - the traceback is in it
+                    "stream failed and was cut", run_id=answer.run_id, reason=reason, exc_info=error
+                )
             group.cancel_scope.cancel()
     finally:
         with anyio.CancelScope(shield=True):
             await parts.aclose()
     if complete:
-        await send({"type": "http.response.body", "body": b"", "more_body": False})
+        await _send_last(b"", connection, send)
+    else:
+        await connection.discard()
 
 
-async def _cancel_when_gone(body: _BodyReader, cancel: Callable[[], None]) -> None:
-    await body.gone()
+async def _cancel_when_gone(connection: _Connection, cancel: Callable[[], None]) -> None:
+    await connection.gone()
     cancel()
 
 
-async def _send_response(answer: Answer, response: Response, scope: Scope, receive: Receive, send: Send) -> None:
+class _HeadSent(Exception):  # noqa: N818 - ends a Response whose head was all that was asked for
+    pass
+
+
+async def _send_response(answer: Answer, response: Response, scope: Scope, connection: _Connection, send: Send) -> None:
     """A Starlette Response, as it is, with our headers."""
     started = False
 
@@ -182,14 +207,22 @@ async def _send_response(answer: Answer, response: Response, scope: Scope, recei
         nonlocal started
         if message["type"] == "http.response.start":
             started = True
-            message["headers"] = [*message["headers"], *answer.headers]
-        await send(message)
+            await send({**message, "headers": [*message["headers"], *answer.headers]})
+            if scope["method"] == "HEAD":
+                await _send_last(b"", connection, send)
+                raise _HeadSent
+        elif message["type"] == "http.response.body" and not message.get("more_body", False):
+            await _send_last(message.get("body", b""), connection, send)
+        else:
+            await send(message)
 
-    finished = await run_async("response", lambda: response(scope, receive, send_with_headers), None)
-    if finished.error is None:
+    finished = await run_async("response", lambda: response(scope, connection.receive, send_with_headers), None)
+    if finished.error is None or isinstance(finished.error, _HeadSent):
         return
     log.error("response failed while it was sent", run_id=answer.run_id, exc_info=finished.error)
     if not started:
         failed = problem_answer(answer.run_id, Problem(500, detail="the function's response cannot be sent"))
         await send(_start(500, [*failed.headers, *answer.headers]))
-        await send({"type": "http.response.body", "body": failed.body, "more_body": False})
+        await _send_last(failed.body if isinstance(failed.body, bytes) else b"", connection, send)
+    else:
+        await connection.discard()

@@ -16,16 +16,17 @@ from runtime.base.settings import HttpSettings
 from runtime.declare.registry import Function, Registry
 from runtime.declare.request import Request, Wire
 from runtime.declare.triggers import Http
-from runtime.invoke.binding import Form, HttpPlan
+from runtime.invoke.binding import BindingFailed, Form, HttpPlan
 from runtime.invoke.execute import Stream
 from runtime.invoke.invocation import Invocation, Outcome
 from runtime.triggers.http.access import Access, Action
 from runtime.triggers.http.answers import (
     Answer,
     Parts,
+    ResultPlan,
     Unencodable,
     answer_of,
-    content_type_of,
+    plan_result,
     problem_answer,
     stream_answer,
 )
@@ -56,7 +57,7 @@ class Call(msgspec.Struct, frozen=True):
 
 
 class Endpoint(msgspec.Struct, frozen=True, kw_only=True):
-    """What answers one method of one route. open: needs no key. always: answers while draining, too."""
+    """What answers one method of one route. public: needs no key. open: nor anything else, even while draining."""
 
     handle: Callable[[Call], Awaitable[Answer]]
     public: bool
@@ -90,6 +91,9 @@ class HttpCore:
             answer = await self._route(Call(request, run_id, trace))
         except (Problem, InputError) as error:
             answer = problem_answer(run_id, error)
+        except BindingFailed as error:
+            log.exception("arguments cannot be made", run_id=run_id, path=request.path)
+            answer = problem_answer(run_id, Problem(500, detail=str(error)))
         except ConnectionError:
             raise
         except Exception:  # a fault of ours, answered like any other
@@ -105,7 +109,7 @@ class HttpCore:
 
     async def _route(self, call: Call) -> Answer:
         request = call.request
-        match = self._table.find(request.path)
+        match = self._table.find(request.path, request.method)
         if match is None:
             raise Problem(404, detail=f"nothing answers {request.path}")
         endpoint = match.endpoints.get(request.method)
@@ -146,8 +150,7 @@ class _FunctionRoute:
         self._function = function
         self._invoke = invoker.invoke
         self._plan = HttpPlan(function, trigger, method)
-        self._status = trigger.status
-        self._content_type = content_type_of(function.returns)
+        self._result = plan_result(function, trigger.status)
         self._max_body = trigger.max_body_bytes or settings.max_body
         said = trigger.timeout_seconds or function.policy.timeout_seconds
         # A stream of events may well be quiet: it has a limit only where one is said.
@@ -178,7 +181,7 @@ class _FunctionRoute:
         )
         wire = call.request.wire if self._cancels else None
         outcome = await (self._invoke(invocation) if wire is None else self._invoke_watched(wire, invocation))
-        return await answer_outcome(call, outcome, self._function, self._status, self._content_type)
+        return await answer_outcome(call, outcome, self._function, self._result)
 
     async def _invoke_watched(self, wire: Wire, invocation: Invocation) -> Outcome:
         """Invoke, but cancel the handler when the client goes away; then raise ConnectionResetError."""
@@ -209,9 +212,7 @@ class _FunctionRoute:
                 watcher.cancel()
 
 
-async def answer_outcome(
-    call: Call, outcome: Outcome, function: Function, status: int | None, content_type: bytes | None
-) -> Answer:
+async def answer_outcome(call: Call, outcome: Outcome, function: Function, result: ResultPlan) -> Answer:
     """The answer to an Outcome. Raises Problem."""
     if outcome.state == "failed":
         if isinstance(outcome.error, Problem | InputError):
@@ -221,8 +222,8 @@ async def answer_outcome(
         raise Problem(500, detail="the function failed; its log has the run id")
     try:
         if isinstance(outcome.value, Stream):
-            return await stream_answer(outcome.value, status, content_type, events=function.yields_events)
-        return answer_of(outcome.value, status, content_type)
+            return await stream_answer(outcome.value, result)
+        return answer_of(outcome.value, result)
     except Unencodable as error:
         log.error("result cannot be sent", function=function.name, run_id=call.run_id, reason=str(error))  # noqa: TRY400
         raise Problem(500, detail="the function's result cannot be sent; its log has the run id") from None

@@ -10,7 +10,7 @@ import msgspec
 
 from runtime.base.settings import HttpSettings
 from runtime.declare.parameters import Input, inputs_for
-from runtime.declare.paths import parse_path, path_names
+from runtime.declare.paths import CONVERTERS, parse_path, path_names
 from runtime.declare.registry import Function, Registry
 from runtime.declare.triggers import Http
 from runtime.triggers.http.answers import content_type_of
@@ -18,6 +18,7 @@ from runtime.triggers.http.answers import content_type_of
 _JSON = "application/json"
 _URLENCODED = "application/x-www-form-urlencoded"
 _REF = "#/components/schemas/{name}"
+_PROBLEM_NAME = "fnrun.Problem"  # a name no class can have
 _PROBLEM: Mapping[str, Any] = {
     "type": "object",
     "required": ["type", "title", "status", "run_id"],
@@ -42,18 +43,21 @@ def describe(registry: Registry, settings: HttpSettings, version: str) -> dict[s
                 path = function.route(trigger)
                 entry = paths.setdefault(_template(path), {})
                 for method in trigger.methods:
+                    # Patterns that differ in a converter alone are one path here; the first stands for them.
+                    if method.lower() in entry:
+                        continue
                     entry[method.lower()] = _operation(function, trigger, method, schemas, settings)
     return {
         "openapi": "3.1.0",
         "info": {"title": "fnrun functions", "version": version},
         "paths": paths,
         "components": {
-            "schemas": {**schemas.components, "Problem": _PROBLEM},
+            "schemas": {**schemas.components, _PROBLEM_NAME: _PROBLEM},
             "securitySchemes": {"key": {"type": "http", "scheme": "bearer"}},
             "responses": {
                 "Problem": {
                     "description": "An error (RFC 9457).",
-                    "content": {"application/problem+json": {"schema": {"$ref": _REF.format(name="Problem")}}},
+                    "content": {"application/problem+json": {"schema": {"$ref": _REF.format(name=_PROBLEM_NAME)}}},
                 }
             },
         },
@@ -66,6 +70,7 @@ class _Schemas:
     def __init__(self, registry: Registry) -> None:
         functions = registry.functions.values()
         found = [p.type for f in functions for p in f.parameters if p.info is not None] + [f.returns for f in functions]
+        found += [kind for _, kind in CONVERTERS.values()]
         self._types = [one for one in found if _describable(one)]
         schemas, self.components = msgspec.json.schema_components(self._types, ref_template=_REF)
         self._schemas = list(schemas)

@@ -13,7 +13,7 @@ from urllib.parse import unquote_to_bytes
 import msgspec
 
 from runtime.base.errors import InputError
-from runtime.declare.paths import CONVERTERS, Segment, parse_path
+from runtime.declare.paths import CONVERTERS, RESERVED, Segment, parse_path
 
 E = TypeVar("E")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
@@ -59,16 +59,23 @@ class RouteTable(Generic[E]):
         if not any(segment.name for segment in segments):
             self._static[path] = Match(node.endpoints)
 
-    def find(self, path: str) -> Match[E] | None:
-        """What answers a raw (percent-encoded) path; None if nothing does. InputError (400) for a malformed one."""
-        static = self._static.get(path)
-        if static is not None:
-            return static
-        return _walk(self._root, _segments(path), 0, ())
+    def find(self, path: str, method: str) -> Match[E] | None:
+        """What answers a raw (percent-encoded) path; None if nothing does. InputError (400) for a malformed one.
 
-    def endpoints(self) -> Mapping[str, E]:
-        """Endpoints of paths without parameters, by "METHOD path"."""
-        return {f"{method} {path}": e for path, match in self._static.items() for method, e in match.endpoints.items()}
+        The most exact pattern that has the method. Where none has: all that fit, as one Match without the method.
+        """
+        static = self._static.get(path)
+        if static is not None and _answers(static.endpoints, method):
+            return static
+        others: list[Match[E]] = []
+        found = _walk(self._root, _segments(path), 0, (), method, others)
+        if found is None and others:
+            return Match({name: endpoint for one in others for name, endpoint in one.endpoints.items()})
+        return found
+
+
+def _answers(endpoints: Mapping[str, object], method: str) -> bool:
+    return method in endpoints or (method == "HEAD" and "GET" in endpoints)
 
 
 def _child(node: _Node[E], segment: Segment) -> _Node[E]:
@@ -95,19 +102,35 @@ def _segments(path: str) -> list[str]:
     return parts
 
 
-def _walk(node: _Node[E], parts: list[str], depth: int, values: tuple[str, ...]) -> Match[E] | None:
+def _walk(
+    node: _Node[E], parts: list[str], depth: int, values: tuple[str, ...], method: str, others: list[Match[E]]
+) -> Match[E] | None:
+    """The first leaf that has the method, the most exact first; leaves that have not are put into `others`."""
     if depth == len(parts):
-        return Match(node.endpoints, values, node.names) if node.endpoints else None
+        return _leaf(node, values, method, others)
     part = parts[depth]
     literal = node.literals.get(part)
-    if literal is not None and (found := _walk(literal, parts, depth + 1, values)) is not None:
+    if literal is not None and (found := _walk(literal, parts, depth + 1, values, method, others)) is not None:
         return found
+    if depth == 0 and part == RESERVED:
+        return None  # whatever else a pattern of an author's would take
     for converter, child in node.converters.items():
         if converter == "path":
-            return Match(child.endpoints, (*values, "/".join(parts[depth:])), child.names)
-        if (
-            _PATTERNS[converter].fullmatch(part)
-            and (found := _walk(child, parts, depth + 1, (*values, part))) is not None
-        ):
+            found = _leaf(child, (*values, "/".join(parts[depth:])), method, others)
+        elif _PATTERNS[converter].fullmatch(part):
+            found = _walk(child, parts, depth + 1, (*values, part), method, others)
+        else:
+            continue
+        if found is not None:
             return found
+    return None
+
+
+def _leaf(node: _Node[E], values: tuple[str, ...], method: str, others: list[Match[E]]) -> Match[E] | None:
+    if not node.endpoints:
+        return None
+    match = Match(node.endpoints, values, node.names)
+    if _answers(node.endpoints, method):
+        return match
+    others.append(match)
     return None

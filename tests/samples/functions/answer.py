@@ -146,6 +146,11 @@ async def bad_header() -> Reply:
     return Reply("x", headers={"x-a": "1\r\nset-cookie: evil=1"})
 
 
+@http.get("/bad-reply")
+async def bad_reply(status: int = 200, header: str = "x-fine") -> Reply:
+    return Reply("x", status, {header: 1})
+
+
 @http.get("/stream-json")
 async def stream_json() -> AsyncIterator[Thing]:
     yield Thing("a")

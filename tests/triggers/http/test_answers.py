@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 import httpx
+import msgspec
 import pytest
 
 from runtime import Event
@@ -54,6 +55,19 @@ async def test_a_status_of_the_route_holds_for_successes(http: httpx.AsyncClient
     assert (await http.post("/created")).status_code == 201
     none = await http.post("/created-none")
     assert (none.status_code, none.content, none.headers["content-length"]) == (201, b"", "0")
+
+
+@pytest.mark.parametrize("status", [204, 205, 304])
+async def test_an_answer_without_a_body_has_none_whatever_was_returned(http: httpx.AsyncClient, status: int):
+    answer = await http.get(f"/bad-reply?status={status}")
+    assert (answer.status_code, answer.content) == (status, b"")
+    assert "content-length" not in answer.headers
+
+
+async def test_a_failure_of_the_server_has_a_line_with_its_run_id(http: httpx.AsyncClient, log):
+    answer = await http.get("/nan")
+    await http.get("/nowhere")
+    assert [(line["status"], line["run_id"]) for line in log.requests] == [(500, answer.headers["x-run-id"])]
 
 
 async def test_headers_of_a_reply_and_a_response_are_kept(http: httpx.AsyncClient):
@@ -109,6 +123,11 @@ async def test_a_problem_with_fields_that_have_no_json_keeps_its_status(http: ht
         ("/circular", "the result contains itself, or is nested too deeply"),
         ("/surrogate", "the result cannot be written as JSON: 'utf-8' codec can't encode"),
         ("/bad-header", "'x-a': '1\\r\\nset-cookie: evil=1' cannot be a header"),
+        ("/bad-reply?status=1000", "Reply(status=1000): a status is a number from 200 to 599"),
+        ("/bad-reply?status=101", "Reply(status=101): a status is a number from 200 to 599"),
+        ("/bad-reply?header=content-length", "'content-length': 1 cannot be a header"),
+        ("/bad-reply?header=X-Run-Id", "'X-Run-Id': 1 cannot be a header"),
+        ("/bad-reply?header=a%20b", "'a b': 1 cannot be a header"),
     ],
 )
 async def test_a_result_that_cannot_be_sent_is_500_and_its_reason_is_in_the_log(
@@ -178,7 +197,7 @@ async def test_an_error_before_the_first_item_of_a_stream_is_a_plain_answer(http
 async def test_a_stream_that_fails_later_is_cut(http: httpx.AsyncClient, log, path: str, reason: str):
     with pytest.raises(AssertionError):  # httpx's way to say that the response was not completed
         await http.get(path)
-    cut = [line for line in log.entries if line["event"] == "stream cut"]
+    cut = [line for line in log.entries if line["event"] == "stream failed and was cut"]
     assert [line["reason"] for line in cut] == [reason]
 
 
@@ -200,6 +219,8 @@ async def test_a_trace_goes_on(http: httpx.AsyncClient):
 
 
 def test_encode_json_is_strict_only_about_numbers():
+    assert encode_json([None, float("nan")], may_be_nan=False) == b"[null,null]"
+    assert encode_json([None, msgspec.Raw(b"null")]) == b"[null,null]"
     value: Any = {"a": [None, 1.5, {"b": None}], 3: "null"}
     assert encode_json(value) == b'{"a":[null,1.5,{"b":null}],"3":"null"}'
     with pytest.raises(Unencodable):

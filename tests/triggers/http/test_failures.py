@@ -35,8 +35,9 @@ async def test_a_timeout_is_504(http: httpx.AsyncClient, log, path: str):
 
 
 async def test_an_abandoned_thread_is_told(http: httpx.AsyncClient, samples: Project):
-    await http.get("/slow-sync")
     released = samples.registry.get("fail.slow_sync").call.__globals__["released"]
+    released.clear()
+    await http.get("/slow-sync")
     with anyio.fail_after(5):
         while not released.is_set():
             await anyio.lowlevel.checkpoint()

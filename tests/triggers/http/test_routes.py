@@ -18,7 +18,7 @@ def table(*paths: str) -> RouteTable[str]:
 
 
 def find(routes: RouteTable[str], path: str) -> tuple[str, dict[str, str]] | None:
-    match = routes.find(path)
+    match = routes.find(path, "GET")
     return None if match is None else (match.endpoints["GET"], match.params("GET"))
 
 
@@ -58,7 +58,7 @@ def test_methods_of_one_shape_keep_their_own_names():
     routes: RouteTable[str] = RouteTable()
     routes.add("GET", "/o/{id}", "read")
     routes.add("PUT", "/o/{key}", "write")
-    match = routes.find("/o/1")
+    match = routes.find("/o/1", "GET")
     assert match is not None
     assert (match.params("GET"), match.params("PUT")) == ({"id": "1"}, {"key": "1"})
 
@@ -68,11 +68,11 @@ def test_methods_of_one_shape_keep_their_own_names():
 )
 def test_a_malformed_path_is_refused(path: str):
     with pytest.raises(InputError) as caught:
-        ROUTES.find(path)
+        ROUTES.find(path, "GET")
     assert caught.value.status == 400
 
 
 @given(st.text(st.characters(min_codepoint=33, max_codepoint=126), max_size=40))
 def test_any_path_finds_something_nothing_or_is_refused(text: str):
     with suppress(InputError):
-        ROUTES.find("/" + text)
+        ROUTES.find("/" + text, "GET")
