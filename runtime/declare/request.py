@@ -18,13 +18,17 @@ _LONGEST_NUMBER = 18
 Headers = Sequence[tuple[bytes, bytes]]
 
 
+class ClientGone(ConnectionResetError):  # noqa: N818 - says what happened, as its base does
+    """The client closed the connection before its body was complete."""
+
+
 class Wire(Protocol):
     """The connection a request came over, as a shell gives it. done: whether the whole body has been read."""
 
     done: bool
 
     async def next(self) -> bytes | None:
-        """The next part of the body; None at its end. ConnectionError when the client is gone."""
+        """The next part of the body; None at its end. ClientGone if the client left before."""
 
     async def gone(self) -> None:
         """Return when the client has gone away. Only to be awaited once the body has been read."""

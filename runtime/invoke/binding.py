@@ -5,7 +5,8 @@ text and one for the body. Faults in a call are InputErrors that name every wron
 """
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from decimal import Decimal
 from functools import wraps
 from typing import Any, ParamSpec
 
@@ -61,7 +62,7 @@ class HttpPlan:
         self._query = [(i.name, i.wire, i.parameter.many) for i in self._texts if i.origin == "query"]
         self._headers = [(i.name, i.wire.encode(), i.parameter.many) for i in self._texts if i.origin == "header"]
         self._cookies = [(i.name, i.wire) for i in self._texts if i.origin == "cookie"]
-        self._floats = [i for i in self._texts if _holds_float(i.parameter.info)]
+        self._numbers = [i for i in self._texts if _may_be_infinite(i.parameter.info)]
         self._requests = [i.name for i in inputs if i.origin == "request"]
         self._files = [i for i in inputs if i.origin == "file"]
         self._read_body = _body_reader(inputs)
@@ -77,23 +78,30 @@ class HttpPlan:
 
         BindingFailed if code of the author's own types raises something else.
         """
-        if not self._texts:
-            arguments = {}
-        else:
-            given = self._collect(request)
-            try:
-                arguments = msgspec.convert(given, self._text_model, strict=False)
-            except msgspec.ValidationError:
-                raise InputError(422, _UNFIT, _faults(given, self._texts, strict=False)) from None
-            for one in self._floats:
-                _refuse_infinite(arguments, one)
-        if isinstance(body, dict):
-            arguments |= self._read_form(body)
-        elif self._read_body is not None:
-            arguments |= self._read_body(body)
+        arguments, faults = self._read_texts(request) if self._texts else ({}, [])
+        try:
+            if isinstance(body, dict):
+                arguments |= self._read_form(body)
+            elif self._read_body is not None:
+                arguments |= self._read_body(body)
+        except InputError as error:
+            if not error.errors:
+                raise
+            faults += error.errors
+        if faults:
+            raise InputError(422, _UNFIT, faults)
         for name in self._requests:
             arguments[name] = request
         return arguments
+
+    def _read_texts(self, request: Request) -> tuple[dict[str, Any], list[Mapping[str, str]]]:
+        """Arguments from path, query, headers and cookies; and what is wrong with them."""
+        given = self._collect(request)
+        try:
+            arguments = msgspec.convert(given, self._text_model, strict=False)
+        except msgspec.ValidationError:
+            return {}, [*_faults(given, self._texts, strict=False)]
+        return arguments, _infinite_faults(arguments, self._numbers)
 
     def _collect(self, request: Request) -> dict[str, str | list[str]]:
         """What the request has under our names, as text."""
@@ -192,7 +200,7 @@ def _form_reader(inputs: Sequence[Input]) -> Callable[[Form], dict[str, Any]]:
     fields = [i for i in inputs if i.origin == "field"]
     files = [i for i in inputs if i.origin == "file"]
     model = model_of(fields)
-    floats = [i for i in fields if _holds_float(i.parameter.info)]
+    numbers = [i for i in fields if _may_be_infinite(i.parameter.info)]
     whole = next((i for i in inputs if i.origin == "body"), None)
     lists = _list_fields(whole.parameter.info) if whole else frozenset()
 
@@ -205,16 +213,15 @@ def _form_reader(inputs: Sequence[Input]) -> Callable[[Form], dict[str, Any]]:
                 raise InputError(422, _UNFIT, [_fault(whole, error)]) from None
         given = {i.name: _field(form[i.wire], many=i.parameter.many) for i in fields if i.wire in form}
         uploads = {i.name: _field(form[i.wire], many=i.parameter.several) for i in files if i.wire in form}
-        faults = [fault for i in files if (fault := _file_fault(i, uploads))]
+        faults: list[Mapping[str, str]] = [fault for i in files if (fault := _file_fault(i, uploads))]
         arguments: dict[str, Any] = {}
         try:
             arguments = msgspec.convert(given, model, strict=False)
         except msgspec.ValidationError:
             faults += _faults(given, fields, strict=False)
+        faults += _infinite_faults(arguments, numbers)
         if faults:
             raise InputError(422, _UNFIT, faults)
-        for one in floats:
-            _refuse_infinite(arguments, one)
         return arguments | uploads
 
     return read
@@ -224,7 +231,7 @@ def _field(values: list[Any], *, many: bool) -> Any:
     return values if many else values[-1]
 
 
-def _file_fault(one: Input, uploads: Mapping[str, Any]) -> dict[str, str] | None:
+def _file_fault(one: Input, uploads: Mapping[str, Any]) -> Mapping[str, str] | None:
     found = uploads.get(one.name)
     if found is None:
         detail = "required, but missing" if one.parameter.required else ""
@@ -305,8 +312,8 @@ def _place(one: Input) -> str:
     return {"field": "body", "argument": "payload", "raw": "body"}.get(one.origin, one.origin)
 
 
-def _holds_float(info: types.Type | None) -> bool:
-    return any(isinstance(found, types.FloatType) for found in _scalars(info))
+def _may_be_infinite(info: types.Type | None) -> bool:
+    return any(isinstance(found, types.FloatType | types.DecimalType) for found in _scalars(info))
 
 
 def _scalars(info: Any) -> list[types.Type]:
@@ -320,10 +327,14 @@ def _scalars(info: Any) -> list[types.Type]:
     return [info] if info is not None else []
 
 
-def _refuse_infinite(arguments: Mapping[str, Any], one: Input) -> None:
-    """Text may say nan and inf, which msgspec reads as floats and JSON could not answer."""
-    value = arguments.get(one.name)
-    for found in value if isinstance(value, list | set | frozenset | tuple) else (value,):
-        if isinstance(found, float) and not math.isfinite(found):
-            fault = {"in": _place(one), "name": one.wire, "path": "$", "detail": "Expected a finite number"}
-            raise InputError(422, _UNFIT, [fault])
+def _infinite_faults(arguments: Mapping[str, Any], numbers: Sequence[Input]) -> list[Mapping[str, str]]:
+    """Text may say nan and inf, which are read as numbers, but which JSON could not answer."""
+    return [
+        {"in": _place(one), "name": one.wire, "path": "$", "detail": "Expected a finite number"}
+        for one in numbers
+        if any(isinstance(n, float | Decimal) and not math.isfinite(n) for n in _each(arguments.get(one.name)))
+    ]
+
+
+def _each(value: Any) -> Iterable[Any]:
+    return value if isinstance(value, list | set | frozenset | tuple) else (value,)

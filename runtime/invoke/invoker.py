@@ -17,6 +17,7 @@ from runtime.base.errors import InputError, Problem
 from runtime.base.logs import get_logger
 from runtime.declare.context import Context, current
 from runtime.declare.registry import Function, Registry
+from runtime.declare.request import ClientGone
 from runtime.invoke.execute import Finished, Stream, Threads, in_threads, run_async, run_in_thread
 from runtime.invoke.invocation import Invocation, Outcome
 
@@ -112,6 +113,8 @@ def _outcome(finished: Finished, timeout_seconds: float | None) -> Outcome:
         return Outcome(state="failed", reason="timeout")
     if finished.error is None:
         return Outcome(state="succeeded", value=finished.value)
-    if not isinstance(finished.error, Problem | InputError):
+    if isinstance(finished.error, ClientGone):
+        log.info("client left before its body was complete")
+    elif not isinstance(finished.error, Problem | InputError):
         log.error("handler failed", exc_info=finished.error)
     return Outcome(state="failed", reason="error", error=finished.error)

@@ -14,7 +14,7 @@ from starlette.types import Message, Receive, Scope, Send
 
 from runtime.base.errors import Problem
 from runtime.base.logs import get_logger
-from runtime.declare.request import Request
+from runtime.declare.request import ClientGone, Request
 from runtime.invoke.execute import run_async
 from runtime.triggers.http.answers import Answer, Headers, Parts, problem_answer
 from runtime.triggers.http.core import HttpCore
@@ -112,7 +112,7 @@ class _Connection:
             self._ended.set()
 
     async def next(self) -> bytes | None:
-        """The next part, None at the end. ConnectionResetError if the client is gone."""
+        """The next part, None at the end. ClientGone if the client left before."""
         if self.done:
             return None
         message = await self._receive()
@@ -121,7 +121,7 @@ class _Connection:
             self.done = True
             self._ended.set()
         if gone:
-            raise ConnectionResetError("the client closed the connection before its body was complete")
+            raise ClientGone("the client closed the connection before its body was complete")
         part: bytes = message.get("body", b"")
         return None if self.done and not part else part
 

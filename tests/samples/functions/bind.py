@@ -139,6 +139,11 @@ async def query(
     return {"limit": limit, "tag": tag, "only": only, "ratio": ratio, "page": page_size}
 
 
+@http.get("/decimals")
+async def decimals(d: list[Decimal]) -> int:
+    return len(d)
+
+
 @http.get("/needs")
 async def needs(a: int, b: int, agent: Annotated[str, Header("user-agent")]) -> list[Any]:
     return [a, b, agent]

@@ -171,6 +171,16 @@ async def test_a_body_that_does_not_fit_is_422_with_the_path(
     assert {e["in"] for e in answer.json()["errors"]} == {"body"}
 
 
+async def test_faults_of_the_query_and_of_the_body_are_told_together(http: httpx.AsyncClient):
+    answer = await http.post("/orders/c?notify=maybe", json={"sku": 1})
+    assert [(e["in"], e["name"]) for e in answer.json()["errors"]] == [("query", "notify"), ("body", "order")]
+
+
+@pytest.mark.parametrize("value", ["NaN", "Infinity"])
+async def test_a_decimal_in_text_is_finite_too(http: httpx.AsyncClient, value: str):
+    assert (await http.get(f"/decimals?d={value}&d=1")).json()["errors"][0]["detail"] == "Expected a finite number"
+
+
 async def test_fields_want_one_object(http: httpx.AsyncClient):
     answer = await http.post("/two", json=[1])
     assert (answer.status_code, answer.json()["detail"]) == (422, "the body is one JSON object with order, point")
