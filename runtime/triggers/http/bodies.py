@@ -11,7 +11,8 @@ from starlette.formparsers import MultiPartException, MultiPartParser
 
 from runtime.base.errors import InputError
 from runtime.declare.request import Request, too_large
-from runtime.invoke.binding import Form, HttpPlan
+from runtime.invoke.binding import HttpPlan
+from runtime.invoke.readers import Form
 
 _MULTIPART = "multipart/form-data"
 _URLENCODED = "application/x-www-form-urlencoded"

@@ -16,9 +16,10 @@ from runtime.base.settings import HttpSettings
 from runtime.declare.registry import Function, Registry
 from runtime.declare.request import Request, Wire
 from runtime.declare.triggers import Http
-from runtime.invoke.binding import BindingFailed, Form, HttpPlan
+from runtime.invoke.binding import BindingFailed, HttpPlan
 from runtime.invoke.execute import Stream
 from runtime.invoke.invocation import Invocation, Outcome
+from runtime.invoke.readers import Form
 from runtime.triggers.http.access import Access, Action
 from runtime.triggers.http.answers import (
     Answer,
