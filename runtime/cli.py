@@ -284,9 +284,11 @@ def keys() -> None:
 def create_key(root: Path, name: str, scopes: tuple[str, ...], expires: str | None) -> None:
     """Make a key and print it, this once."""
     try:
-        lifetime = parse_duration(expires) if expires else None
+        lifetime = parse_duration(expires) if expires is not None else None
     except ValueError as error:
         raise click.ClickException(f"--expires: {error}") from None
+    if not name.isprintable():
+        raise click.ClickException("--name: one line of printable characters")
     key, token = KeyFile(root).create(name, tuple(check_scope(scope) for scope in scopes), lifetime)
     click.echo(token)
     click.echo(f"id {key.id}, scopes {' '.join(key.scopes)}, expires {key.expires}; it cannot be shown again", err=True)

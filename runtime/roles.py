@@ -13,6 +13,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -190,6 +191,8 @@ async def _serve_http(project: Project, sock: socket.socket, *, open_locally: bo
         log.info("stopping", in_flight=role.shell.in_flight, drain_seconds=float(settings.serve.drain))
         if not await role.shell.idle(float(settings.serve.drain)):
             log.warning("drain time is over", in_flight=role.shell.in_flight)
+            role.shell.give_up()
+            await role.shell.idle(_CLOSE_SECONDS)
         drained.set()
 
     serving = asyncio.create_task(serve_app(role.app, sock, drain))
@@ -259,11 +262,29 @@ def dev(root: Path, sock: socket.socket, environ: Mapping[str, str] = os.environ
                 log.info("changed, starting anew", files=names)
                 _end_child(child)
                 child, told = _start_child(root, sock, environ), False
-            elif child.poll() is not None and not told:
-                log.error("the server ended; mend what is wrong and save, and it starts anew", code=child.returncode)
+            elif child.poll() is not None:
+                if not told:
+                    log.error(
+                        "the server ended; mend what is wrong and save, and it starts anew", code=child.returncode
+                    )
                 told = True
+                _answer_for_nobody(sock)
     finally:
         _end_child(child)
+
+
+def _answer_for_nobody(sock: socket.socket) -> None:
+    """503 to whoever calls while no child is there, instead of silence."""
+    body = b'{"type":"about:blank","title":"Service Unavailable","status":503,"detail":"the server ended; see its log"}'
+    head = b"HTTP/1.1 503 Service Unavailable\r\ncontent-type: application/problem+json\r\nconnection: close\r\n"
+    sock.settimeout(0)
+    with suppress(BlockingIOError):
+        while True:
+            connection, _ = sock.accept()
+            with connection, suppress(OSError):
+                connection.settimeout(0.2)
+                connection.recv(65536)
+                connection.sendall(head + b"content-length: %d\r\n\r\n%b" % (len(body), body))
 
 
 _IGNORED = frozenset({"__pycache__", ".git", ".venv", "node_modules", ".fnrun"})
@@ -278,7 +299,8 @@ def _matters(root: Path, _change: object, path: str) -> bool:
 
 
 def _start_child(root: Path, sock: socket.socket, environ: Mapping[str, str]) -> "subprocess.Popen[bytes]":
-    command = [sys.executable, "-m", "runtime", "--dir", str(root), "serve-child", "--fd", str(sock.fileno())]
+    # -P: a file of the project's called like a module of ours shall not stand in for it.
+    command = [sys.executable, "-P", "-m", "runtime", "--dir", str(root), "serve-child", "--fd", str(sock.fileno())]
     # A session of its own: Ctrl-C reaches the parent alone, which then ends the child in order.
     return subprocess.Popen(  # noqa: S603 - our own command
         command, stdin=subprocess.PIPE, pass_fds=[sock.fileno()], env=dict(environ), start_new_session=True

@@ -204,6 +204,8 @@ def test_keys_are_made_listed_and_revoked(fnrun, root: Path):
     ("arguments", "message"),
     [
         (["create", "--scope", "root"], 'unknown scope "root"; write admin, read, invoke'),
+        (["create", "--expires", ""], "--expires: '' is not a duration above zero"),
+        (["create", "--name", "a\nb"], "--name: one line of printable characters"),
         (["create", "--expires", "soon"], "--expires: 'soon' is not a duration above zero"),
         (["revoke", "nobody"], 'no key has the id "nobody"; see `fnrun keys list`'),
     ],

@@ -95,6 +95,8 @@ class KeyFile:
 
     def create_first(self) -> str | None:
         """The token of a new admin key if there is none at all, so that somebody can begin; else None."""
+        if self.list():
+            return None
         with self._locked():
             return None if self._keys else self._add("first", ("admin",), None)[1]
 

@@ -111,6 +111,7 @@ def load_settings(
     tree = _read_file(root / FILE_NAME)
     _mark(sources, "", tree, FILE_NAME)
     _check_names(tree, FILE_NAME)
+    _check_variables(environ)
     layers = [
         (name.removeprefix(_PREFIX).lower(), text, name)
         for name, text in sorted(environ.items())
@@ -138,6 +139,15 @@ def _convert(tree: Any, kind: type[_S], prefix: str, sources: Mapping[str, str])
         detail, _, where = str(error).partition(" - at `$")
         path = (prefix + where.removesuffix("`")).removeprefix(".")
         raise SettingsError(f"{sources.get(path, FILE_NAME)}: {path}: {detail}") from None
+
+
+def _check_variables(environ: Mapping[str, str]) -> None:
+    """Refuse FNRUN_HTTP_AUTH, which wants to be FNRUN_HTTP__AUTH and would be passed over in silence."""
+    for section in ("http", "serve", "log"):
+        for key in getattr(Settings(), section).__struct_fields__:
+            name = f"{_PREFIX}{section}_{key}".upper()
+            if name in environ:
+                raise SettingsError(f"{name}: a setting has two underscores, {_PREFIX}{section.upper()}__{key.upper()}")
 
 
 def _read_file(path: Path) -> dict[str, Any]:

@@ -75,8 +75,15 @@ def load(root: Path, overrides: Mapping[str, FunctionSettings] = MappingProxyTyp
 
 
 def _files(folder: Path) -> Iterator[Path]:
-    """Files that may hold functions, in a fixed order: not below a folder that begins with _ or a dot."""
-    for parent, folders, names in os.walk(folder):
+    """Files that may hold functions, in a fixed order: not below a folder that begins with _ or a dot.
+
+    StartError for a folder that may not be read: what is in it would be missing without a word.
+    """
+
+    def refuse(error: OSError) -> None:
+        raise StartError(f"{error.filename} cannot be read: {error.strerror}")
+
+    for parent, folders, names in os.walk(folder, onerror=refuse):
         folders[:] = sorted(name for name in folders if name[0] not in "_.")
         # A linked folder is not walked; it is named, so that it fails by name instead of missing without a word.
         links = [name for name in folders if Path(parent, name).is_symlink()]

@@ -30,7 +30,7 @@ def open_package(root: Path) -> None:
     if _Finder not in sys.meta_path:
         sys.meta_path.insert(0, _Finder)
     if str(root) not in sys.path:
-        sys.path.insert(0, str(root))
+        sys.path.append(str(root))  # last: a secrets.py of the project's shall not stand in for Python's
 
 
 class _Finder:

@@ -10,7 +10,7 @@ import time
 from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
 from inspect import isawaitable
-from types import MappingProxyType
+from types import AsyncGeneratorType, GeneratorType, MappingProxyType
 from typing import Any
 
 from runtime.base.errors import InputError, Problem
@@ -72,7 +72,7 @@ class _Prepared:
         self.env: Mapping[str, str] = MappingProxyType({**os.environ, **function.env})
         self.streams = function.kind in ("async stream", "sync stream")
         patience = _FIRST_EVENT_SECONDS if function.yields_events else None
-        self.run: _Run = partial(run_async, function.name)
+        self.run: _Run = partial(_run_async, function.name, threads)
         if function.kind == "sync":
             self.run = partial(_run_sync, function.name, threads)
         elif function.kind == "async stream":
@@ -81,11 +81,25 @@ class _Prepared:
             self.run = partial(_run_sync_stream, function.name, patience, threads)
 
 
+async def _run_async(name: str, threads: Threads, call: Callable[[], Any], timeout_seconds: float | None) -> Finished:
+    finished = await run_async(name, call, timeout_seconds)
+    return await _stream_of(name, threads, finished, timeout_seconds)
+
+
+async def _stream_of(name: str, threads: Threads, finished: Finished, timeout_seconds: float | None) -> Finished:
+    """What a handler returned, but a generator as the stream it is: a decorator's wrapper returns one so."""
+    if isinstance(finished.value, AsyncGeneratorType):
+        return await _run_stream(name, None, lambda: finished.value, timeout_seconds)
+    if isinstance(finished.value, GeneratorType):
+        return await _run_stream(name, None, lambda: in_threads(finished.value, threads), timeout_seconds)
+    return finished
+
+
 async def _run_sync(name: str, threads: Threads, call: Callable[[], Any], timeout_seconds: float | None) -> Finished:
     finished = await run_in_thread(threads, call, timeout_seconds)
     if isawaitable(finished.value):  # a plain function around an async one
-        return await run_async(name, lambda: finished.value, timeout_seconds)
-    return finished
+        return await _run_async(name, threads, lambda: finished.value, timeout_seconds)
+    return await _stream_of(name, threads, finished, timeout_seconds)
 
 
 async def _run_stream(

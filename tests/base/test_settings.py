@@ -217,3 +217,9 @@ def test_the_secrets_of_a_functions_environment_are_masked(settings_from):
         "functions.orders.create.env.AccessToken": "********",
     }
     assert "s3cret" not in str(list(loaded.explain()))
+
+
+def test_a_variable_with_one_underscore_is_refused(tmp_path):
+    with pytest.raises(SettingsError, match="FNRUN_HTTP_AUTH: a setting has two underscores, FNRUN_HTTP__AUTH"):
+        load_settings(tmp_path, environ={"FNRUN_HTTP_AUTH": "public"})
+    assert load_settings(tmp_path, environ={"FNRUN_SERVICE_HOST": "10.0.0.1"}).settings.http.auth == "key"

@@ -54,6 +54,24 @@ def test_a_file_that_breaks_is_on_screen_and_mends(root, server):
     until(lambda: httpx.get(f"{server.url}/new", timeout=10).status_code == 200)
 
 
+def test_a_child_that_ends_is_said_and_answered_for_until_the_next_save(root, server):
+    with server.client() as client:
+        assert client.get("/answer").json() == 1
+    (root / "functions.toml").write_text("[http]\nbnd = 1\n")
+    server.wait_for_line("the server ended; mend what is wrong")
+    answer = httpx.get(f"{server.url}/answer", timeout=10)
+    assert (answer.status_code, answer.json()["detail"]) == (503, "the server ended; see its log")
+    (root / "functions.toml").write_text("")
+    until(lambda: httpx.get(f"{server.url}/answer", timeout=10).status_code == 200)
+
+
+def test_files_called_like_modules_of_ours_do_no_harm(write_project, start):
+    files = {f"{name}.py": "raise RuntimeError('not me')\n" for name in ("runtime", "click", "secrets", "h2", "queue")}
+    server = start(write_project(**APP, **files), "dev", "--bind", "127.0.0.1:0")
+    with server.client() as client:
+        assert client.get("/answer").json() == 1
+
+
 def test_each_call_has_a_line_with_its_duration(server):
     with server.client() as client:
         client.get("/answer")

@@ -6,6 +6,8 @@ import signal
 import socket
 import threading
 import time
+from contextlib import suppress
+from pathlib import Path
 
 import httpx
 import pytest
@@ -307,6 +309,52 @@ def test_head_of_an_endless_response_ends(server):
         assert client.get("/pid").status_code == 200
     assert server.stop() == 0
     assert "drain time is over" not in server.output
+
+
+def test_connections_whose_clients_are_gone_are_let_go(server):
+    for _ in range(300):
+        with socket.create_connection(("127.0.0.1", server.port)) as sock:
+            sock.sendall(b"GET /pid HTTP/1.1\r\nhost: localhost\r\n\r\n")
+            assert sock.recv(100)
+    folder = Path(f"/proc/{server.process.pid}/fd")
+    until(lambda: len(list(folder.iterdir())) < 60)
+
+
+def test_what_does_not_end_in_the_drain_time_is_told_so(write_project, start):
+    server = start(write_project(**APP), "serve", environ={**PUBLIC, "FNRUN_SERVE__DRAIN": "200ms"})
+    answers: list[httpx.Response] = []
+    slow = threading.Thread(target=lambda: answers.append(httpx.get(f"{server.url}/slow?seconds=60", timeout=20)))
+    slow.start()
+    server.wait_for_line("at work")
+    assert server.stop() == 0
+    slow.join()
+    assert (answers[0].status_code, answers[0].json()["detail"]) == (503, "the server is shutting down")
+    assert answers[0].headers["retry-after"] == "2"
+    assert "Traceback" not in server.output
+
+
+def test_the_drain_does_not_wait_for_those_who_come_during_it(server):
+    stopping = threading.Event()
+
+    def call_on() -> None:
+        while not stopping.is_set():
+            with suppress(httpx.HTTPError):
+                httpx.get(f"{server.url}/pid", timeout=5)
+
+    callers = [threading.Thread(target=call_on) for _ in range(8)]
+    with socket.create_connection(("127.0.0.1", server.port)) as sock:
+        sock.sendall(b"GET /slow?seconds=0.5 HTTP/1.1\r\nhost: localhost\r\n\r\n")
+        server.wait_for_line("at work")
+        for caller in callers:
+            caller.start()
+        started = time.monotonic()
+        try:
+            assert server.stop() == 0
+        finally:
+            stopping.set()
+    assert time.monotonic() - started < 10
+    for caller in callers:
+        caller.join()
 
 
 def test_a_thread_of_a_handlers_own_does_not_hold_up_the_end(server):

@@ -6,6 +6,7 @@ Built by roles. Turns a scope into a Request and an Answer into messages; decide
 import asyncio
 import time
 from collections.abc import Callable
+from typing import Any
 
 import anyio
 from starlette.applications import Starlette
@@ -13,6 +14,7 @@ from starlette.responses import Response
 from starlette.types import Message, Receive, Scope, Send
 
 from runtime.base.errors import Problem
+from runtime.base.ids import new_run_id
 from runtime.base.logs import get_logger
 from runtime.declare.request import ClientGone, Request
 from runtime.invoke.execute import run_async
@@ -22,17 +24,18 @@ from runtime.triggers.http.core import HttpCore
 log = get_logger(__name__)
 
 _SERVER_ERROR = 500
+_GIVEN_UP = "the drain time is over"
 _DISCARD_SECONDS = 1.0
 """After an early answer: how long to read on, so that the client gets to read it before the connection closes."""
 
 
 class Shell:
-    """The ASGI application. in_flight: requests whose answer is not wholly sent."""
+    """The ASGI application."""
 
     def __init__(self, core: HttpCore, *, log_all: bool) -> None:
         self._core = core
         self._log_all = log_all
-        self.in_flight = 0
+        self._tasks: set[asyncio.Task[Any]] = set()
         self._idle = asyncio.Event()
         self._idle.set()
 
@@ -44,18 +47,36 @@ class Shell:
             return False
         return True
 
+    @property
+    def in_flight(self) -> int:
+        """How many requests wait for an answer, or for its end."""
+        return len(self._tasks)
+
+    def give_up(self) -> None:
+        """End what is in flight: 503 to those whose answer has not begun."""
+        for task in self._tasks:
+            task.cancel(_GIVEN_UP)
+
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """One request. A WebSocket is refused."""
         if scope["type"] != "http":
             await send({"type": "websocket.close"})
             return
-        self.in_flight += 1
+        task = asyncio.current_task()
+        if self._core.draining or task is None:  # answered with 503; the drain does not wait for those
+            await self._answer(scope, receive, send)
+            return
+        self._tasks.add(task)
         self._idle.clear()
         try:
             await self._answer(scope, receive, send)
+        except asyncio.CancelledError as error:
+            if error.args != (_GIVEN_UP,):
+                raise
+            task.uncancel()
         finally:
-            self.in_flight -= 1
-            if not self.in_flight:
+            self._tasks.discard(task)
+            if not self._tasks:
                 self._idle.set()
 
     async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -75,6 +96,12 @@ class Shell:
             answer = await self._core.handle(request)
         except ConnectionError:
             return  # the client left while its body was read: nobody to answer
+        except asyncio.CancelledError as error:
+            if error.args != (_GIVEN_UP,):
+                raise
+            answer = problem_answer(new_run_id(), Problem(503, detail="the server is shutting down"))
+            answer.headers += [(b"retry-after", b"2"), (b"connection", b"close")]
+            connection.done = True  # there is no time to read on
         if isinstance(answer.body, Parts):
             await _send_stream(answer, answer.body, connection, send)
         elif isinstance(answer.body, Response):

@@ -1,4 +1,4 @@
-"""Hypercorn, as we run it: its settings, and one fault of it mended.
+"""Hypercorn, as we run it: its settings, and two faults of it mended.
 
 Called by roles. Serves an ASGI application on a socket that is there already.
 """
@@ -11,8 +11,10 @@ from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import Any
 
+from hypercorn.asyncio import run as hypercorn_run
 from hypercorn.asyncio import serve, task_group, tcp_server
 from hypercorn.config import Config
+from hypercorn.events import Event, Updated
 from typing_extensions import override
 
 BACKLOG = 2048
@@ -50,8 +52,26 @@ class _TaskGroup(task_group.TaskGroup):
         return messages.put
 
 
+class _TCPServer(tcp_server.TCPServer):
+    """Lets go of a connection whose client closed it. Hypercorn's holds it until the idle time is over."""
+
+    _ended = False
+
+    @override
+    async def _read_data(self) -> None:
+        await super()._read_data()
+        self._ended = True
+        await self.idle_task.stop()
+
+    @override
+    async def protocol_send(self, event: Event) -> None:
+        if not (self._ended and isinstance(event, Updated)):  # what would start the idle time anew
+            await super().protocol_send(event)
+
+
 async def serve_app(app: Any, sock: socket.socket, until: Callable[[], Awaitable[None]]) -> None:
     """Serve `app` on a bound socket, which is ours from now on, until `until` returns; then close each connection."""
+    hypercorn_run.TCPServer = _TCPServer  # type: ignore[attr-defined]  # where Hypercorn looks it up
     tcp_server.TaskGroup = _TaskGroup  # type: ignore[attr-defined]  # where Hypercorn looks it up
     config = Config()
     config.bind = [f"fd://{sock.detach()}"]

@@ -103,6 +103,18 @@ def plainly(function):
     return call
 
 
+@plainly
+@http.get("/wrapped-stream")
+async def wrapped_stream() -> AsyncIterator[str]:
+    yield "a"
+
+
+@plainly
+@http.get("/wrapped-sync-stream")
+def wrapped_sync_stream() -> Iterator[str]:
+    yield "a"
+
+
 @http.get("/wrapped")
 @plainly
 async def wrapped() -> str:
