@@ -151,4 +151,4 @@ class Request:
 
 def too_large(limit: int) -> Problem:
     """The answer to a body past its limit, in bytes."""
-    return Problem(413, detail=f"the body is longer than this route's limit of {limit} bytes")
+    return Problem(413, detail=f"the body is longer than this route's limit of {int(limit)} bytes")

@@ -96,7 +96,10 @@ def answer_of(value: Any, plan: ResultPlan = ResultPlan()) -> Answer:  # noqa: B
     if isinstance(value, bytes | bytearray | memoryview):
         return _whole(status, content_type or _OCTETS, bytes(value))
     if content_type is not None and isinstance(value, str):
-        return _whole(status, content_type, value.encode())
+        try:
+            return _whole(status, content_type, value.encode())
+        except UnicodeEncodeError as error:
+            raise Unencodable(f"the result cannot be written as UTF-8: {error}") from None
     if isinstance(value, Response):
         return Answer(value.status_code, [], value)
     return _whole(status, _JSON, encode_json(value, may_be_nan=plan.may_be_nan))

@@ -141,6 +141,11 @@ async def surrogate() -> str:
     return "\ud800"
 
 
+@http.get("/surrogate-plain")
+async def surrogate_plain() -> PlainText:
+    return "\ud800"
+
+
 @http.get("/bad-header")
 async def bad_header() -> Reply:
     return Reply("x", headers={"x-a": "1\r\nset-cookie: evil=1"})

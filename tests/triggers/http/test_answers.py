@@ -124,6 +124,7 @@ async def test_a_problem_with_fields_that_have_no_json_keeps_its_status(http: ht
         ("/object", "the result cannot be written as JSON: Encoding objects of type object is unsupported"),
         ("/circular", "the result contains itself, or is nested too deeply"),
         ("/surrogate", "the result cannot be written as JSON: 'utf-8' codec can't encode"),
+        ("/surrogate-plain", "the result cannot be written as UTF-8: 'utf-8' codec can't encode"),
         ("/bad-header", "'x-a': '1\\r\\nset-cookie: evil=1' cannot be a header"),
         ("/bad-reply?status=1000", "Reply(status=1000): a status is a number from 200 to 599"),
         ("/bad-reply?status=101", "Reply(status=101): a status is a number from 200 to 599"),
