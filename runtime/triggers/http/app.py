@@ -25,6 +25,8 @@ log = get_logger(__name__)
 
 _SERVER_ERROR = 500
 _GIVEN_UP = "the drain time is over"
+_BODY_PART_SECONDS = 30.0
+"""How long a client may be silent in the middle of its body."""
 _DISCARD_SECONDS = 1.0
 """After an early answer: how long to read on, so that the client gets to read it before the connection closes."""
 
@@ -139,10 +141,14 @@ class _Connection:
             self._ended.set()
 
     async def next(self) -> bytes | None:
-        """The next part, None at the end. ClientGone if the client left before."""
+        """The next part, None at the end. ClientGone if the client left before, Problem (408) if it stalls."""
         if self.done:
             return None
-        message = await self._receive()
+        try:
+            async with asyncio.timeout(_BODY_PART_SECONDS):
+                message = await self._receive()
+        except TimeoutError:
+            raise Problem(408, headers={"Connection": "close"}, detail="the body stopped coming") from None
         gone = message["type"] == "http.disconnect"
         if gone or not message.get("more_body", False):
             self.done = True
@@ -169,7 +175,7 @@ class _Connection:
             async with asyncio.timeout(_DISCARD_SECONDS):
                 while not self.done:
                     await self.next()
-        except (TimeoutError, ConnectionError):
+        except (TimeoutError, ConnectionError, Problem):
             pass
 
 

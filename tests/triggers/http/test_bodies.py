@@ -3,6 +3,7 @@
 import gzip
 import zlib
 
+import anyio
 import httpx
 import pytest
 
@@ -149,3 +150,17 @@ def test_a_file_is_had_from_a_form_alone(write_project, source: str, message: st
     root = write_project(**{"functions/f.py": f"from runtime import UploadFile, http, queue\n{source}\n"})
     (failure,) = load(root).failures
     assert message in failure.message
+
+
+async def test_a_client_that_stalls_in_its_body_is_answered_408(http: httpx.AsyncClient, monkeypatch):
+    monkeypatch.setattr("runtime.triggers.http.app._BODY_PART_SECONDS", 0.05)
+    monkeypatch.setattr("runtime.triggers.http.app._DISCARD_SECONDS", 0.05)
+
+    async def stalling():
+        yield b'{"sku":'
+        await anyio.sleep(60)
+
+    for path in ("/struct", "/upload"):
+        with anyio.fail_after(5):
+            answer = await http.post(path, content=stalling())
+        assert (answer.status_code, answer.json()["detail"]) == (408, "the body stopped coming")
