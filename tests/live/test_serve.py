@@ -323,7 +323,8 @@ def test_connections_whose_clients_are_gone_are_let_go(server):
 def test_what_does_not_end_in_the_drain_time_is_told_so(write_project, start):
     server = start(write_project(**APP), "serve", environ={**PUBLIC, "FNRUN_SERVE__DRAIN": "200ms"})
     answers: list[httpx.Response] = []
-    slow = threading.Thread(target=lambda: answers.append(httpx.get(f"{server.url}/slow?seconds=60", timeout=20)))
+    url = server.url  # read here: two threads that look for lines would each miss the other's
+    slow = threading.Thread(target=lambda: answers.append(httpx.get(f"{url}/slow?seconds=60", timeout=20)))
     slow.start()
     server.wait_for_line("at work")
     assert server.stop() == 0
