@@ -1,80 +1,150 @@
-"""Read the files of functions/ into Function records; a file that fails disables itself alone.
+"""Every file of functions/, loaded into one Registry; a file that fails disables itself alone.
 
-Called by roles and cli at start. Imports authors' code, and nothing else of theirs is run.
+Called by roles and cli. `reload` takes up what changed, and keeps the last good version of a file that fails.
 """
 
-import importlib
 import os
-import re
-import traceback
-from collections.abc import Callable, Iterator, Mapping
-from functools import partial
-from inspect import isfunction
+import sys
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from types import MappingProxyType, ModuleType
-from typing import Any, TypeVar, get_type_hints
+from types import MappingProxyType
+from typing import Any
 
 import msgspec
 
 from runtime.base.errors import DeclarationError, StartError, did_you_mean
 from runtime.base.settings import FILE_NAME, FunctionSettings
-from runtime.declare.modules import PACKAGE, open_package
-from runtime.declare.parameters import check_payload, inputs_for, parameters_of
-from runtime.declare.paths import check_path, shape_of
+from runtime.declare.files import failure_of, functions_in
+from runtime.declare.lifespan import LIFESPAN, Lifespan, load_lifespan
+from runtime.declare.modules import PACKAGE, importers_of, module_of, open_package, replacing
+from runtime.declare.paths import shape_of
 from runtime.declare.registry import Function, LoadFailure, Registry
-from runtime.declare.rules import check_interval, check_queue, check_rule
-from runtime.declare.triggers import (
-    Cron,
-    Declaration,
-    Http,
-    Interval,
-    Queue,
-    Schedule,
-    Trigger,
-    declaration_of,
-    forget_declared,
-    take_declared,
-)
+from runtime.declare.triggers import Http, forget_declared
 
-T = TypeVar("T")
-
-_FILE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
+_Overrides = Mapping[str, FunctionSettings]
 
 
-def load(root: Path, overrides: Mapping[str, FunctionSettings] = MappingProxyType({})) -> Registry:
-    """Every function of the project in `root`. StartError if it has no functions/ folder.
+class _File(msgspec.Struct):
+    """found: what it holds as it is now, unless it does not load: failure. good: what it last served."""
 
-    overrides: [functions."name"] of the settings. Loading again forgets what was imported before.
-    """
-    folder = root / PACKAGE
-    if not folder.is_dir():
-        raise StartError(f"there is no {PACKAGE}/ folder in {root}; make one and put a file with a function into it")
-    open_package(root)
-    forget_declared()
-    functions: dict[str, Function] = {}
-    disabled: dict[str, Function] = {}
-    failures: list[LoadFailure] = []
-    routes: dict[Any, Function] = {}
-    for path in _files(folder):
-        file = path.relative_to(root).as_posix()
+    found: tuple[Function, ...] = ()
+    failure: LoadFailure | None = None
+    good: tuple[Function, ...] = ()
+
+
+class Loader:
+    """The functions/ folder of a project. overrides: [functions."name"] of the settings."""
+
+    def __init__(self, root: Path, overrides: _Overrides = MappingProxyType({})) -> None:
+        self._root = root
+        self._overrides = overrides
+        self._files: dict[str, _File] = {}
+        self._lifespan: Lifespan | LoadFailure = Lifespan()
+
+    def load(self) -> Registry:
+        """Every function. StartError if there is no functions/ folder. What was imported before is forgotten."""
+        if not (self._root / PACKAGE).is_dir():
+            raise StartError(
+                f"there is no {PACKAGE}/ folder in {self._root}; make one and put a file with a function into it"
+            )
+        open_package(self._root)
+        forget_declared()
+        self._files = {}
+        for path in _paths(self._root / PACKAGE):
+            self._read(path)
+        self._read_lifespan()
+        return self._registry()
+
+    def reload(self, changed: Iterable[Path]) -> Registry | None:
+        """Import anew what is in the changed files, and what imports them; all other modules stay as they are.
+
+        A file that does not load now keeps serving what it last served. None if the change reaches _lifespan.py: that
+        takes a new process.
+        """
+        paths = _paths(self._root / PACKAGE)
+        modules = {module_of(self._root, path): path for path in paths}
+        names = [module_of(self._root, path) for path in changed]
+        # What else is in the folder (a template, an __init__.py) may be read by any file.
+        touched = importers_of(name for name in names if name) if all(names) else None
+        if LIFESPAN in names or (LIFESPAN in sys.modules and (touched is None or LIFESPAN in touched)):
+            return None
+        forget_declared()
+        with replacing(touched):
+            for name, path in modules.items():
+                if touched is None or name in touched or self._key(path) not in self._files:
+                    self._read(path)
+        keys = [self._key(path) for path in paths]
+        self._files = {key: self._files[key] for key in keys}
+        return self._registry()
+
+    def _key(self, path: Path) -> str:
+        return path.relative_to(self._root).as_posix()
+
+    def _read(self, path: Path) -> None:
+        file = self._files.setdefault(self._key(path), _File())
         try:
-            found = _load_file(root, path, overrides)
-            enabled = [f for f in found if overrides.get(f.name, FunctionSettings()).enabled]
-            _check_duplicates(enabled, functions, routes)
-        except DeclarationError as error:
-            failures.append(LoadFailure(file=file, line=error.line or _line_in(error, file), message=str(error)))
+            file.found, file.failure = functions_in(self._root, path, self._overrides), None
         except (Exception, SystemExit) as error:  # noqa: BLE001 - whatever an author's file does, the others load
-            failures.append(_failure(file, error))
-        else:
-            for function in found:
-                (functions if function in enabled else disabled)[function.name] = function
-    for name in sorted(overrides.keys() - functions.keys() - disabled.keys()):
-        message = f'[functions."{name}"]: no such function is loaded{did_you_mean(name, functions)}'
-        failures.append(LoadFailure(file=FILE_NAME, line=None, message=message))
-    return Registry(functions=functions, disabled=tuple(disabled), failures=tuple(failures))
+            file.found, file.failure = (), failure_of(self._key(path), error)
+
+    def _read_lifespan(self) -> None:
+        try:
+            self._lifespan = load_lifespan(self._root)
+        except (Exception, SystemExit) as error:  # noqa: BLE001 - as above
+            self._lifespan = failure_of(f"{PACKAGE}/_lifespan.py", error)
+
+    def _registry(self) -> Registry:
+        functions: dict[str, Function] = {}
+        disabled: dict[str, Function] = {}
+        lifespan = None if isinstance(self._lifespan, LoadFailure) else self._lifespan
+        failures = [self._lifespan] if isinstance(self._lifespan, LoadFailure) else []
+        routes: dict[Any, Function] = {}
+        for key, file in self._files.items():
+            served: tuple[Function, ...] = ()
+            failure = file.failure
+            if failure is None:
+                served, failure = self._served(key, file.found, functions, routes)
+            if failure is not None:
+                served, _ = self._served(key, file.good, functions, routes)
+                failures.append(msgspec.structs.replace(failure, serves_last=bool(served)))
+            file.good = served
+            for function in served:
+                (functions if self._enabled(function) else disabled)[function.name] = function
+        failures += self._unused_overrides([*functions, *disabled])
+        return Registry(functions=functions, disabled=tuple(disabled), failures=tuple(failures), lifespan=lifespan)
+
+    def _served(
+        self, key: str, found: tuple[Function, ...], functions: Mapping[str, Function], routes: dict[Any, Function]
+    ) -> tuple[tuple[Function, ...], LoadFailure | None]:
+        """`found`, unless a file before it has a name or a route of its."""
+        try:
+            _check_duplicates([f for f in found if self._enabled(f)], functions, routes)
+        except DeclarationError as error:
+            return (), failure_of(key, error)
+        return found, None
+
+    def _enabled(self, function: Function) -> bool:
+        return self._overrides.get(function.name, FunctionSettings()).enabled
+
+    def _unused_overrides(self, known: Sequence[str]) -> Iterator[LoadFailure]:
+        """Overrides of functions there are none of, but for those of files that fail: they may well hold them."""
+        failed = [
+            ".".join(Path(key).with_suffix("").parts[1:])
+            for key, file in self._files.items()
+            if not file.good and file.failure
+        ]
+        for name in sorted(self._overrides.keys() - set(known)):
+            if not any(name == prefix or name.startswith(prefix + ".") for prefix in failed):
+                message = f'[functions."{name}"]: no such function is loaded{did_you_mean(name, known)}'
+                yield LoadFailure(file=FILE_NAME, line=None, message=message)
 
 
-def _files(folder: Path) -> Iterator[Path]:
+def load(root: Path, overrides: _Overrides = MappingProxyType({})) -> Registry:
+    """Every function of the project in `root`, once; see Loader."""
+    return Loader(root, overrides).load()
+
+
+def _paths(folder: Path) -> list[Path]:
     """Files that may hold functions, in a fixed order: not below a folder that begins with _ or a dot.
 
     StartError for a folder that may not be read: what is in it would be missing without a word.
@@ -83,142 +153,14 @@ def _files(folder: Path) -> Iterator[Path]:
     def refuse(error: OSError) -> None:
         raise StartError(f"{error.filename} cannot be read: {error.strerror}")
 
+    found: list[Path] = []
     for parent, folders, names in os.walk(folder, onerror=refuse):
         folders[:] = sorted(name for name in folders if name[0] not in "_.")
         # A linked folder is not walked; it is named, so that it fails by name instead of missing without a word.
         links = [name for name in folders if Path(parent, name).is_symlink()]
         files = [name for name in names if name.endswith(".py") and name[0] not in "_."]
-        yield from (Path(parent, name) for name in sorted(links + files))
-
-
-def _load_file(root: Path, path: Path, overrides: Mapping[str, FunctionSettings]) -> list[Function]:
-    parts = path.relative_to(root / PACKAGE).with_suffix("").parts
-    for part in parts:
-        if not _FILE_NAME.fullmatch(part):
-            raise DeclarationError(f"{part!r} cannot be part of a function's name; use letters, digits, _ and -")
-    if not path.is_file() or not path.resolve().is_relative_to((root / PACKAGE).resolve()):
-        raise DeclarationError(f"not a file inside {PACKAGE}/; put the file itself there, no link, no pipe")
-    module = importlib.import_module(".".join((PACKAGE, *parts)))
-    _check_reachable(module)
-    found: dict[str, Function] = {}
-    for attribute, value in vars(module).items():
-        declaration = declaration_of(value)
-        if declaration is None or value.__module__ != module.__name__ or attribute != value.__name__:
-            continue
-        name = ".".join(parts if attribute in ("handler", parts[-1].replace("-", "_")) else (*parts, attribute))
-        function = _function(name, value, declaration, path.relative_to(root).as_posix())
-        if name in found:
-            raise DeclarationError(
-                f'two functions are named "{name}", here and on line {found[name].line}', line=function.line
-            )
-        found[name] = _checked(_overridden(function, overrides.get(name, FunctionSettings())))
-    return list(found.values())
-
-
-def _check_reachable(module: ModuleType) -> None:
-    """Refuse a declared function that nobody could find, which would otherwise be gone without a word."""
-    reachable = [id(declaration_of(value)) for name, value in vars(module).items() if name == _name_of(value)]
-    for function, declaration in take_declared(module.__name__):
-        if id(declaration) not in reachable:
-            raise DeclarationError(
-                f"{function.__qualname__} is declared here, but cannot be found by that name: it was defined again, it "
-                "is no `def` of the file itself, or a decorator above hides it (write @functools.wraps in that)",
-                line=function.__code__.co_firstlineno,
-            )
-
-
-def _name_of(value: object) -> str | None:
-    return value.__qualname__ if isfunction(value) else None
-
-
-def _function(name: str, call: Callable[..., Any], declaration: Declaration, file: str) -> Function:
-    line = min([t.line for t in declaration.triggers] + ([declaration.policy_line] if declaration.policy_line else []))
-    return _at_line(
-        line,
-        lambda: Function(
-            name=name,
-            call=call,
-            file=file,
-            line=line,
-            triggers=tuple(declaration.triggers),
-            policy=declaration.policy,
-            parameters=parameters_of(call),
-            returns=get_type_hints(call, include_extras=True).get("return", Any),
-        ),
-    )
-
-
-def _overridden(function: Function, setting: FunctionSettings) -> Function:
-    """The function as functions.toml wants it."""
-    triggers = list(function.triggers)
-    if setting.schedule is not None:
-        _replace_one(function, triggers, (Cron, Interval), lambda old: _scheduled(old, setting.schedule or ""))
-    if setting.queue is not None:
-        _replace_one(
-            function, triggers, (Queue,), lambda old: msgspec.structs.replace(old, name=check_queue(setting.queue))
-        )
-    if setting.auth is not None and not any(isinstance(trigger, Http) for trigger in triggers):
-        raise DeclarationError(f'{FILE_NAME} sets auth of "{function.name}", which has no route', line=function.line)
-    for index, trigger in enumerate(triggers):
-        changes: dict[str, Any] = {}
-        if setting.timeout is not None and trigger.timeout_seconds is not None:
-            changes["timeout_seconds"] = None
-        if setting.auth is not None and isinstance(trigger, Http):
-            changes["auth"] = setting.auth
-        triggers[index] = msgspec.structs.replace(trigger, **changes)
-    policy = function.policy
-    if setting.timeout is not None:
-        policy = msgspec.structs.replace(policy, timeout_seconds=float(setting.timeout))
-    return msgspec.structs.replace(function, triggers=tuple(triggers), policy=policy, env=setting.env)
-
-
-def _replace_one(
-    function: Function, triggers: list[Trigger], kinds: tuple[type[Trigger], ...], change: Callable[[Any], Trigger]
-) -> None:
-    places = [index for index, trigger in enumerate(triggers) if isinstance(trigger, kinds)]
-    if len(places) != 1:
-        words = " or ".join(kind.__name__.lower() for kind in kinds)
-        raise DeclarationError(
-            f'{FILE_NAME} overrides the {words} of "{function.name}"; that takes exactly one, and it has {len(places)}',
-            line=function.line,
-        )
-    try:
-        triggers[places[0]] = change(triggers[places[0]])
-    except DeclarationError as error:
-        raise DeclarationError(f'{FILE_NAME}, [functions."{function.name}"]: {error}', line=function.line) from None
-
-
-def _scheduled(old: Schedule, schedule: str) -> Schedule:
-    """The same trigger by another rule: a cron rule if it has spaces or an @, else an interval."""
-    shared = {name: getattr(old, name) for name in Schedule.__struct_fields__}
-    if " " in schedule.strip() or schedule.startswith("@"):
-        return Cron(rule=check_rule(schedule), tz=getattr(old, "tz", None), **shared)
-    return Interval(every_seconds=check_interval(schedule), **shared)
-
-
-def _checked(function: Function) -> Function:
-    """The function itself, if every parameter can be had under each of its triggers."""
-    for trigger in function.triggers:
-        _at_line(trigger.line, partial(_check_trigger, function, trigger))
-    return function
-
-
-def _check_trigger(function: Function, trigger: Trigger) -> None:
-    if isinstance(trigger, Http):
-        if trigger.auth == "signed":
-            raise DeclarationError('@http(auth="signed"): this version cannot check signatures; use "key"')
-        path = function.route(trigger)
-        check_path(path)
-        for method in trigger.methods:
-            inputs_for(trigger, function.parameters, method, path)
-        return
-    inputs = inputs_for(trigger, function.parameters, "", "")
-    if isinstance(trigger, Schedule):
-        check_payload(trigger, inputs)
-    if function.kind in ("async stream", "sync stream"):
-        raise DeclarationError(
-            f"@{trigger.kind}: a generator streams to an HTTP caller; {trigger} has none to stream to"
-        )
+        found += (Path(parent, name) for name in sorted(links + files))
+    return found
 
 
 def _check_duplicates(found: list[Function], taken: Mapping[str, Function], routes: dict[Any, Function]) -> None:
@@ -247,27 +189,3 @@ def _routes(function: Function) -> Iterator[tuple[tuple[str, Any], Http]]:
         if isinstance(trigger, Http):
             shape = shape_of(function.route(trigger))
             yield from (((method, shape), trigger) for method in trigger.methods)
-
-
-def _at_line(line: int, check: Callable[[], T]) -> T:
-    try:
-        return check()
-    except DeclarationError as error:
-        error.line = error.line or line
-        raise
-
-
-def _failure(file: str, error: BaseException) -> LoadFailure:
-    trace = "".join(traceback.format_exception(error))
-    if isinstance(error, SyntaxError) and error.filename and error.filename.endswith(file):
-        return LoadFailure(file=file, line=error.lineno or None, message=f"SyntaxError: {error.msg}", traceback=trace)
-    what = f"{type(error).__name__}: {error}".rstrip(": ")
-    if isinstance(error, SystemExit):
-        what = "the file ends the process when imported (sys.exit); move that into a function"
-    return LoadFailure(file=file, line=_line_in(error, file), message=what, traceback=trace)
-
-
-def _line_in(error: BaseException, file: str) -> int | None:
-    """The last line of `file` that was at work when `error` was raised."""
-    lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename.endswith(file)]
-    return lines[-1] if lines else None

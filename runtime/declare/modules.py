@@ -1,15 +1,17 @@
-"""Import the files of functions/ as modules `functions.<path>`.
+"""Import the files of functions/ as modules `functions.<path>`, and some of them anew.
 
 Called by the loader. The package is always the project's folder, whatever else is called `functions`; orders.py beside
 orders/ are one module, whoever imports it first; and no bytecode is cached, since its one-second stamps would serve a
 file saved twice within a second in its old form.
 """
 
+import ast
 import importlib
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from importlib.machinery import ModuleSpec, SourceFileLoader
-from importlib.util import spec_from_file_location
+from importlib.util import resolve_name, spec_from_file_location
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -18,11 +20,15 @@ from typing_extensions import override
 
 PACKAGE = "functions"
 
+_imports: dict[str, frozenset[str]] = {}
+"""What the source of each module names in its imports, wherever they stand. Names that are no modules do no harm."""
+
 
 def open_package(root: Path) -> None:
     """Make `functions` the package of this project, and forget an earlier one with all its modules."""
-    for name in [name for name in sys.modules if name == PACKAGE or name.startswith(PACKAGE + ".")]:
-        del sys.modules[name]
+    for name in [PACKAGE, *_loaded()]:
+        sys.modules.pop(name, None)
+    _imports.clear()
     importlib.invalidate_caches()
     package = ModuleType(PACKAGE)
     package.__path__ = [str(root / PACKAGE)]
@@ -31,6 +37,64 @@ def open_package(root: Path) -> None:
         sys.meta_path.insert(0, _Finder)
     if str(root) not in sys.path:
         sys.path.append(str(root))  # last: a secrets.py of the project's shall not stand in for Python's
+
+
+def module_of(root: Path, path: Path) -> str | None:
+    """The module a file of functions/ is imported as; None for one that is none (a template, an __init__.py)."""
+    inner = path.relative_to(root / PACKAGE)
+    return (
+        ".".join((PACKAGE, *inner.with_suffix("").parts))
+        if inner.suffix == ".py" and inner.stem != "__init__"
+        else None
+    )
+
+
+def importers_of(names: Iterable[str]) -> set[str]:
+    """`names`, and every module that imports one of them, be it through others."""
+    found: set[str] = set()
+    fresh = set(names)
+    while fresh:
+        found |= fresh
+        fresh = {name for name, imported in _imports.items() if name not in found and not imported.isdisjoint(fresh)}
+    return found
+
+
+@contextmanager
+def replacing(names: set[str] | None) -> Iterator[None]:
+    """Within: these modules (None: all) are not there, so that whoever imports them gets a new one.
+
+    After: one that was not imported anew, because it fails or nobody asked for it, is there again as it was; unless its
+    file is gone.
+    """
+    importlib.invalidate_caches()
+    old = {name: sys.modules[name] for name in _loaded() if names is None or name in names}
+    for name in old:
+        del sys.modules[name]
+        _set_in_parent(name, None)
+    try:
+        yield
+    finally:
+        for name, module in old.items():
+            origin = getattr(module, "__file__", None)
+            if name not in sys.modules and (origin is None or Path(origin).exists()):
+                sys.modules[name] = module
+                _set_in_parent(name, module)
+
+
+def _loaded() -> list[str]:
+    return [name for name in sys.modules if name.startswith(PACKAGE + ".")]
+
+
+def _set_in_parent(name: str, module: ModuleType | None) -> None:
+    """`from functions import x` looks there first."""
+    parent, _, own = name.rpartition(".")
+    package = sys.modules.get(parent)
+    if package is None:
+        return
+    if module is not None:
+        setattr(package, own, module)
+    elif isinstance(getattr(package, own, None), ModuleType):
+        delattr(package, own)
 
 
 class _Finder:
@@ -54,3 +118,27 @@ class _Source(SourceFileLoader):
     @override
     def path_stats(self, path: Any) -> Any:
         raise OSError("no bytecode")  # the documented way to say that there is nothing to compare a cache with
+
+    @override
+    def source_to_code(self, data: Any, path: Any = "<string>") -> Any:  # type: ignore[override]  # static for finders
+        """As Python's, and note what the source imports."""
+        tree: Any = compile(data, path, "exec", ast.PyCF_ONLY_AST, dont_inherit=True)
+        _imports[self.name] = frozenset(_imported(tree, self.name, is_package=self.is_package(self.name)))
+        return super().source_to_code(tree, path)
+
+
+def _imported(tree: Any, module: str, *, is_package: bool) -> Iterator[str]:
+    """Every name an import in `tree` may mean, and the packages around `module`, which are imported before it."""
+    package = module if is_package else module.rpartition(".")[0]
+    while "." in (module := module.rpartition(".")[0]):
+        yield module
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            try:
+                base = resolve_name("." * node.level + (node.module or ""), package)
+            except ImportError:
+                continue  # beyond the top: Python will say so when the line runs
+            yield base
+            yield from (f"{base}.{alias.name}" for alias in node.names)

@@ -11,6 +11,7 @@ import msgspec
 from typing_extensions import override
 
 from runtime.base.errors import UnknownFunction
+from runtime.declare.lifespan import Lifespan
 from runtime.declare.markers import Event
 from runtime.declare.parameters import Parameter
 from runtime.declare.policies import Policy
@@ -77,12 +78,16 @@ class Function(msgspec.Struct, frozen=True, kw_only=True, eq=False):
 
 
 class LoadFailure(msgspec.Struct, frozen=True, kw_only=True):
-    """A file, or one setting, that does not load, and why. line: 1-based, None where there is none."""
+    """A file, or one setting, that does not load, and why.
+
+    line: 1-based, None where there is none. serves_last: the version that last loaded goes on serving.
+    """
 
     file: str
     line: int | None
     message: str
     traceback: str = ""
+    serves_last: bool = False
 
     @property
     def place(self) -> str:
@@ -95,11 +100,15 @@ class LoadFailure(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Registry(msgspec.Struct, frozen=True, kw_only=True):
-    """Every function by its name, the names that functions.toml disables, and every file that failed."""
+    """Every function by its name, the names that functions.toml disables, and every file that failed.
+
+    lifespan: None if _lifespan.py does not load: then nothing may be served, for its middleware may be a guard.
+    """
 
     functions: Mapping[str, Function] = {}
     disabled: tuple[str, ...] = ()
     failures: tuple[LoadFailure, ...] = ()
+    lifespan: Lifespan | None = Lifespan()
 
     def get(self, name: str) -> Function:
         """The function of that name. UnknownFunction that says what comes near."""

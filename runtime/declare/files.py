@@ -1,0 +1,197 @@
+"""Read one file of functions/ into Function records, as its decorators and functions.toml want them.
+
+Called by the loader. Imports the author's file, and runs nothing else of his.
+"""
+
+import importlib
+import re
+import traceback
+from collections.abc import Callable, Mapping
+from functools import partial
+from inspect import isfunction
+from pathlib import Path
+from types import ModuleType
+from typing import Any, TypeVar, get_type_hints
+
+import msgspec
+
+from runtime.base.errors import DeclarationError
+from runtime.base.settings import FILE_NAME, FunctionSettings
+from runtime.declare.modules import PACKAGE
+from runtime.declare.parameters import check_payload, inputs_for, parameters_of
+from runtime.declare.paths import check_path
+from runtime.declare.registry import Function, LoadFailure
+from runtime.declare.rules import check_interval, check_queue, check_rule
+from runtime.declare.triggers import (
+    Cron,
+    Declaration,
+    Http,
+    Interval,
+    Queue,
+    Schedule,
+    Trigger,
+    declaration_of,
+    take_declared,
+)
+
+T = TypeVar("T")
+
+_FILE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
+
+
+def functions_in(root: Path, path: Path, overrides: Mapping[str, FunctionSettings]) -> tuple[Function, ...]:
+    """The functions of a file, disabled ones too. Raises DeclarationError, or whatever the file itself raises."""
+    parts = path.relative_to(root / PACKAGE).with_suffix("").parts
+    for part in parts:
+        if not _FILE_NAME.fullmatch(part):
+            raise DeclarationError(f"{part!r} cannot be part of a function's name; use letters, digits, _ and -")
+    if not path.is_file() or not path.resolve().is_relative_to((root / PACKAGE).resolve()):
+        raise DeclarationError(f"not a file inside {PACKAGE}/; put the file itself there, no link, no pipe")
+    module = importlib.import_module(".".join((PACKAGE, *parts)))
+    _check_reachable(module)
+    found: dict[str, Function] = {}
+    for attribute, value in vars(module).items():
+        declaration = declaration_of(value)
+        if declaration is None or value.__module__ != module.__name__ or attribute != value.__name__:
+            continue
+        name = ".".join(parts if attribute in ("handler", parts[-1].replace("-", "_")) else (*parts, attribute))
+        function = _function(name, value, declaration, path.relative_to(root).as_posix())
+        if name in found:
+            raise DeclarationError(
+                f'two functions are named "{name}", here and on line {found[name].line}', line=function.line
+            )
+        found[name] = _checked(_overridden(function, overrides.get(name, FunctionSettings())))
+    return tuple(found.values())
+
+
+def _check_reachable(module: ModuleType) -> None:
+    """Refuse a declared function that nobody could find, which would otherwise be gone without a word."""
+    reachable = [id(declaration_of(value)) for name, value in vars(module).items() if name == _name_of(value)]
+    for function, declaration in take_declared(module.__name__):
+        if id(declaration) not in reachable:
+            raise DeclarationError(
+                f"{function.__qualname__} is declared here, but cannot be found by that name: it was defined again, it "
+                "is no `def` of the file itself, or a decorator above hides it (write @functools.wraps in that)",
+                line=function.__code__.co_firstlineno,
+            )
+
+
+def _name_of(value: object) -> str | None:
+    return value.__qualname__ if isfunction(value) else None
+
+
+def _function(name: str, call: Callable[..., Any], declaration: Declaration, file: str) -> Function:
+    line = min([t.line for t in declaration.triggers] + ([declaration.policy_line] if declaration.policy_line else []))
+    return _at_line(
+        line,
+        lambda: Function(
+            name=name,
+            call=call,
+            file=file,
+            line=line,
+            triggers=tuple(declaration.triggers),
+            policy=declaration.policy,
+            parameters=parameters_of(call),
+            returns=get_type_hints(call, include_extras=True).get("return", Any),
+        ),
+    )
+
+
+def _overridden(function: Function, setting: FunctionSettings) -> Function:
+    """The function as functions.toml wants it."""
+    triggers = list(function.triggers)
+    if setting.schedule is not None:
+        _replace_one(function, triggers, (Cron, Interval), lambda old: _scheduled(old, setting.schedule or ""))
+    if setting.queue is not None:
+        _replace_one(
+            function, triggers, (Queue,), lambda old: msgspec.structs.replace(old, name=check_queue(setting.queue))
+        )
+    if setting.auth is not None and not any(isinstance(trigger, Http) for trigger in triggers):
+        raise DeclarationError(f'{FILE_NAME} sets auth of "{function.name}", which has no route', line=function.line)
+    for index, trigger in enumerate(triggers):
+        changes: dict[str, Any] = {}
+        if setting.timeout is not None and trigger.timeout_seconds is not None:
+            changes["timeout_seconds"] = None
+        if setting.auth is not None and isinstance(trigger, Http):
+            changes["auth"] = setting.auth
+        triggers[index] = msgspec.structs.replace(trigger, **changes)
+    policy = function.policy
+    if setting.timeout is not None:
+        policy = msgspec.structs.replace(policy, timeout_seconds=float(setting.timeout))
+    return msgspec.structs.replace(function, triggers=tuple(triggers), policy=policy, env=setting.env)
+
+
+def _replace_one(
+    function: Function, triggers: list[Trigger], kinds: tuple[type[Trigger], ...], change: Callable[[Any], Trigger]
+) -> None:
+    places = [index for index, trigger in enumerate(triggers) if isinstance(trigger, kinds)]
+    if len(places) != 1:
+        words = " or ".join(kind.__name__.lower() for kind in kinds)
+        raise DeclarationError(
+            f'{FILE_NAME} overrides the {words} of "{function.name}"; that takes exactly one, and it has {len(places)}',
+            line=function.line,
+        )
+    try:
+        triggers[places[0]] = change(triggers[places[0]])
+    except DeclarationError as error:
+        raise DeclarationError(f'{FILE_NAME}, [functions."{function.name}"]: {error}', line=function.line) from None
+
+
+def _scheduled(old: Schedule, schedule: str) -> Schedule:
+    """The same trigger by another rule: a cron rule if it has spaces or an @, else an interval."""
+    shared = {name: getattr(old, name) for name in Schedule.__struct_fields__}
+    if " " in schedule.strip() or schedule.startswith("@"):
+        return Cron(rule=check_rule(schedule), tz=getattr(old, "tz", None), **shared)
+    return Interval(every_seconds=check_interval(schedule), **shared)
+
+
+def _checked(function: Function) -> Function:
+    """The function itself, if every parameter can be had under each of its triggers."""
+    for trigger in function.triggers:
+        _at_line(trigger.line, partial(_check_trigger, function, trigger))
+    return function
+
+
+def _check_trigger(function: Function, trigger: Trigger) -> None:
+    if isinstance(trigger, Http):
+        if trigger.auth == "signed":
+            raise DeclarationError('@http(auth="signed"): this version cannot check signatures; use "key"')
+        path = function.route(trigger)
+        check_path(path)
+        for method in trigger.methods:
+            inputs_for(trigger, function.parameters, method, path)
+        return
+    inputs = inputs_for(trigger, function.parameters, "", "")
+    if isinstance(trigger, Schedule):
+        check_payload(trigger, inputs)
+    if function.kind in ("async stream", "sync stream"):
+        raise DeclarationError(
+            f"@{trigger.kind}: a generator streams to an HTTP caller; {trigger} has none to stream to"
+        )
+
+
+def _at_line(line: int, check: Callable[[], T]) -> T:
+    try:
+        return check()
+    except DeclarationError as error:
+        error.line = error.line or line
+        raise
+
+
+def failure_of(file: str, error: BaseException) -> LoadFailure:
+    """What to tell of a file that raised `error`."""
+    if isinstance(error, DeclarationError):
+        return LoadFailure(file=file, line=error.line or _line_in(error, file), message=str(error))
+    trace = "".join(traceback.format_exception(error))
+    if isinstance(error, SyntaxError) and error.filename and error.filename.endswith(file):
+        return LoadFailure(file=file, line=error.lineno or None, message=f"SyntaxError: {error.msg}", traceback=trace)
+    what = f"{type(error).__name__}: {error}".rstrip(": ")
+    if isinstance(error, SystemExit):
+        what = "the file ends the process when imported (sys.exit); move that into a function"
+    return LoadFailure(file=file, line=_line_in(error, file), message=what, traceback=trace)
+
+
+def _line_in(error: BaseException, file: str) -> int | None:
+    """The last line of `file` that was at work when `error` was raised."""
+    lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename.endswith(file)]
+    return lines[-1] if lines else None
