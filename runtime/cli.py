@@ -3,6 +3,7 @@
 import asyncio
 import http.client
 import json
+import os
 import socket
 import sys
 import urllib.error
@@ -20,7 +21,7 @@ from runtime.base.durations import parse_duration
 from runtime.base.errors import FnrunError
 from runtime.base.ids import new_run_id, trace_of
 from runtime.base.keys import KeyFile, check_scope
-from runtime.base.settings import load_settings
+from runtime.base.settings import Settings, load_settings
 from runtime.declare.context import log_fields
 from runtime.declare.markers import Reply
 from runtime.declare.registry import RUNNING_TRIGGERS, Function
@@ -56,28 +57,46 @@ def main(ctx: click.Context, root: Path) -> None:
 @click.option("--bind", help='Address to listen on, "127.0.0.1:8000" unless functions.toml says otherwise.')
 @click.pass_obj
 def dev(root: Path, bind: str | None) -> None:
-    """Serve while you write: starts anew on save, open to local callers without a key."""
-    settings = load_settings(root, _dev_overrides(bind)).settings
+    """Serve while you write: what you save is served at once, open to local callers without a key."""
+    from runtime.dev import Dev  # noqa: PLC0415 - only dev watches files
+
+    given = {"http__bind": bind} if bind else {}
+    loaded = load_settings(root, given)
+    settings = loaded.settings
+    # What suits a developer, unless he says otherwise.
+    given |= {p.replace(".", "__"): v for p, v in _DEV_DEFAULTS.items() if p not in loaded.sources}
     logs.configure(style=settings.log.format, level=settings.log.level)
     with roles.open_socket(settings.http.bind) as sock:
         if not roles.is_loopback(sock):
             click.echo("Not on a loopback address: callers need a key, as under `fnrun serve`.", err=True)
             _show_first_key(root)
-        roles.dev(root, sock)
+        watching = Dev(root, [*_child_arguments(root), "--dev", "--announce"], sock)
+        asyncio.run(watching.run(os.environ | _variables(given)))
+
+
+_DEV_DEFAULTS = {"log.requests": "all", "serve.drain": "2s"}
+
+
+def _child_arguments(root: Path) -> list[str]:
+    return ["--dir", str(root), "serve-child"]
+
+
+def _variables(given: dict[str, str]) -> dict[str, str]:
+    """What the command line says, for a child."""
+    return {f"FNRUN_{path.upper()}": value for path, value in given.items()}
 
 
 @main.command("serve-child", hidden=True)
 @click.option("--fd", type=int, required=True)
+@click.option("--line", type=int, required=True)
+@click.option("--dev", is_flag=True)
+@click.option("--announce", is_flag=True)
 @click.pass_obj
-def serve_child(root: Path, fd: int) -> None:
-    """One child of `fnrun dev`, on a socket it inherits."""
+def serve_child(root: Path, fd: int, line: int, dev: bool, announce: bool) -> None:
+    """A child of `fnrun dev` or of the supervisor, on a socket it inherits."""
     roles.stop_at_once_until_served()
-    project = roles.load_project(root, _dev_overrides(None))
-    roles.serve(project, socket.socket(fileno=fd), dev=True, lifeline=True)
-
-
-def _dev_overrides(bind: str | None) -> dict[str, str]:
-    return {"log__requests": "all", "serve__drain": "2s"} | ({"http__bind": bind} if bind else {})
+    parent = roles.Parent(socket.socket(fileno=line), dev=dev, announce=announce)
+    roles.serve(roles.load_project(root), socket.socket(fileno=fd), parent)
 
 
 @main.command()
@@ -87,11 +106,26 @@ def _dev_overrides(bind: str | None) -> dict[str, str]:
 def serve(root: Path, bind: str | None, log_level: str | None) -> None:
     """Serve for production, until SIGTERM; then finish what is in flight, up to [serve] drain."""
     roles.stop_at_once_until_served()
-    given = {"http__bind": bind, "log__level": log_level}
-    project = roles.load_project(root, {name: value for name, value in given.items() if value})
-    with roles.open_socket(project.settings.http.bind) as sock:
+    given = {name: value for name, value in {"http__bind": bind, "log__level": log_level}.items() if value}
+    settings = load_settings(root, given).settings
+    if settings.http.workers > 1:
+        _supervise(root, settings, given)
+        return
+    project = roles.load_project(root, given)
+    with roles.open_socket(settings.http.bind) as sock:
         _show_first_key(root)
         roles.serve(project, sock)
+
+
+def _supervise(root: Path, settings: Settings, given: dict[str, str]) -> None:
+    from runtime.supervisor import Supervisor  # noqa: PLC0415 - most do with one process
+
+    logs.configure(style=settings.log.format, level=settings.log.level)
+    with roles.open_socket(settings.http.bind) as sock:
+        _show_first_key(root)
+        url = roles.url_of(sock)
+        children = Supervisor(_child_arguments(root), settings.http.workers, sock, url=url)
+        asyncio.run(children.run(float(settings.serve.drain), os.environ | _variables(given)))
 
 
 def _show_first_key(root: Path) -> None:
@@ -196,7 +230,7 @@ async def _invoke_here(project: roles.Project, function: Function, payload: byte
         trace=trace_of(run_id, None),
         timeout_seconds=function.policy.timeout_seconds or float(project.settings.http.timeout),
     )
-    invoker = Invoker(project.registry, threads=1)
+    invoker = Invoker(threads=1)
     outcome = await invoker.invoke(invocation)
     if outcome.state == "failed":
         error = outcome.error

@@ -1,7 +1,7 @@
 """Put the parts together and run them: the composition root.
 
-Called by cli. Knows every layer; no layer knows it. `serve` is the HTTP role; `dev` runs it as a child and starts it
-anew whenever a file changes.
+Called by cli. Knows every layer; no layer knows it. `serve` is the HTTP role, alone or as the child of a supervisor or
+of `fnrun dev`, which tells it what changed.
 """
 
 import asyncio
@@ -9,13 +9,9 @@ import atexit
 import os
 import signal
 import socket
-import subprocess
 import sys
-import threading
-from collections.abc import Mapping
-from contextlib import suppress
-from dataclasses import dataclass
-from functools import partial
+import time
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -24,17 +20,16 @@ import msgspec
 from runtime.base import logs
 from runtime.base.errors import StartError
 from runtime.base.keys import KeyFile
-from runtime.base.settings import FILE_NAME, NOTHING, Loaded, Settings, load_settings
+from runtime.base.settings import NOTHING, Loaded, Settings, load_settings
 from runtime.declare.context import log_fields
-from runtime.declare.loader import load
-from runtime.declare.modules import PACKAGE
-from runtime.declare.registry import Registry
+from runtime.declare.lifespan import Lifespan
+from runtime.declare.loader import Loader
+from runtime.declare.registry import Function, LoadFailure, Registry
 from runtime.declare.triggers import Http
+from runtime.processes import Line, Message
 
-if TYPE_CHECKING:  # the HTTP role alone loads them
-    from runtime.invoke.invoker import Invoker
-    from runtime.triggers.http.app import Shell
-    from runtime.triggers.http.core import HttpCore
+if TYPE_CHECKING:  # the HTTP role alone loads it
+    from runtime.admin.api import Route
 
 log = logs.get_logger(__name__)
 
@@ -48,6 +43,7 @@ class Project(msgspec.Struct, frozen=True):
 
     root: Path
     loaded: Loaded
+    loader: Loader
     registry: Registry
 
     @property
@@ -59,7 +55,8 @@ class Project(msgspec.Struct, frozen=True):
 def load_project(root: Path, overrides: Mapping[str, str] = NOTHING) -> Project:
     """Settings and functions of the project in `root`; see load_settings for `overrides`."""
     loaded = load_settings(root, overrides)
-    return Project(root, loaded, load(root, loaded.settings.functions))
+    loader = Loader(root, loaded.settings.functions)
+    return Project(root, loaded, loader, loader.load())
 
 
 def open_socket(bind: str) -> socket.socket:
@@ -100,21 +97,36 @@ def stop_at_once_until_served() -> None:
         signal.signal(number, lambda *_: os._exit(0))
 
 
-def serve(project: Project, sock: socket.socket, *, dev: bool = False, lifeline: bool = False) -> NoReturn:
-    """Serve HTTP until SIGTERM or SIGINT, then drain and end the process. lifeline: also stop when stdin ends.
+class Parent(msgspec.Struct, frozen=True):
+    """The process this one is a child of. line: to it. dev: it watches the files, and the caller is its user.
 
-    dev on a loopback address: open to local callers without a key.
+    announce: say what does not load; of several children only one does.
     """
+
+    line: socket.socket
+    dev: bool
+    announce: bool
+
+
+def _one_of_several(parent: Parent | None) -> bool:
+    """Whether the supervisor speaks for this process."""
+    return parent is not None and not parent.dev
+
+
+def serve(project: Project, sock: socket.socket, parent: Parent | None = None) -> NoReturn:
+    """Serve HTTP until SIGTERM or SIGINT, or until the parent is gone; then drain and end the process."""
     settings = project.settings
     logs.configure(style=settings.log.format, level=settings.log.level, fields=log_fields)
-    for failure in project.registry.failures:
-        log.error(f"does not load: {failure}\n{failure.traceback}".rstrip())
-    open_locally = dev and is_loopback(sock)
+    if parent is None or parent.announce:
+        _announce_failures(project.registry.failures)
+    if project.registry.lifespan is None:
+        raise StartError("functions/_lifespan.py does not load, and nothing is served without its middleware")
     runner = asyncio.Runner(loop_factory=_loop_factory())
-    left = runner.run(_serve_http(project, sock, open_locally=open_locally, lifeline=lifeline))
+    left = runner.run(_serve_http(project, sock, parent))
     if left:
         log.warning("handlers are left at work", count=left)
-    log.info("stopped")
+    if not _one_of_several(parent):
+        log.info("stopped")
     end_process(0)
 
 
@@ -126,7 +138,14 @@ def end_process(code: int) -> NoReturn:
     os._exit(code)
 
 
-def _announce(project: Project, url: str) -> None:
+def _announce_failures(failures: Iterable[LoadFailure]) -> None:
+    for failure in failures:
+        last = " (the last version that loaded serves on)" if failure.serves_last else ""
+        log.error(f"does not load{last}: {failure}\n{failure.traceback}".rstrip())
+
+
+def _announce_listening(project: Project, url: str) -> None:
+    """Say that the project is served, and which functions need no key."""
     functions = project.registry.functions.values()
     log.info("listening", url=url, functions=len(functions), failures=len(project.registry.failures))
     public = [
@@ -147,48 +166,66 @@ def _loop_factory() -> Any:
     return uvloop.new_event_loop
 
 
-@dataclass(frozen=True)
 class HttpRole:
-    """The HTTP role, put together: what serves, and what stopping it needs."""
+    """The HTTP role, put together. Make it inside the loop that will run it.
 
-    app: Any
-    shell: "Shell"
-    core: "HttpCore"
-    invoker: "Invoker"
+    app: the ASGI application. open_locally: to callers of this machine, without a key.
+    """
+
+    def __init__(self, project: Project, *, open_locally: bool = False) -> None:
+        # Imported here: the CLI's other commands need no server, and start in half the time.
+        from runtime.invoke.invoker import Invoker  # noqa: PLC0415
+        from runtime.triggers.http.access import Access  # noqa: PLC0415
+        from runtime.triggers.http.app import Shell, build_app  # noqa: PLC0415
+        from runtime.triggers.http.core import HttpCore, Site  # noqa: PLC0415
+
+        settings = project.settings
+        lifespan = project.registry.lifespan or Lifespan()
+        self.invoker = Invoker(threads=settings.serve.threads, expected=tuple(lifespan.exception_handlers))
+        self.core = HttpCore(Access(KeyFile(project.root), open_locally=open_locally, origins=settings.cors.origins))
+        self.shell = Shell(self.core, log_all=settings.log.requests == "all")
+        self.app = build_app(self.shell, lifespan.middleware, settings.cors)
+        self._site = Site(self.invoker, settings.http, lifespan)
+        self._routes: dict[Function, list[Route]] = {}
+        self.adopt(project.registry)
+
+    def adopt(self, registry: Registry) -> None:
+        """Serve these functions from the next request on; those at work go on."""
+        from runtime.admin.api import invoke_route, system_routes  # noqa: PLC0415 - as above
+        from runtime.triggers.http.core import function_routes  # noqa: PLC0415
+        from runtime.triggers.http.routes import RouteTable  # noqa: PLC0415
+
+        functions = registry.functions.values()
+        self.invoker.adopt(functions)
+        self._routes = {
+            function: self._routes.get(function)
+            or [*function_routes(function, self._site), invoke_route(function, self._site)]
+            for function in functions
+        }
+        table = RouteTable[Any]()
+        for routes in (system_routes(self.core, registry, self._site.settings), *self._routes.values()):
+            for method, path, endpoint in routes:
+                table.add(method, path, endpoint)
+        self.core.table = table
 
 
-def build_http(project: Project, *, open_locally: bool = False) -> HttpRole:
-    """The ASGI application of a project. Call it inside the loop that will run it."""
-    # Imported here: the CLI's other commands need no server, and start in half the time.
-    from runtime.admin.api import add_api  # noqa: PLC0415
-    from runtime.invoke.invoker import Invoker  # noqa: PLC0415
-    from runtime.triggers.http.access import Access  # noqa: PLC0415
-    from runtime.triggers.http.app import Shell, build_app  # noqa: PLC0415
-    from runtime.triggers.http.core import HttpCore  # noqa: PLC0415
-
-    settings = project.settings
-    invoker = Invoker(project.registry, threads=settings.serve.threads)
-    access = Access(KeyFile(project.root), open_locally=open_locally)
-    core = HttpCore(project.registry, invoker, settings.http, access)
-    add_api(core, project.registry, invoker, settings.http)
-    shell = Shell(core, log_all=settings.log.requests == "all")
-    return HttpRole(build_app(shell), shell, core, invoker)
-
-
-async def _serve_http(project: Project, sock: socket.socket, *, open_locally: bool, lifeline: bool) -> int:
+async def _serve_http(project: Project, sock: socket.socket, parent: Parent | None) -> int:
     """Serve until told to stop. Returns how many handlers could not be ended."""
     from runtime.triggers.http.server import serve_app  # noqa: PLC0415 - as above
 
     settings = project.settings
-    stop = _stop_event(lifeline=lifeline)
-    role = build_http(project, open_locally=open_locally)
-    _announce(project, url_of(sock))
+    stop = _stop_event()
+    role = HttpRole(project, open_locally=parent is not None and parent.dev and is_loopback(sock))
+    if not _one_of_several(parent):
+        _announce_listening(project, url_of(sock))
+    following = asyncio.create_task(_follow(parent, project, role, stop)) if parent else None
     drained = asyncio.Event()
 
     async def drain() -> None:
         await stop.wait()
         role.core.draining = True
-        log.info("stopping", in_flight=role.shell.in_flight, drain_seconds=float(settings.serve.drain))
+        if not _one_of_several(parent):
+            log.info("stopping", in_flight=role.shell.in_flight, drain_seconds=float(settings.serve.drain))
         if not await role.shell.idle(float(settings.serve.drain)):
             log.warning("drain time is over", in_flight=role.shell.in_flight)
             role.shell.give_up()
@@ -201,8 +238,31 @@ async def _serve_http(project: Project, sock: socket.socket, *, open_locally: bo
     await asyncio.wait((serving,), timeout=_CLOSE_SECONDS)
     if serving.done():
         await serving
+    if following is not None:
+        following.cancel()
     role.invoker.threads.close()
     return await _end_tasks() + role.invoker.threads.busy
+
+
+async def _follow(parent: Parent, project: Project, role: HttpRole, stop: asyncio.Event) -> None:
+    """Tell the parent that this child serves, and take up what it says has changed. Stop when it is gone."""
+    line = await Line.on(parent.line)
+    registry = project.registry
+    line.tell(Message("ready", functions=len(registry.functions), failures=len(registry.failures)))
+    async for message in line.messages():
+        line.tell(Message("loading"))
+        began = time.perf_counter()
+        # In a thread, as at start: no loop runs there, and the requests go on meanwhile.
+        changed = await asyncio.to_thread(project.loader.reload, [project.root / file for file in message.files])
+        if changed is None:
+            line.tell(Message("restart"))
+            continue
+        role.adopt(changed)
+        ms = round((time.perf_counter() - began) * 1000, 1)
+        log.info("reloaded", files=message.files, ms=ms, functions=len(changed.functions))
+        _announce_failures(changed.failures)
+        line.tell(Message("loaded"))
+    stop.set()
 
 
 async def _end_tasks() -> int:
@@ -215,8 +275,8 @@ async def _end_tasks() -> int:
     return sum(1 for task in tasks if not task.done())
 
 
-def _stop_event(*, lifeline: bool) -> asyncio.Event:
-    """Set by SIGTERM, SIGINT, and the end of stdin. A second signal ends the process at once."""
+def _stop_event() -> asyncio.Event:
+    """Set by SIGTERM and SIGINT. A second signal ends the process at once."""
     stop = asyncio.Event()
 
     def on_signal() -> None:
@@ -227,92 +287,4 @@ def _stop_event(*, lifeline: bool) -> asyncio.Event:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, on_signal)
-    if lifeline:
-
-        def on_input() -> None:
-            if not os.read(0, 1024):
-                loop.remove_reader(0)
-                stop.set()
-
-        loop.add_reader(0, on_input)
     return stop
-
-
-def dev(root: Path, sock: socket.socket, environ: Mapping[str, str] = os.environ) -> None:
-    """Serve as a child and start it anew whenever something in functions/ or functions.toml changes.
-
-    The socket is this process's, so that a request that comes between two children waits instead of failing. A child
-    that ends by itself is said so, and started anew at the next change.
-    """
-    from watchfiles import watch  # noqa: PLC0415 - only dev watches
-
-    stop = threading.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: stop.set())
-    child = _start_child(root, sock, environ)
-    told = False
-    try:
-        # The whole folder is watched: an editor replaces functions.toml, and a watch on the old file would see nothing.
-        for changes in watch(
-            root, watch_filter=partial(_matters, root), stop_event=stop, rust_timeout=200, yield_on_timeout=True,
-            raise_interrupt=False,
-        ):  # fmt: skip
-            if changes:
-                names = sorted({os.path.relpath(path, root) for _, path in changes})
-                log.info("changed, starting anew", files=names)
-                _end_child(child)
-                child, told = _start_child(root, sock, environ), False
-            elif child.poll() is not None:
-                if not told:
-                    log.error(
-                        "the server ended; mend what is wrong and save, and it starts anew", code=child.returncode
-                    )
-                told = True
-                _answer_for_nobody(sock)
-    finally:
-        _end_child(child)
-
-
-def _answer_for_nobody(sock: socket.socket) -> None:
-    """503 to whoever calls while no child is there, instead of silence."""
-    body = b'{"type":"about:blank","title":"Service Unavailable","status":503,"detail":"the server ended; see its log"}'
-    head = b"HTTP/1.1 503 Service Unavailable\r\ncontent-type: application/problem+json\r\nconnection: close\r\n"
-    sock.settimeout(0)
-    with suppress(BlockingIOError):
-        while True:
-            connection, _ = sock.accept()
-            with connection, suppress(OSError):
-                connection.settimeout(0.2)
-                connection.recv(65536)
-                connection.sendall(head + b"content-length: %d\r\n\r\n%b" % (len(body), body))
-
-
-_IGNORED = frozenset({"__pycache__", ".git", ".venv", "node_modules", ".fnrun"})
-
-
-def _matters(root: Path, _change: object, path: str) -> bool:
-    """Whether a changed file is one of the project's: functions.toml, or anything in functions/ but droppings."""
-    parts = Path(os.path.relpath(path, root)).parts
-    if _IGNORED & set(parts) or parts[-1].endswith(("~", ".swp", ".pyc")):
-        return False
-    return parts[0] in (PACKAGE, FILE_NAME)
-
-
-def _start_child(root: Path, sock: socket.socket, environ: Mapping[str, str]) -> "subprocess.Popen[bytes]":
-    # -P: a file of the project's called like a module of ours shall not stand in for it.
-    command = [sys.executable, "-P", "-m", "runtime", "--dir", str(root), "serve-child", "--fd", str(sock.fileno())]
-    # A session of its own: Ctrl-C reaches the parent alone, which then ends the child in order.
-    return subprocess.Popen(  # noqa: S603 - our own command
-        command, stdin=subprocess.PIPE, pass_fds=[sock.fileno()], env=dict(environ), start_new_session=True
-    )
-
-
-def _end_child(child: "subprocess.Popen[bytes]") -> None:
-    child.terminate()
-    try:
-        child.wait(_CLOSE_SECONDS * 4)
-    except subprocess.TimeoutExpired:
-        child.kill()
-        child.wait()
-    if child.stdin is not None:
-        child.stdin.close()

@@ -10,7 +10,7 @@ import pytest
 import structlog
 from structlog.testing import LogCapture
 
-from runtime.roles import HttpRole, Project, build_http, load_project
+from runtime.roles import HttpRole, Project, load_project
 from tests.live_servers import Server
 
 ROOT = Path(__file__).parents[1]
@@ -71,7 +71,7 @@ def samples() -> Project:
 @asynccontextmanager
 async def client_of(project: Project, *, open_locally: bool = False) -> AsyncIterator[httpx.AsyncClient]:
     """An HTTP client on a project, in process."""
-    role = build_http(project, open_locally=open_locally)
+    role = HttpRole(project, open_locally=open_locally)
     async with client_on(role) as client:
         yield client
     role.invoker.threads.close()

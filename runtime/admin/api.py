@@ -1,27 +1,31 @@
 """The runtime's own endpoints under /_/: health, readiness, the OpenAPI document, calling a function by its name.
 
-Added to the core's route table by roles, so that routing and access see them as they see functions.
+Put into the core's route table by roles, so that routing and access see them as they see functions.
 """
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from functools import cache
 from importlib.metadata import version
 from typing import Any
 
 from runtime.base.errors import DeclarationError, InputError, Problem
 from runtime.base.settings import HttpSettings
-from runtime.declare.registry import Function, Registry
+from runtime.declare.registry import RUNNING_TRIGGERS, Function, Registry
+from runtime.declare.triggers import Http, Trigger
 from runtime.invoke.binding import PayloadPlan
 from runtime.invoke.invocation import Invocation
 from runtime.triggers.http.answers import Answer, answer_of, plan_result
-from runtime.triggers.http.core import Call, Endpoint, HttpCore, Invokes, answer_outcome
+from runtime.triggers.http.core import Call, Endpoint, HttpCore, Site, answer_outcome
 from runtime.triggers.http.openapi import describe
 
 VERSION = version("fnrun")
 
 
-def add_api(core: HttpCore, registry: Registry, invoker: Invokes, settings: HttpSettings) -> None:
-    """Route the endpoints under /_/."""
+Route = tuple[str, str, Endpoint]
+
+
+def system_routes(core: HttpCore, registry: Registry, settings: HttpSettings) -> Iterator[Route]:
+    """(method, path, endpoint) of each of the runtime's own endpoints, but for those of single functions."""
     document = cache(lambda: describe(registry, settings, VERSION))  # made when first asked for, not at start
 
     async def health(_: Call) -> Answer:
@@ -35,23 +39,52 @@ def add_api(core: HttpCore, registry: Registry, invoker: Invokes, settings: Http
     async def openapi(_: Call) -> Answer:
         return answer_of(document())
 
+    async def functions(_: Call) -> Answer:
+        return answer_of(_overview(registry, settings))
+
     public = settings.auth == "public"
-    core.add_system("GET", "/_/health", Endpoint(handle=health, public=True, action="read", open=True))
-    core.add_system("GET", "/_/ready", Endpoint(handle=ready, public=True, action="read", open=True))
-    core.add_system("GET", "/_/openapi.json", Endpoint(handle=openapi, public=public, action="read"))
-    for function in registry.functions.values():
-        endpoint = Endpoint(
-            handle=_invoke_by_name(function, invoker, settings), public=False, action="invoke", function=function.name
-        )
-        core.add_system("POST", f"/_/functions/{function.name}/invoke", endpoint)
+    yield "GET", "/_/health", Endpoint(handle=health, public=True, action="read", open=True)
+    yield "GET", "/_/ready", Endpoint(handle=ready, public=True, action="read", open=True)
+    yield "GET", "/_/openapi.json", Endpoint(handle=openapi, public=public, action="read")
+    yield "GET", "/_/functions", Endpoint(handle=functions, public=False, action="read")
 
 
-def _invoke_by_name(
-    function: Function, invoker: Invokes, settings: HttpSettings
-) -> Callable[[Call], Awaitable[Answer]]:
+def _overview(registry: Registry, settings: HttpSettings) -> dict[str, Any]:
+    """What `fnrun list` prints, as JSON."""
+    return {
+        "functions": [
+            {
+                "name": function.name,
+                "summary": function.summary,
+                "file": function.file,
+                "line": function.line,
+                "kind": function.kind,
+                "triggers": [_trigger(function, trigger, settings) for trigger in function.triggers],
+            }
+            for function in registry.functions.values()
+        ],
+        "disabled": registry.disabled,
+        "failures": registry.failures,
+    }
+
+
+def _trigger(function: Function, trigger: Trigger, settings: HttpSettings) -> dict[str, Any]:
+    if isinstance(trigger, Http):
+        auth = trigger.auth or settings.auth
+        return {"kind": "http", "methods": trigger.methods, "path": function.route(trigger), "auth": auth}
+    return {"kind": trigger.kind, "rule": str(trigger), "running": isinstance(trigger, RUNNING_TRIGGERS)}
+
+
+def invoke_route(function: Function, site: Site) -> Route:
     """POST one JSON object of arguments by name; answered as the function's own route would."""
+    handle = _invoke_by_name(function, site)
+    endpoint = Endpoint(handle=handle, public=False, action="invoke", function=function.name)
+    return "POST", f"/_/functions/{function.name}/invoke", endpoint
+
+
+def _invoke_by_name(function: Function, site: Site) -> Callable[[Call], Awaitable[Answer]]:
     result = plan_result(function)
-    timeout_seconds = function.policy.timeout_seconds or float(settings.timeout)
+    timeout_seconds = function.policy.timeout_seconds or float(site.settings.timeout)
     try:
         plan = PayloadPlan(function)
     except DeclarationError as error:
@@ -63,7 +96,7 @@ def _invoke_by_name(
         return refuse
 
     async def invoke(call: Call) -> Answer:
-        call.request.max_body = settings.max_body
+        call.request.max_body = site.settings.max_body
         arguments: dict[str, Any] = plan.bind(await call.request.body())
         invocation = Invocation(
             function=function,
@@ -73,6 +106,6 @@ def _invoke_by_name(
             trace=call.trace,
             timeout_seconds=timeout_seconds,
         )
-        return await answer_outcome(call, await invoker.invoke(invocation), function, result)
+        return await answer_outcome(call, await site.invoker.invoke(invocation), function, result, site.lifespan)
 
     return invoke

@@ -10,7 +10,7 @@ import tomllib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import MappingProxyType
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, TypeVar, get_origin, get_type_hints
 
 import msgspec
 
@@ -25,6 +25,7 @@ _MASKED = re.compile(r"key|secret|token|password|passwd|credential", re.IGNORECA
 Auth = Literal["public", "key", "signed"]
 NOTHING: Mapping[str, str] = MappingProxyType({})
 _Count = Annotated[int, msgspec.Meta(ge=1)]
+_Origin = Annotated[str, msgspec.Meta(pattern=r"^(\*|https?://[^/\s]+)$")]
 
 
 class _Section(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -41,6 +42,18 @@ class HttpSettings(_Section, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     auth: Literal["public", "key"] = "key"
     max_body: Size = Size(1_000_000)
     timeout: Seconds = Seconds(30)
+    workers: _Count = 1
+
+
+class CorsSettings(_Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """[cors]: which web pages of other origins may call, and what they may send and see; none if origins is empty."""
+
+    origins: tuple[_Origin, ...] = ()
+    methods: tuple[str, ...] = ("*",)
+    headers: tuple[str, ...] = ("*",)
+    expose: tuple[str, ...] = ("X-Run-Id", "Retry-After", "Location", "Preference-Applied")
+    credentials: bool = False
+    max_age: Seconds = Seconds(600)
 
 
 class ServeSettings(_Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -73,6 +86,7 @@ class Settings(_Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """All of it."""
 
     http: HttpSettings = HttpSettings()
+    cors: CorsSettings = CorsSettings()
     serve: ServeSettings = ServeSettings()
     log: LogSettings = LogSettings()
     functions: dict[str, FunctionSettings] = {}
@@ -122,7 +136,7 @@ def load_settings(
         _check_names({section: {key: text}}, source)
         if section == "functions":
             raise SettingsError(f'{source}: functions are overridden in {FILE_NAME}, under [functions."name"]')
-        tree.setdefault(section, {})[key] = text
+        tree.setdefault(section, {})[key] = _split(text) if _is_list(section, key) else text
         sources[f"{section}.{key}"] = source
     # One by one: msgspec's own path does not say which function.
     functions = {
@@ -141,9 +155,18 @@ def _convert(tree: Any, kind: type[_S], prefix: str, sources: Mapping[str, str])
         raise SettingsError(f"{sources.get(path, FILE_NAME)}: {path}: {detail}") from None
 
 
+def _is_list(section: str, key: str) -> bool:
+    return get_origin(get_type_hints(type(getattr(Settings(), section)))[key]) is tuple
+
+
+def _split(text: str) -> list[str]:
+    """A list as variables say it: "a, b"."""
+    return [part.strip() for part in text.split(",") if part.strip()]
+
+
 def _check_variables(environ: Mapping[str, str]) -> None:
     """Refuse FNRUN_HTTP_AUTH, which wants to be FNRUN_HTTP__AUTH and would be passed over in silence."""
-    for section in ("http", "serve", "log"):
+    for section in Settings.__struct_fields__[:-1]:
         for key in getattr(Settings(), section).__struct_fields__:
             name = f"{_PREFIX}{section}_{key}".upper()
             if name in environ:

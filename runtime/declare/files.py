@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from inspect import isfunction
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, TracebackType
 from typing import Any, TypeVar, get_type_hints
 
 import msgspec
@@ -182,13 +182,20 @@ def failure_of(file: str, error: BaseException) -> LoadFailure:
     """What to tell of a file that raised `error`."""
     if isinstance(error, DeclarationError):
         return LoadFailure(file=file, line=error.line or _line_in(error, file), message=str(error))
-    trace = "".join(traceback.format_exception(error))
+    trace = "".join(traceback.format_exception(type(error), error, _authors_part(error.__traceback__)))
     if isinstance(error, SyntaxError) and error.filename and error.filename.endswith(file):
         return LoadFailure(file=file, line=error.lineno or None, message=f"SyntaxError: {error.msg}", traceback=trace)
     what = f"{type(error).__name__}: {error}".rstrip(": ")
     if isinstance(error, SystemExit):
         what = "the file ends the process when imported (sys.exit); move that into a function"
     return LoadFailure(file=file, line=_line_in(error, file), message=what, traceback=trace)
+
+
+def _authors_part(trace: TracebackType | None) -> TracebackType | None:
+    """From the first frame of a file of functions/ on: ours and Python's own before it say nothing to the author."""
+    while trace is not None and trace.tb_frame.f_globals.get("__name__", "").partition(".")[0] != PACKAGE:
+        trace = trace.tb_next
+    return trace
 
 
 def _line_in(error: BaseException, file: str) -> int | None:

@@ -7,7 +7,7 @@ Never raises itself, but for the cancellation of its caller.
 import asyncio
 import os
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from functools import partial
 from inspect import isawaitable
 from types import AsyncGeneratorType, GeneratorType, MappingProxyType
@@ -16,7 +16,7 @@ from typing import Any
 from runtime.base.errors import InputError, Problem
 from runtime.base.logs import get_logger
 from runtime.declare.context import Context, current
-from runtime.declare.registry import Function, Registry
+from runtime.declare.registry import Function
 from runtime.declare.request import ClientGone
 from runtime.invoke.execute import Finished, Stream, Threads, in_threads, run_async, run_in_thread
 from runtime.invoke.invocation import Invocation, Outcome
@@ -30,15 +30,23 @@ _Run = Callable[[Callable[[], Any], float | None], Awaitable[Finished]]
 
 
 class Invoker:
-    """Runs the functions of one registry. threads: how many sync handlers may run at once."""
+    """Runs functions. threads: how many sync handlers may run at once. expected: errors that are no news in the log."""
 
-    def __init__(self, registry: Registry, *, threads: int) -> None:
+    def __init__(self, *, threads: int, expected: tuple[type[Exception], ...] = ()) -> None:
         self.threads = Threads(threads)
-        self._prepared = {function: _Prepared(function, self.threads) for function in registry.functions.values()}
+        self._expected = (Problem, InputError, *expected)
+        self._prepared: dict[Function, _Prepared] = {}
+
+    def adopt(self, functions: Iterable[Function]) -> None:
+        """Prepare these functions, and forget those that are not among them."""
+        self._prepared = {function: self._prepare(function) for function in functions}
+
+    def _prepare(self, function: Function) -> "_Prepared":
+        return self._prepared.get(function) or _Prepared(function, self.threads)
 
     async def invoke(self, invocation: Invocation) -> Outcome:
         """Run the function and say how it ended. A generator's Outcome comes with its first item."""
-        prepared = self._prepared[invocation.function]
+        prepared = self._prepare(invocation.function)  # anew for one that was replaced while its request came in
         context = Context(
             run_id=invocation.run_id,
             function=invocation.function.name,
@@ -53,7 +61,7 @@ class Invoker:
         token = current.set(context)
         try:
             finished = await prepared.run(partial(invocation.function.call, **arguments), invocation.timeout_seconds)
-            outcome = _outcome(finished, invocation.timeout_seconds)
+            outcome = self._outcome(finished, invocation.timeout_seconds)
         except asyncio.CancelledError:
             context.cancelled = True
             raise
@@ -62,6 +70,18 @@ class Invoker:
         if outcome.reason == "timeout":
             context.cancelled = True
         return outcome
+
+    def _outcome(self, finished: Finished, timeout_seconds: float | None) -> Outcome:
+        if finished.timed_out:
+            log.warning("handler took longer than its timeout", timeout_seconds=timeout_seconds)
+            return Outcome(state="failed", reason="timeout")
+        if finished.error is None:
+            return Outcome(state="succeeded", value=finished.value)
+        if isinstance(finished.error, ClientGone):
+            log.info("client left before its body was complete")
+        elif not isinstance(finished.error, self._expected):
+            log.error("handler failed", exc_info=finished.error)
+        return Outcome(state="failed", reason="error", error=finished.error)
 
 
 class _Prepared:
@@ -119,16 +139,3 @@ async def _run_sync_stream(
     timeout_seconds: float | None,
 ) -> Finished:
     return await _run_stream(name, within_seconds, lambda: in_threads(call(), threads), timeout_seconds)
-
-
-def _outcome(finished: Finished, timeout_seconds: float | None) -> Outcome:
-    if finished.timed_out:
-        log.warning("handler took longer than its timeout", timeout_seconds=timeout_seconds)
-        return Outcome(state="failed", reason="timeout")
-    if finished.error is None:
-        return Outcome(state="succeeded", value=finished.value)
-    if isinstance(finished.error, ClientGone):
-        log.info("client left before its body was complete")
-    elif not isinstance(finished.error, Problem | InputError):
-        log.error("handler failed", exc_info=finished.error)
-    return Outcome(state="failed", reason="error", error=finished.error)

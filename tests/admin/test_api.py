@@ -4,7 +4,7 @@ import httpx
 import pytest
 from openapi_spec_validator import OpenAPIV31SpecValidator
 
-from runtime.roles import build_http, load_project
+from runtime.roles import HttpRole, load_project
 from tests.conftest import ROOT, client_of, client_on
 
 
@@ -16,7 +16,7 @@ async def test_health_and_ready_are_open(samples, log):
 
 
 async def test_draining_refuses_functions_and_is_not_ready(samples, log):
-    role = build_http(samples)
+    role = HttpRole(samples)
     role.core.draining = True
     async with client_on(role) as client:
         for path in ("/_/ready", "/open"):

@@ -118,7 +118,7 @@ def test_settings_cannot_be_changed(settings_from):
     ("text", "message"),
     [
         ("[htp]", 'functions.toml: unknown setting "htp"; did you mean "http"?'),
-        ("[zzz]", 'functions.toml: unknown setting "zzz"; there are: http, serve, log, functions'),
+        ("[zzz]", 'functions.toml: unknown setting "zzz"; there are: http, cors, serve, log, functions'),
         ("[http]\nbnd = 1", 'functions.toml: unknown setting "http.bnd"; did you mean "bind"?'),
         ("[http]\nzzz = 1", 'functions.toml: unknown setting "http.zzz"; there are: bind, auth, max_body, timeout'),
         (
@@ -134,6 +134,8 @@ def test_settings_cannot_be_changed(settings_from):
         ("[http]\ntimeout = 0", 'functions.toml: http.timeout: 0 is not a duration above zero; write "30s", '),
         ("[http]\ntimeout = [1]", "functions.toml: http.timeout: [1] is not a duration above zero"),
         ('[http]\nmax_body = "x"', 'functions.toml: http.max_body: \'x\' is not a size; write "1MB", "256MiB"'),
+        ('[cors]\norigins = ["https://a.example/"]', "functions.toml: cors.origins[0]: Expected `str` matching regex"),
+        ('[cors]\norigins = "*"', "functions.toml: cors.origins: Expected `array`, got `str`"),
         ("[serve]\nthreads = 0", "functions.toml: serve.threads: Expected `int` >= 1"),
         (
             '[functions."a.b"]\ntimeout = "soon"',
@@ -190,6 +192,13 @@ def test_every_value_is_shown_with_its_source(settings_from):
         Sourced("http.auth", '"key"', "default"),
         Sourced("http.max_body", "1MB", "default"),
         Sourced("http.timeout", "30s", "default"),
+        Sourced("http.workers", "1", "default"),
+        Sourced("cors.origins", "[]", "default"),
+        Sourced("cors.methods", '["*"]', "default"),
+        Sourced("cors.headers", '["*"]', "default"),
+        Sourced("cors.expose", '["X-Run-Id","Retry-After","Location","Preference-Applied"]', "default"),
+        Sourced("cors.credentials", "false", "default"),
+        Sourced("cors.max_age", "10m", "default"),
         Sourced("serve.threads", "40", "default"),
         Sourced("serve.drain", "1m", "command line"),
         Sourced("log.format", '"auto"', "default"),
@@ -223,3 +232,8 @@ def test_a_variable_with_one_underscore_is_refused(tmp_path):
     with pytest.raises(SettingsError, match="FNRUN_HTTP_AUTH: a setting has two underscores, FNRUN_HTTP__AUTH"):
         load_settings(tmp_path, environ={"FNRUN_HTTP_AUTH": "public"})
     assert load_settings(tmp_path, environ={"FNRUN_SERVICE_HOST": "10.0.0.1"}).settings.http.auth == "key"
+
+
+def test_a_list_in_a_variable_is_separated_by_commas(settings_from):
+    loaded = settings_from("", {"FNRUN_CORS__ORIGINS": "https://a.example, http://localhost:5173,"})
+    assert loaded.settings.cors.origins == ("https://a.example", "http://localhost:5173")

@@ -1,7 +1,11 @@
-"""`fnrun dev` as a real process: open, restarted on save, gone with its parent."""
+"""`fnrun dev` as a real process: open, up to date with each save, gone with its parent."""
 
 import os
 import signal
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 
 import httpx
 import pytest
@@ -36,33 +40,128 @@ def server(root, start):
     return start(root, "dev", "--bind", "127.0.0.1:0")
 
 
-def test_a_change_is_served_without_a_refused_request(root, server):
+def change(root, old: str, new: str) -> None:
+    path = root / "functions" / "app.py"
+    path.write_text(path.read_text().replace(old, new))
+
+
+def test_a_change_is_served_by_the_same_process(root, server):
     with server.client() as client:
         assert client.get("/answer").json() == 1
-    path = root / "functions" / "app.py"
-    path.write_text(path.read_text().replace("return 1", "return 2"))
-    until(lambda: httpx.get(f"{server.url}/answer", timeout=10).json() == 2)
+        pid = client.get("/pid").json()
+        change(root, "return 1", "return 2")
+        until(lambda: client.get("/answer").json() == 2)
+        assert client.get("/pid").json() == pid
+    server.wait_for_line(r'"files": \["functions/app.py"\], "ms": [0-9.]+, "functions": 2, "event": "reloaded"')
     assert server.stop() == 0
 
 
-def test_a_file_that_breaks_is_on_screen_and_mends(root, server):
-    with server.client() as client:
-        assert client.get("/answer").json() == 1
-    (root / "functions" / "new.py").write_text("def broken(:\n")
-    server.wait_for_line("functions/new.py:1: SyntaxError")
-    (root / "functions" / "new.py").write_text("from runtime import http\n@http.get\ndef new(): return 'new'\n")
-    until(lambda: httpx.get(f"{server.url}/new", timeout=10).status_code == 200)
+def test_a_hundred_good_and_broken_saves_under_load_drop_no_request(root, server):
+    path = root / "functions" / "app.py"
+    good = path.read_text()
+    answers: list[int] = []
+    done = threading.Event()
+
+    def call() -> None:
+        with server.client() as client:
+            while not done.is_set():
+                answer = client.get("/answer")
+                answers.append(answer.json() if answer.status_code == 200 else -answer.status_code)
+
+    assert server.url
+    caller = threading.Thread(target=call)
+    caller.start()
+    for number in range(1, 51):
+        path.write_text("def broken(:\n")
+        time.sleep(0.01)
+        path.write_text(good.replace("return 1", f"return {number}"))
+        time.sleep(0.01)
+    until(lambda: answers[-1:] == [50])
+    done.set()
+    caller.join()
+    assert min(answers) >= 1
 
 
-def test_a_child_that_ends_is_said_and_answered_for_until_the_next_save(root, server):
+def test_the_last_good_version_serves_while_the_new_one_is_broken(root, server):
     with server.client() as client:
         assert client.get("/answer").json() == 1
+        change(root, "return 1", "return (")
+        server.wait_for_line(
+            r"does not load \(the last version that loaded serves on\): functions/app.py:7: SyntaxError"
+        )
+        assert client.get("/answer").json() == 1
+        (failure,) = client.get("/_/functions").json()["failures"]
+        assert (failure["file"], failure["line"], failure["serves_last"]) == ("functions/app.py", 7, True)
+        assert "return (" in failure["traceback"]
+        change(root, "return (", "return 3")
+        until(lambda: client.get("/answer").json() == 3)
+        assert client.get("/_/functions").json()["failures"] == []
+
+
+def test_a_request_at_work_is_answered_by_the_version_it_began_with(root, server):
+    with server.client() as client, ThreadPoolExecutor() as pool:
+        change(root, "return 1", "import asyncio; await asyncio.sleep(1); return 1")
+        until(lambda: server.output.count("reloaded"))
+        slow = pool.submit(client.get, "/answer")
+        time.sleep(0.2)
+        change(root, "return 1", "return 2")
+        until(lambda: server.output.count("reloaded") == 2)
+        assert slow.result().json() == 1
+        assert client.get("/answer").json() == 2
+
+
+def test_a_handler_that_blocks_the_server_gives_way_to_its_mended_version(root, server):
+    with server.client() as client, ThreadPoolExecutor() as pool:
+        assert client.get("/answer").json() == 1
+        change(root, "return 1", "while True: pass")
+        until(lambda: "reloaded" in server.output)
+        blocked = pool.submit(httpx.get, f"{server.url}/answer", timeout=20)
+        time.sleep(0.2)
+        change(root, "while True: pass", "return 4")
+        server.wait_for_line("a handler or an import blocks it")
+        until(lambda: httpx.get(f"{server.url}/answer", timeout=20).json() == 4)
+        with suppress(httpx.HTTPError):
+            blocked.result()
+
+
+def test_settings_take_a_new_process_and_the_old_one_serves_until_it_is_ready(root, server):
+    with server.client() as client:
+        pid = client.get("/pid").json()
     (root / "functions.toml").write_text("[http]\nbnd = 1\n")
+    server.wait_for_line('unknown setting "http.bnd"')
+    server.wait_for_line("the new version does not start, the old one serves on")
+    assert httpx.get(f"{server.url}/pid").json() == pid
+    (root / "functions.toml").write_text("[http]\ntimeout = 5\n")
+    until(lambda: httpx.get(f"{server.url}/pid", timeout=10).json() != pid)
+
+
+def test_so_does_the_lifespan(root, server):
+    with server.client() as client:
+        pid = client.get("/pid").json()
+    (root / "functions" / "_lifespan.py").write_text("middleware = 3\n")
+    server.wait_for_line("`middleware` is a list here")
+    server.wait_for_line("the old one serves on")
+    (root / "functions" / "_lifespan.py").write_text("middleware = []\n")
+    until(lambda: httpx.get(f"{server.url}/pid", timeout=10).json() != pid)
+
+
+def test_a_server_that_ends_is_said_and_answered_for_until_the_next_save(root, server):
+    with server.client() as client:
+        os.kill(client.get("/pid").json(), signal.SIGKILL)
     server.wait_for_line("the server ended; mend what is wrong")
     answer = httpx.get(f"{server.url}/answer", timeout=10)
     assert (answer.status_code, answer.json()["detail"]) == (503, "the server ended; see its log")
-    (root / "functions.toml").write_text("")
+    change(root, "return 1", "return 2")
     until(lambda: httpx.get(f"{server.url}/answer", timeout=10).status_code == 200)
+
+
+def test_a_new_file_is_served(root, server):
+    with server.client() as client:
+        assert client.get("/answer").json() == 1
+        (root / "functions" / "new.py").write_text("def broken(:\n")
+        server.wait_for_line("functions/new.py:1: SyntaxError")
+        (root / "functions" / "new.py").write_text("from runtime import http\n@http.get\ndef new(): return 'new'\n")
+        until(lambda: client.get("/new").status_code == 200)
 
 
 def test_files_called_like_modules_of_ours_do_no_harm(write_project, start):

@@ -1,6 +1,7 @@
 """The README and the docs, tried: files are written, commands run, answers compared.
 
-A block ```python functions/x.py or ```toml functions.toml writes that file. A block ```console runs each line after
+A block ```python functions/x.py or ```toml functions.toml writes that file; a ```toml without a name is settings that
+must be valid. A block ```console runs each line after
 "$ " against `fnrun dev` on these files and compares what it prints; "..." stands for anything.
 """
 
@@ -15,6 +16,7 @@ from pathlib import Path
 import httpx
 import pytest
 
+from runtime.base.settings import load_settings
 from tests.conftest import ROOT
 
 pytestmark = pytest.mark.live
@@ -26,7 +28,7 @@ PAGES = ["README.md", "docs/tutorial.md", "docs/howto.md"]
 @pytest.mark.parametrize("page", PAGES)
 def test_what_the_page_says_is_what_happens(page: str, tmp_path: Path, start):
     blocks = _BLOCK.findall((ROOT / page).read_text())
-    settings = [(name, text) for kind, name, text in blocks if kind == "toml"]
+    settings = [(name, text) for kind, name, text in blocks if kind == "toml" and name]
     for kind, name, text in blocks:
         if kind == "python":
             if (ROOT / name).exists():
@@ -43,6 +45,14 @@ def test_what_the_page_says_is_what_happens(page: str, tmp_path: Path, start):
                 assert _run(command, port, tmp_path) == Like(expected), command
                 ran += 1
     assert ran
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_the_settings_a_page_shows_are_valid(page: str, tmp_path: Path):
+    for kind, _, text in _BLOCK.findall((ROOT / page).read_text()):
+        if kind == "toml":
+            _write(tmp_path / "functions.toml", text)
+            load_settings(tmp_path)
 
 
 def _write(path: Path, text: str) -> None:

@@ -3,6 +3,7 @@
 Called by the core after routing, before the body is read. Pure but for the key file's look-up.
 """
 
+from collections.abc import Collection
 from typing import Literal, Protocol
 from urllib.parse import urlsplit
 
@@ -23,16 +24,20 @@ class Verifier(Protocol):
 
 
 class Access:
-    """keys: who may call. open_locally: `fnrun dev` on loopback: no key is asked for, but the caller must be local."""
+    """keys: who may call. open_locally: `fnrun dev` on loopback: no key is asked for, but the caller must be local.
 
-    def __init__(self, keys: Verifier, *, open_locally: bool = False) -> None:
+    origins: whose web pages may call then, too; "*" says so for those of this machine alone.
+    """
+
+    def __init__(self, keys: Verifier, *, open_locally: bool = False, origins: Collection[str] = ()) -> None:
         self._keys = keys
         self._open_locally = open_locally
+        self._origins = origins
 
     def check(self, request: Request, *, public: bool, action: Action, function: str) -> None:
         """Return if the request may go on; else raise the Problem (401 or 403) to answer."""
         if self._open_locally:
-            _check_local(request)
+            _check_local(request, self._origins)
             return
         if public:
             return
@@ -50,17 +55,20 @@ def _unauthorized(detail: str, challenge: str) -> Problem:
     return Problem(401, "Unauthorized", headers={"WWW-Authenticate": challenge}, detail=detail)
 
 
-def _check_local(request: Request) -> None:
+def _check_local(request: Request, origins: Collection[str]) -> None:
     """Keep out web pages: one whose host name was pointed at this machine, and one that posts from elsewhere."""
     host = request.header(b"host") or ""
     if not _is_local(host):
         raise Problem(403, "Forbidden", detail=f"fnrun dev answers local names only, not {host!r}; use `fnrun serve`")
     origin = request.header(b"origin")
-    if request.method in _SAFE or origin is None:
+    if request.method in _SAFE or origin is None or origin in origins:
         return
-    if origin.lower().removeprefix("http://").removeprefix("https://") != host.lower():
+    own = origin.lower().removeprefix("http://").removeprefix("https://")
+    if own != host.lower() and not ("*" in origins and _is_local(own)):
         raise Problem(
-            403, "Forbidden", detail=f"fnrun dev refuses this from another origin, {origin!r}; use `fnrun serve`"
+            403,
+            "Forbidden",
+            detail=f"fnrun dev refuses this from another origin, {origin!r}; name it in [cors] origins",
         )
 
 

@@ -5,17 +5,20 @@ Built by roles. Turns a scope into a Request and an Answer into messages; decide
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import anyio
 from starlette.applications import Starlette
+from starlette.middleware import Middleware
+from starlette.middleware.cors import CORSMiddleware
 from starlette.responses import Response
 from starlette.types import Message, Receive, Scope, Send
 
-from runtime.base.errors import Problem
+from runtime.base.errors import Problem, StartError
 from runtime.base.ids import new_run_id
 from runtime.base.logs import get_logger
+from runtime.base.settings import CorsSettings
 from runtime.declare.request import ClientGone, Request
 from runtime.invoke.execute import run_async
 from runtime.triggers.http.answers import Answer, Headers, Parts, problem_answer
@@ -121,11 +124,41 @@ class Shell:
             )
 
 
-def build_app(shell: Shell) -> Starlette:
-    """The Starlette application around a shell. Its router is bypassed: the core routes."""
-    app = Starlette()
+def build_app(shell: Shell, middleware: Sequence[Any] = (), cors: CorsSettings = CorsSettings()) -> Starlette:  # noqa: B008 - frozen
+    """The Starlette application around a shell, whose router is bypassed: the core routes.
+
+    middleware: the author's, outermost first. StartError if one cannot be made.
+    """
+    stack = [one if isinstance(one, Middleware) else Middleware(one) for one in middleware]
+    if cors.origins:
+        stack.insert(0, _cors(cors))
+    app = Starlette(middleware=stack, exception_handlers={Exception: _answer_fault})
     app.router.default = shell
+    try:
+        app.middleware_stack = app.build_middleware_stack()  # else Starlette does it at the first request
+    except Exception as error:
+        raise StartError(f"functions/_lifespan.py: a middleware cannot be made: {error!r}") from error
     return app
+
+
+def _cors(cors: CorsSettings) -> Middleware:
+    return Middleware(
+        CORSMiddleware,
+        allow_origins=cors.origins,
+        allow_methods=cors.methods,
+        allow_headers=cors.headers,
+        allow_credentials=cors.credentials,
+        expose_headers=cors.expose,
+        max_age=int(cors.max_age),
+    )
+
+
+async def _answer_fault(_request: Any, error: Exception) -> Response:
+    """What escaped a middleware: the shell itself raises nothing. Starlette raises it again for the server's log."""
+    answer = problem_answer(
+        new_run_id(), Problem(500, detail=f"a middleware raised {type(error).__name__}; see the log")
+    )
+    return Response(answer.body, answer.status, {name.decode(): value.decode() for name, value in answer.headers})
 
 
 class _Connection:

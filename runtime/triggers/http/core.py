@@ -4,16 +4,19 @@ Called by the shells (app now, a faster one later). Compiles each route once; a 
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
+from inspect import iscoroutinefunction
 from typing import Protocol
 
+import anyio.to_thread
 import msgspec
 
 from runtime.base.errors import InputError, Problem
 from runtime.base.ids import Trace, new_run_id, trace_of
 from runtime.base.logs import get_logger
 from runtime.base.settings import HttpSettings
-from runtime.declare.registry import Function, Registry
+from runtime.declare.lifespan import ErrorHandler, Lifespan
+from runtime.declare.registry import Function
 from runtime.declare.request import Request, Wire
 from runtime.declare.triggers import Http
 from runtime.invoke.binding import BindingFailed, HttpPlan
@@ -67,21 +70,21 @@ class Endpoint(msgspec.Struct, frozen=True, kw_only=True):
     open: bool = False
 
 
-class HttpCore:
-    """All routes of one registry. draining: set at shutdown; only health answers then."""
+class Site(msgspec.Struct, frozen=True):
+    """What all routes of a process share."""
 
-    def __init__(self, registry: Registry, invoker: Invokes, settings: HttpSettings, access: Access) -> None:
+    invoker: Invokes
+    settings: HttpSettings
+    lifespan: Lifespan = Lifespan()
+
+
+class HttpCore:
+    """table: what answers which path; it may be changed for another at any time. draining: only health answers."""
+
+    def __init__(self, access: Access) -> None:
+        self.table: RouteTable[Endpoint] = RouteTable()
         self.draining = False
         self._access = access
-        self._table: RouteTable[Endpoint] = RouteTable()
-        for function in registry.functions.values():
-            for trigger in function.triggers:
-                if isinstance(trigger, Http):
-                    self._add(function, trigger, invoker, settings)
-
-    def add_system(self, method: str, path: str, endpoint: Endpoint) -> None:
-        """Route one of the runtime's own paths, under /_/."""
-        self._table.add(method, path, endpoint)
 
     async def handle(self, request: Request) -> Answer:
         """The answer to a request; never raises, but for the cancellation of its caller."""
@@ -110,7 +113,7 @@ class HttpCore:
 
     async def _route(self, call: Call) -> Answer:
         request = call.request
-        match = self._table.find(request.path, request.method)
+        match = self.table.find(request.path, request.method)
         if match is None:
             raise Problem(404, detail=f"nothing answers {request.path}")
         endpoint = match.endpoints.get(request.method)
@@ -130,32 +133,34 @@ class HttpCore:
         request.path_params = match.params(method)
         return await endpoint.handle(call)
 
-    def _add(self, function: Function, trigger: Http, invoker: Invokes, settings: HttpSettings) -> None:
-        for method in trigger.methods:
-            route = _FunctionRoute(function, trigger, method, invoker, settings)
-            endpoint = Endpoint(
-                handle=route.handle,
-                public=(trigger.auth or settings.auth) == "public",
-                action="invoke",
-                function=function.name,
-            )
-            self._table.add(method, function.route(trigger), endpoint)
+
+def function_routes(function: Function, site: Site) -> Iterator[tuple[str, str, Endpoint]]:
+    """(method, path, endpoint) of each of a function's routes."""
+    for trigger in function.triggers:
+        if isinstance(trigger, Http):
+            for method in trigger.methods:
+                endpoint = Endpoint(
+                    handle=_FunctionRoute(function, trigger, method, site).handle,
+                    public=(trigger.auth or site.settings.auth) == "public",
+                    action="invoke",
+                    function=function.name,
+                )
+                yield method, function.route(trigger), endpoint
 
 
 class _FunctionRoute:
     """One method of one route of a function: everything decided at load, `handle` run for each request."""
 
-    def __init__(
-        self, function: Function, trigger: Http, method: str, invoker: Invokes, settings: HttpSettings
-    ) -> None:
+    def __init__(self, function: Function, trigger: Http, method: str, site: Site) -> None:
         self._function = function
-        self._invoke = invoker.invoke
+        self._site = site
+        self._invoke = site.invoker.invoke
         self._plan = HttpPlan(function, trigger, method)
         self._result = plan_result(function, trigger.status)
-        self._max_body = trigger.max_body_bytes or settings.max_body
+        self._max_body = trigger.max_body_bytes or site.settings.max_body
         said = trigger.timeout_seconds or function.policy.timeout_seconds
         # A stream of events may well be quiet: it has a limit only where one is said.
-        self._timeout_seconds = said if said or function.yields_events else float(settings.timeout)
+        self._timeout_seconds = said if said or function.yields_events else float(site.settings.timeout)
         self._cancels = trigger.on_disconnect == "cancel" or (trigger.on_disconnect is None and method in _CANCELLED)
 
     async def handle(self, call: Call) -> Answer:
@@ -182,7 +187,7 @@ class _FunctionRoute:
         )
         wire = call.request.wire if self._cancels else None
         outcome = await (self._invoke(invocation) if wire is None else self._invoke_watched(wire, invocation))
-        return await answer_outcome(call, outcome, self._function, self._result)
+        return await answer_outcome(call, outcome, self._function, self._result, self._site.lifespan)
 
     async def _invoke_watched(self, wire: Wire, invocation: Invocation) -> Outcome:
         """Invoke, but cancel the handler when the client goes away; then raise ConnectionResetError."""
@@ -213,9 +218,14 @@ class _FunctionRoute:
                 watcher.cancel()
 
 
-async def answer_outcome(call: Call, outcome: Outcome, function: Function, result: ResultPlan) -> Answer:
+async def answer_outcome(
+    call: Call, outcome: Outcome, function: Function, result: ResultPlan, lifespan: Lifespan
+) -> Answer:
     """The answer to an Outcome. Raises Problem."""
     if outcome.state == "failed":
+        handler = lifespan.handler_of(outcome.error)
+        if handler is not None:
+            return await _answer_by_handler(call, handler, outcome.error)
         if isinstance(outcome.error, Problem | InputError):
             return problem_answer(call.run_id, outcome.error)
         if outcome.reason == "timeout":
@@ -228,6 +238,19 @@ async def answer_outcome(call: Call, outcome: Outcome, function: Function, resul
     except Unencodable as error:
         log.error("result cannot be sent", function=function.name, run_id=call.run_id, reason=str(error))  # noqa: TRY400
         raise Problem(500, detail="the function's result cannot be sent; its log has the run id") from None
+
+
+async def _answer_by_handler(call: Call, handler: ErrorHandler, error: BaseException | None) -> Answer:
+    """What an exception handler of the author's makes of an error. Raises Problem."""
+    try:
+        if iscoroutinefunction(handler):
+            return answer_of(await handler(call.request, error))
+        return answer_of(await anyio.to_thread.run_sync(handler, call.request, error))
+    except (Problem, InputError):
+        raise
+    except Exception:
+        log.exception("exception handler failed", run_id=call.run_id, error=repr(error))
+        raise Problem(500, detail="the function failed; its log has the run id") from None
 
 
 def _answer_without_endpoint(request: Request, match: Match[Endpoint]) -> Answer:

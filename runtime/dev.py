@@ -1,0 +1,140 @@
+"""`fnrun dev`: watch the project, and have its one child take up what is saved.
+
+Called by cli. A saved function file is imported anew by the child, in place; anything else (functions.toml,
+_lifespan.py) takes a new child, and the old one serves until that is ready.
+"""
+
+import asyncio
+import logging
+import os
+import signal
+import socket
+from collections.abc import Coroutine, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from watchfiles import awatch
+
+from runtime.base.logs import get_logger
+from runtime.base.settings import FILE_NAME
+from runtime.declare.modules import PACKAGE
+from runtime.processes import Child, Message, answer_for_nobody
+
+log = get_logger(__name__)
+
+_ANSWER_SECONDS = 2.0
+"""A child that does not say by then that it takes a change up is stuck in a handler."""
+_LOAD_SECONDS = 20.0
+_END_SECONDS = 5.0
+_IGNORED = frozenset({"__pycache__", ".git", ".venv", "node_modules", ".fnrun"})
+_NOBODY = "the server ended; see its log"
+
+
+class Dev:
+    """One child, `fnrun ARGUMENTS`, on a listening socket of ours: what comes between two children waits."""
+
+    def __init__(self, root: Path, arguments: Sequence[str], sock: socket.socket) -> None:
+        self._root = root
+        self._arguments = arguments
+        self._sock = sock
+        self._child: Child | None = None
+        self._next: Child | None = None
+        self._answers = asyncio.Queue[str]()
+        self._tasks: set[asyncio.Task[None]] = set()  # asyncio keeps but weak references
+
+    async def run(self, environ: Mapping[str, str] = os.environ) -> None:
+        """Serve until SIGTERM or SIGINT."""
+        task = asyncio.current_task()
+        logging.getLogger("watchfiles").setLevel(logging.WARNING)  # what changed is said by us
+        for number in (signal.SIGTERM, signal.SIGINT):
+            asyncio.get_running_loop().add_signal_handler(number, lambda: task and task.cancel())
+        try:
+            await self._start(environ)
+            # The whole folder: an editor replaces functions.toml, and a watch on the old file would see nothing.
+            async for changes in awatch(self._root, watch_filter=partial(_matters, self._root), rust_timeout=200):
+                await self._take_up(sorted({_inside(self._root, path) for _, path in changes}), environ)
+        except asyncio.CancelledError:
+            pass  # the signal
+        finally:
+            children, self._child, self._next = (self._child, self._next), None, None
+            await asyncio.gather(*(child.end(_END_SECONDS) for child in children if child is not None))
+
+    async def _take_up(self, files: list[str], environ: Mapping[str, str]) -> None:
+        if self._child is None or self._next is not None or FILE_NAME in files:
+            log.info("changed, starting anew", files=files)
+            await self._start(environ)
+            return
+        self._answers = asyncio.Queue()
+        self._child.line.tell(Message("changed", files))
+        answer = await self._answer(_ANSWER_SECONDS)
+        if answer == "loading":
+            answer = await self._answer(_LOAD_SECONDS)
+        if answer is None:
+            log.warning("the server does not take the change up: a handler or an import blocks it; starting anew")
+            await self._start(environ, kill=True)
+        elif answer == "restart":
+            log.info("changed, starting anew", files=files)
+            await self._start(environ)
+
+    async def _answer(self, within_seconds: float) -> str | None:
+        """What the child says next, or "ended"; None if it says nothing."""
+        try:
+            return await asyncio.wait_for(self._answers.get(), within_seconds)
+        except TimeoutError:
+            return None
+
+    async def _start(self, environ: Mapping[str, str], *, kill: bool = False) -> None:
+        """Start a child to take the place of the one there is, as soon as it serves; or, kill, at once."""
+        asyncio.get_running_loop().remove_reader(self._sock)
+        leaving, self._next = self._next, None
+        if kill:
+            self._end_in_background(self._child, 0)
+            self._child = None
+        self._end_in_background(leaving, 0)
+        self._next = await Child.start(self._arguments, self._sock, environ)
+        self._spawn(self._follow(self._next))
+
+    async def _follow(self, child: Child) -> None:
+        """Listen to a child until it ends."""
+        async for message in child.line.messages():
+            if message.kind == "ready" and child is self._next:
+                old, self._child, self._next = self._child, child, None
+                self._end_in_background(old, _END_SECONDS)
+            elif child is self._child:
+                self._answers.put_nowait(message.kind)
+        how = await child.wait()
+        if child is self._next:
+            self._next = None
+        elif child is self._child:
+            self._child = None
+            self._answers.put_nowait("ended")
+        else:
+            return  # ended by us
+        if self._child is not None:
+            log.error("the new version does not start, the old one serves on; mend what is wrong and save", how=how)
+        elif self._next is None:
+            log.error("the server ended; mend what is wrong and save, and it starts anew", how=how)
+            asyncio.get_running_loop().add_reader(self._sock, answer_for_nobody, self._sock, _NOBODY)
+
+    def _end_in_background(self, child: Child | None, within_seconds: float) -> None:
+        if child is not None:
+            child.stop()
+            self._spawn(child.end(within_seconds))
+
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+
+def _matters(root: Path, _change: object, path: str) -> bool:
+    """Whether a changed file is one of the project's: functions.toml, or anything in functions/ but droppings."""
+    parts = Path(_inside(root, path)).parts
+    if _IGNORED & set(parts) or parts[-1].endswith(("~", ".swp", ".pyc")):
+        return False
+    return parts[0] in (PACKAGE, FILE_NAME)
+
+
+def _inside(root: Path, path: str) -> str:
+    return os.path.relpath(path, root)

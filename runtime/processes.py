@@ -1,0 +1,136 @@
+"""Child processes of ours, and the line between parent and child: one JSON message a line, both ways.
+
+Used by the supervisor and dev (the parent's side) and by roles (the child's). The line's end is a message, too: the
+child of a parent that is gone stops, however that one died.
+"""
+
+import asyncio
+import os
+import signal
+import socket
+import sys
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import suppress
+from typing import Literal, Self
+
+import msgspec
+
+Kind = Literal["ready", "changed", "loading", "loaded", "restart"]
+
+
+class Message(msgspec.Struct, frozen=True):
+    """From the child: ready (it serves), loading and loaded (what changed), restart (a change takes a new process).
+
+    From the parent: changed. files: from the project's root. functions, failures: how many there are.
+    """
+
+    kind: Kind
+    files: list[str] = []
+    functions: int = 0
+    failures: int = 0
+
+
+class Line:
+    """One end of the line."""
+
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._reader = reader
+        self._writer = writer
+
+    @classmethod
+    async def on(cls, sock: socket.socket) -> Self:
+        """The line over a connected socket."""
+        return cls(*await asyncio.open_connection(sock=sock))
+
+    def tell(self, message: Message) -> None:
+        """Send a message; nothing happens if nobody is there any more."""
+        self._writer.write(msgspec.json.encode(message) + b"\n")
+
+    async def messages(self) -> AsyncIterator[Message]:
+        """What the other side tells, until it is gone."""
+        with suppress(ConnectionError):
+            while line := await self._reader.readline():
+                yield msgspec.json.decode(line, type=Message)
+
+    def close(self) -> None:
+        """Hang up."""
+        self._writer.close()
+
+
+class Child:
+    """One `fnrun` process of ours, in a session of its own: Ctrl-C reaches the parent alone, which ends it in order."""
+
+    def __init__(self, process: asyncio.subprocess.Process, line: Line) -> None:
+        self._process = process
+        self._stopped = False
+        self.line = line
+
+    @classmethod
+    async def start(cls, arguments: Sequence[str], sock: socket.socket, environ: Mapping[str, str]) -> Self:
+        """Start `fnrun ARGUMENTS --fd SOCK --line FD`."""
+        ours, theirs = socket.socketpair()
+        with theirs:
+            fds = (sock.fileno(), theirs.fileno())
+            # -P: a file of the project's called like a module of ours shall not stand in for it.
+            process = await asyncio.create_subprocess_exec(
+                sys.executable, "-P", "-m", "runtime", *arguments, "--fd", str(fds[0]), "--line", str(fds[1]),
+                stdin=asyncio.subprocess.DEVNULL, pass_fds=fds, env=dict(environ), start_new_session=True,
+            )  # fmt: skip
+        return cls(process, await Line.on(ours))
+
+    @property
+    def pid(self) -> int:
+        """Its process id."""
+        return self._process.pid
+
+    @property
+    def ended(self) -> str | None:
+        """How it ended: "exit code 1", "signal SIGKILL"; None while it runs."""
+        code = self._process.returncode
+        if code is None:
+            return None
+        return f"exit code {code}" if code >= 0 else f"signal {signal.Signals(-code).name}"
+
+    async def wait(self) -> str:
+        """Wait for its end; how it ended."""
+        await self._process.wait()
+        return self.ended or ""
+
+    def stop(self) -> None:
+        """Ask it, once, to finish what it does and end: a second signal would end it at once."""
+        # Not by terminate(): that polls first, and takes the exit code away from asyncio, which then warns.
+        if self._process.returncode is None and not self._stopped:
+            self._stopped = True
+            with suppress(ProcessLookupError):
+                os.kill(self.pid, signal.SIGTERM)
+
+    async def end(self, within_seconds: float) -> None:
+        """Stop it; kill it, with all it started, if it takes longer."""
+        self.stop()
+        try:
+            async with asyncio.timeout(within_seconds):
+                await self._process.wait()
+        except TimeoutError:
+            with suppress(ProcessLookupError, PermissionError):
+                os.killpg(self.pid, signal.SIGKILL)
+            await self._process.wait()
+        self.line.close()
+
+
+def answer_for_nobody(sock: socket.socket, reason: str) -> None:
+    """503 to whoever has called and whom no child will answer, instead of silence. Blocks for a moment at most."""
+    problem = {"type": "about:blank", "title": "Service Unavailable", "status": 503, "detail": reason}
+    body = msgspec.json.encode(problem)
+    head = (
+        b"HTTP/1.1 503 Service Unavailable\r\ncontent-type: application/problem+json\r\nretry-after: 2\r\n"
+        b"connection: close\r\ncontent-length: %d\r\n\r\n" % len(body)
+    )
+    sock.setblocking(False)
+    with suppress(BlockingIOError):
+        while True:
+            connection, _ = sock.accept()
+            with connection, suppress(OSError):
+                connection.settimeout(0.2)
+                connection.recv(65536)
+                connection.sendall(head + body)
+                connection.shutdown(socket.SHUT_WR)
