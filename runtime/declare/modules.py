@@ -82,7 +82,7 @@ def replacing(names: set[str] | None) -> Iterator[None]:
 
 
 def _loaded() -> list[str]:
-    return [name for name in sys.modules if name.startswith(PACKAGE + ".")]
+    return [name for name in list(sys.modules) if name.startswith(PACKAGE + ".")]  # a copy: other threads import, too
 
 
 def _set_in_parent(name: str, module: ModuleType | None) -> None:

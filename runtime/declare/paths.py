@@ -4,6 +4,7 @@ Called by parameters (names), by the loader (faults, duplicates), by the route t
 """
 
 import re
+from functools import cache
 from typing import Any
 from uuid import UUID
 
@@ -35,6 +36,7 @@ class Segment(msgspec.Struct, frozen=True):
     converter: str = ""
 
 
+@cache  # a route is looked at by the loader, the table and OpenAPI, and each time something is reloaded
 def parse_path(path: str) -> tuple[Segment, ...]:
     """The segments of a pattern. DeclarationError that names the pattern, the part and the fix."""
     parts = path.removeprefix("/").split("/")
