@@ -8,6 +8,7 @@ from functools import cache
 from importlib.metadata import version
 from typing import Any
 
+from runtime.admin.pages import add_docs
 from runtime.base.errors import DeclarationError, InputError, Problem
 from runtime.base.settings import HttpSettings
 from runtime.declare.registry import Function, Registry
@@ -39,6 +40,7 @@ def add_api(core: HttpCore, registry: Registry, invoker: Invokes, settings: Http
     core.add_system("GET", "/_/health", Endpoint(handle=health, public=True, action="read", open=True))
     core.add_system("GET", "/_/ready", Endpoint(handle=ready, public=True, action="read", open=True))
     core.add_system("GET", "/_/openapi.json", Endpoint(handle=openapi, public=public, action="read"))
+    add_docs(core, settings)
     for function in registry.functions.values():
         endpoint = Endpoint(
             handle=_invoke_by_name(function, invoker, settings), public=False, action="invoke", function=function.name
