@@ -125,6 +125,7 @@ function showDocument() {
   const empty = "No function has a route yet: give one @http.get in a file of functions/.";
   byId("main").replaceChildren(...(operations.length ? sections.filter(Boolean) : [text(empty)]));
   byId("tools").hidden = !operations.length;
+  byId("key-form").hidden = !key && !operations.some((one) => accessOf(one).bearer);
   filter();
   followLink();
 }

@@ -214,26 +214,29 @@ const downloadLink = (parts, type, name, label) =>
 async function send(call, place, signal) {
   const began = performance.now();
   const took = () => `${Math.round(performance.now() - began)} ms`;
-  const head = h("p", { class: "status", role: "status" }, "Sending …");
-  place.replaceChildren(h("h4", null, "Answer"), head);
+  const verdict = h("span", { role: "status" }, "Sending …"); // read out when it changes; how far it is, is not
+  const progress = h("span");
+  place.replaceChildren(h("h4", null, "Answer"), h("p", { class: "status" }, verdict, " ", progress));
   let received = 0;
   try {
-    const answer = await fetch(...fetchable(call), signal && { signal });
-    const kind = answer.ok ? "good" : "bad";
+    const [url, options] = fetchable(call);
+    const answer = await fetch(url, { ...options, signal });
     const first = took();
-    const tell = (more) => head.replaceChildren(badge(`${answer.status} ${answer.statusText}`.trim(), kind), ` ${more}`);
-    tell(`${first}, receiving …`);
+    verdict.replaceChildren(badge(`${answer.status} ${answer.statusText}`.trim(), answer.ok ? "good" : "bad"));
+    progress.textContent = `${first}, receiving …`;
     const headers = [...answer.headers].map(([name, value]) => `${name}: ${value}`).join("\n");
     place.append(answer.redirected ? text(`after a redirect to ${answer.url}`) : "",
       h("details", null, h("summary", null, "Headers"), h("pre", { tabindex: 0 }, headers)));
     await showBody(answer, place, (size) => {
       received = size;
-      tell(`${first}, ${sizeOf(size)} so far …`);
+      progress.textContent = `${first}, ${sizeOf(size)} so far …`;
     });
-    tell(`${took()}, ${sizeOf(received)}`);
+    progress.textContent = `${took()}, ${sizeOf(received)}`;
   } catch (error) {
-    const stopped = signal.aborted ? "stopped" : `${received ? "the connection broke" : "no answer"}: ${error.message}`;
-    head.append(" ", badge(stopped, signal.aborted ? "" : "bad"), ` after ${took()}`);
+    const wrong = signal.aborted ? "stopped" : `${received ? "the connection broke" : "no answer"}: ${error.message}`;
+    if (!received) verdict.textContent = "";
+    verdict.append(badge(wrong, signal.aborted ? "" : "bad"));
+    progress.textContent = `after ${took()}`;
   }
 }
 
