@@ -46,7 +46,7 @@ function fold(label, make, attributes) {
 let doc = {};
 const METHODS = ["get", "put", "post", "delete", "options", "head", "patch", "trace", "query"];
 
-/** A node with its references followed; what stands beside a reference wins. As it is, where one leads nowhere. */
+/** A node with its references followed; what stands beside one wins. As it is, where one leads nowhere. */
 function resolve(node) {
   for (let hops = 0; typeof node?.$ref === "string" && hops < 20; hops++) {
     const { $ref, ...beside } = node;
@@ -57,7 +57,7 @@ function resolve(node) {
     if (!isObject(found)) return node;
     node = { ...found, ...beside };
   }
-  return node ?? {};
+  return isObject(node) ? node : {}; // a schema may be true or false
 }
 
 /** Every operation: its own keys and what it has from its path. */

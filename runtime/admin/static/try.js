@@ -43,7 +43,7 @@ function formEditor(schema, example) {
 function textEditor(type, media) {
   const isJson = /[/+]json\b/.test(type);
   const examples = examplesOf(media);
-  const start = examples[0]?.[1] ?? (isJson ? sample(media.schema) : resolve(media.schema).example ?? "");
+  const start = examples[0]?.[1] ?? (isJson && "schema" in media ? sample(media.schema) : resolve(media.schema).example ?? "");
   const [id, choiceId, fileId] = [newId(), newId(), newId()];
   const said = h("p", { class: "hint", role: "status" });
   const area = h("textarea", { id, rows: 8, spellcheck: "false", oninput: check }, asText(start));
@@ -217,11 +217,12 @@ async function send(call, place, signal) {
   const verdict = h("span", { role: "status" }, "Sending …"); // read out when it changes; how far it is, is not
   const progress = h("span");
   place.replaceChildren(h("h4", null, "Answer"), h("p", { class: "status" }, verdict, " ", progress));
-  let received = 0;
+  let [answered, received] = [false, 0];
   try {
     const [url, options] = fetchable(call);
     const answer = await fetch(url, { ...options, signal });
     const first = took();
+    answered = true;
     verdict.replaceChildren(badge(`${answer.status} ${answer.statusText}`.trim(), answer.ok ? "good" : "bad"));
     progress.textContent = `${first}, receiving …`;
     const headers = [...answer.headers].map(([name, value]) => `${name}: ${value}`).join("\n");
@@ -233,8 +234,8 @@ async function send(call, place, signal) {
     });
     progress.textContent = `${took()}, ${sizeOf(received)}`;
   } catch (error) {
-    const wrong = signal.aborted ? "stopped" : `${received ? "the connection broke" : "no answer"}: ${error.message}`;
-    if (!received) verdict.textContent = "";
+    const wrong = signal.aborted ? "stopped" : `${answered ? "the connection broke" : "no answer"}: ${error.message}`;
+    if (!answered) verdict.textContent = "";
     verdict.append(badge(wrong, signal.aborted ? "" : "bad"));
     progress.textContent = `after ${took()}`;
   }
