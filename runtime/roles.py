@@ -128,7 +128,8 @@ def end_process(code: int) -> NoReturn:
 
 def _announce(project: Project, url: str) -> None:
     functions = project.registry.functions.values()
-    log.info("listening", url=url, functions=len(functions), failures=len(project.registry.failures))
+    count, failed = len(functions), len(project.registry.failures)
+    log.info("listening", url=url, docs=f"{url}/_/docs", functions=count, failures=failed)
     public = [
         function.name
         for function in functions

@@ -54,12 +54,12 @@ function tryForm(operation) {
     return of.length > 0 && [h("h4", null, `In the ${kind}`), of.map(({ input }) => input.node)];
   });
   const form = h("form", { onsubmit: submit, oninput: refresh, onchange: refresh }, groups, editor?.node,
+    h("p", { class: "hint" }, inputs.length || editor ? "What is left empty is not sent." : "It takes nothing."),
     h("div", { class: "row" }, h("button", { class: "send" }, "Send"), stop,
-      h("span", { class: "hint" }, inputs.length || editor ? "What is left empty is not sent." : "It takes nothing.")));
+      h("button", { type: "button", onclick: copy }, "Copy as curl"), copied));
   addEventListener("fnrun-key", refresh);
   refresh();
-  return [h("h3", null, "Try it"), form,
-    h("div", { class: "row" }, h("button", { type: "button", onclick: copy }, "Copy as curl"), copied), command, place];
+  return [h("h3", null, "Try it"), form, place, h("h4", null, "As a command"), command];
 }
 
 function responseView([status, given]) {
