@@ -1,5 +1,6 @@
 """The page at /_/docs in a real browser, on a real server: what it shows, and trying it."""
 
+import subprocess
 from pathlib import Path
 
 import httpx
@@ -86,6 +87,22 @@ def test_a_json_body_is_filled_in_from_its_schema_and_tried(page: Page):
     body.fill('{"sku"')
     expect(fold.get_by_text("This is not JSON")).to_be_visible()
     expect(send(fold).locator(".status")).to_contain_text("400")
+
+
+def test_the_command_is_quoted_for_a_shell(page: Page, shop_server: Server):
+    fold = open_operation(page, "/orders")
+    body = """{"sku": "it's $HOME `id` \\\\ !", \n"qty": 1}"""
+    fold.get_by_label("Body (application/json)").fill(body)
+    fold.get_by_label("tag").fill("'; id #&=\n$(id)")
+    command = fold.locator(".command").inner_text()
+    shown = subprocess.run(
+        ["sh", "-c", f"curl() {{ printf '%s\\0' \"$@\"; }}\n{command}"], capture_output=True, text=True, check=True
+    )
+    assert shown.stdout.split("\0")[:-1] == [
+        "-X", "POST", f"{shop_server.url}/orders?tag='%3B%20id%20%23%26%3D&tag=%24(id)",
+        "-H", "Content-Type: application/json", "--data-raw", body,
+    ]  # fmt: skip
+    expect(send(fold).locator(".status")).to_contain_text("201")
 
 
 def test_the_fields_of_a_body_are_told_and_a_recursive_one_ends(page: Page):
@@ -187,6 +204,8 @@ def test_an_address_opens_its_operation(page: Page):
     expect(page.locator("summary", has_text="/tree")).to_be_focused()
     page.reload()
     expect(page.locator("details.op[open] .path")).to_have_text(["/tree"])
+    page.goto("/_/docs#sho%70.raw")
+    expect(page.locator("details.op[open] .path")).to_have_text(["/tree", "/raw"])
 
 
 def test_the_keyboard_is_enough(page: Page):

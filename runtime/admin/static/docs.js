@@ -143,9 +143,17 @@ function filter() {
   byId("count").textContent = words.length ? `${count} of ${shownOperations.length}` : `${count} in all`;
 }
 
-/** Open the operation that the address names. */
+/** The operation's id in the address; as it stands where its percent signs encode nothing. */
+function namedInAddress() {
+  try {
+    return decodeURIComponent(location.hash.slice(1));
+  } catch {
+    return location.hash.slice(1);
+  }
+}
+
 function followLink() {
-  const found = shownOperations.find(({ operation }) => linkTo(operation) === location.hash);
+  const found = shownOperations.find(({ operation }) => operation.id === namedInAddress());
   if (!found) return;
   if (found.node.hidden) {
     byId("filter").value = "";
@@ -173,7 +181,7 @@ function useKey(value) {
 }
 
 /** Fetch the document with a key, or none, and show it; else say what keeps it from being shown. */
-async function load(given) {
+async function load(given = sessionStorage.getItem(STORED) ?? "") {
   const answer = await fetch("openapi.json", { headers: given ? { authorization: `Bearer ${given}` } : {} });
   const content = await answer.json();
   document.body.classList.toggle("locked", answer.status === 401);
@@ -207,4 +215,4 @@ byId("forget").addEventListener("click", () => {
 });
 byId("filter").addEventListener("input", filter);
 addEventListener("hashchange", followLink);
-loadOrSay(sessionStorage.getItem(STORED) ?? "");
+loadOrSay();
