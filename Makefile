@@ -17,7 +17,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help dev test check fmt fmt-check lint types arch cover bench build image lock clean again
+.PHONY: help dev test browser check fmt fmt-check lint types arch cover bench build image lock clean again
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
@@ -27,8 +27,22 @@ help: ## list the targets
 dev: $(READY) ## run the functions here, reloading on save
 	@$(BIN)/fnrun dev $(ARGS)
 
-test: $(READY) ## run the tests
+test: $(READY) browser ## run the tests
 	@$(BIN)/python -m pytest $(ARGS)
+
+# The tests of pages drive a real browser. Where none is, Debian's is installed if that can be done unasked: as root, with
+# apt-get. A failure is only told here: without a browser those tests fail in CI and are skipped elsewhere.
+browser: ## have the browser that the tests of pages drive
+	@for name in "$$FNRUN_TEST_BROWSER" chromium chromium-browser google-chrome google-chrome-stable; do \
+	  if command -v "$$name" >/dev/null 2>&1; then exit 0; fi; \
+	done; \
+	if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null 2>&1; then \
+	  echo "Installing chromium for the tests of pages (about half a minute)"; \
+	  apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends \
+	    chromium fonts-dejavu-core >/dev/null && exit 0; \
+	fi; \
+	echo "The tests of pages want a browser: install chromium (Debian: apt-get install chromium) or Chrome, or set" \
+	  "FNRUN_TEST_BROWSER to the path of one." >&2
 
 check: fmt-check lint types arch cover ## everything that must pass before a merge
 
@@ -50,7 +64,7 @@ arch: $(READY) ## check which module may import which (import-linter)
 
 # `coverage run` and not pytest's plugin: it measures from the first import on.
 # The old data goes first, else it would be added to the new.
-cover: $(READY) ## run the tests and require 95 % branch coverage
+cover: $(READY) browser ## run the tests and require 95 % branch coverage
 	@$(BIN)/python -m coverage erase
 	@$(BIN)/python -m coverage run -m pytest $(ARGS)
 	@$(BIN)/python -m coverage combine --quiet

@@ -3,7 +3,7 @@
     python -P benchmarks/reload.py [--files 1 100 1000] [--saves 20]
 
 For each number of files in functions/: the time from the end of the save to the first answer of the new version, over
-one kept connection, with a call every 2 ms and its own time. "restart" is the time `fnrun dev` itself takes for a change of
+one kept connection, with a call every 2 ms and its own time. "restart" is what `fnrun dev` itself takes for a change of
 functions.toml, which starts a new process: what every save would cost without reload in place.
 """
 

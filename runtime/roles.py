@@ -147,7 +147,8 @@ def _announce_failures(failures: Iterable[LoadFailure]) -> None:
 def _announce_listening(project: Project, url: str) -> None:
     """Say that the project is served, and which functions need no key."""
     functions = project.registry.functions.values()
-    log.info("listening", url=url, functions=len(functions), failures=len(project.registry.failures))
+    count, failed = len(functions), len(project.registry.failures)
+    log.info("listening", url=url, docs=f"{url}/_/docs", functions=count, failures=failed)
     public = [
         function.name
         for function in functions

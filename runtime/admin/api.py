@@ -8,6 +8,7 @@ from functools import cache
 from importlib.metadata import version
 from typing import Any
 
+from runtime.admin.pages import docs_route
 from runtime.base.errors import DeclarationError, InputError, Problem
 from runtime.base.settings import HttpSettings
 from runtime.declare.registry import RUNNING_TRIGGERS, Function, Registry
@@ -47,6 +48,7 @@ def system_routes(core: HttpCore, registry: Registry, settings: HttpSettings) ->
     yield "GET", "/_/ready", Endpoint(handle=ready, public=True, action="read", open=True)
     yield "GET", "/_/openapi.json", Endpoint(handle=openapi, public=public, action="read")
     yield "GET", "/_/functions", Endpoint(handle=functions, public=False, action="read")
+    yield docs_route(settings)
 
 
 def _overview(registry: Registry, settings: HttpSettings) -> dict[str, Any]:

@@ -5,6 +5,7 @@ Called by roles and cli. `reload` takes up what changed, and keeps the last good
 
 import os
 import sys
+import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
@@ -20,6 +21,11 @@ from runtime.declare.modules import PACKAGE, importers_of, module_of, open_packa
 from runtime.declare.paths import shape_of
 from runtime.declare.registry import Function, LoadFailure, Registry
 from runtime.declare.triggers import Http, forget_declared
+
+_MOST_READS = 10
+_SETTLE_SECONDS = 0.01
+_EMPTY_SECONDS = 0.1
+"""A file that is empty for longer is meant to be."""
 
 _Overrides = Mapping[str, FunctionSettings]
 
@@ -61,13 +67,24 @@ class Loader:
         A file that does not load now keeps serving what it last served. None if the change reaches _lifespan.py: that
         takes a new process.
         """
+        changed = list(changed)
+        for _ in range(_MOST_READS):
+            seen = _settled(changed)
+            if not self._read_again(changed):
+                return None
+            if seen == [_stamp(path) for path in changed]:
+                break
+        return self._registry()
+
+    def _read_again(self, changed: Iterable[Path]) -> bool:
+        """Read what the change reaches; False if that is _lifespan.py."""
         paths = _paths(self._root / PACKAGE)
         modules = {module_of(self._root, path): path for path in paths}
         names = [module_of(self._root, path) for path in changed]
         # What else is in the folder (a template, an __init__.py) may be read by any file.
         touched = importers_of(name for name in names if name) if all(names) else None
         if LIFESPAN in names or (LIFESPAN in sys.modules and (touched is None or LIFESPAN in touched)):
-            return None
+            return False
         forget_declared()
         with replacing(touched):
             for name, path in modules.items():
@@ -75,7 +92,7 @@ class Loader:
                     self._read(path)
         keys = [self._key(path) for path in paths]
         self._files = {key: self._files[key] for key in keys}
-        return self._registry()
+        return True
 
     def _key(self, path: Path) -> str:
         return path.relative_to(self._root).as_posix()
@@ -142,6 +159,25 @@ class Loader:
 def load(root: Path, overrides: _Overrides = MappingProxyType({})) -> Registry:
     """Every function of the project in `root`, once; see Loader."""
     return Loader(root, overrides).load()
+
+
+def _stamp(path: Path) -> tuple[int, int]:
+    """What changes with a file's content: size in bytes (-1: it is gone) and time in ns."""
+    try:
+        found = path.stat()
+    except OSError:
+        return -1, 0
+    return found.st_size, found.st_mtime_ns
+
+
+def _settled(paths: Sequence[Path]) -> list[tuple[int, int]]:
+    """Stamps of files that nobody seems to write any more: some editors empty a file before they fill it."""
+    began = time.monotonic()
+    while True:
+        stamps = [_stamp(path) for path in paths]
+        if all(size for size, _ in stamps) or time.monotonic() - began > _EMPTY_SECONDS:
+            return stamps
+        time.sleep(_SETTLE_SECONDS)
 
 
 def _paths(folder: Path) -> list[Path]:

@@ -1,6 +1,7 @@
 """Loading again what changed: that file, what imports it, and nothing else."""
 
 import sys
+import threading
 from pathlib import Path
 
 import pytest
@@ -211,3 +212,29 @@ def test_a_hundred_good_and_broken_saves_leave_no_module_behind(folder):
         folder.save(_lib=f"X = {number}\n" if number % 2 else "def (\n")
         assert folder.call("a") == (number if number % 2 else max(0, number - 1))
     assert {name for name in sys.modules if name.startswith("functions")} == modules
+
+
+def test_a_file_that_is_emptied_before_it_is_filled_is_waited_for(folder):
+    folder.load(a=returning(1))
+    path = folder.root / "functions" / "a.py"
+    path.write_text("")
+    filler = threading.Timer(0.03, lambda: path.write_text("from runtime import *\n" + returning(2)))
+    filler.start()
+    folder.registry = folder.loader.reload([path])
+    filler.join()
+    assert folder.call("a") == 2
+
+
+def test_one_that_stays_empty_has_no_functions(folder):
+    folder.load(a=returning(1))
+    (folder.root / "functions" / "a.py").write_text("")
+    assert folder.loader.reload([folder.root / "functions" / "a.py"]).functions == {}
+
+
+def test_a_save_during_the_load_is_loaded_too(folder):
+    folder.load(a=returning(1))
+    path = folder.root / "functions" / "a.py"
+    later = "from runtime import *\n" + returning(3)
+    again = f"import pathlib; pathlib.Path({str(path)!r}).write_text({later!r})\n"
+    folder.save(a=again + returning(2))
+    assert folder.call("a") == 3

@@ -5,6 +5,7 @@ Called by the shells (app now, a faster one later). Compiles each route once; a 
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterator
+from http import HTTPStatus
 from inspect import iscoroutinefunction
 from typing import Protocol
 
@@ -61,13 +62,17 @@ class Call(msgspec.Struct, frozen=True):
 
 
 class Endpoint(msgspec.Struct, frozen=True, kw_only=True):
-    """What answers one method of one route. public: needs no key. open: nor anything else, even while draining."""
+    """What answers one method of one route. public: needs no key. open: nor anything else, even while draining.
+
+    ask_key: the answer instead of a 401, for a page that asks people for the key; may raise the refusal again.
+    """
 
     handle: Callable[[Call], Awaitable[Answer]]
     public: bool
     action: Action
     function: str = ""
     open: bool = False
+    ask_key: Callable[[Request, Problem], Answer] | None = None
 
 
 class Site(msgspec.Struct, frozen=True):
@@ -128,7 +133,12 @@ class HttpCore:
                 detail="the server is shutting down",
             )
         if not endpoint.open:
-            self._access.check(request, public=endpoint.public, action=endpoint.action, function=endpoint.function)
+            try:
+                self._access.check(request, public=endpoint.public, action=endpoint.action, function=endpoint.function)
+            except Problem as refusal:
+                if endpoint.ask_key is None or refusal.status != HTTPStatus.UNAUTHORIZED:
+                    raise
+                return endpoint.ask_key(request, refusal)
         method = request.method if request.method in match.endpoints else "GET"
         request.path_params = match.params(method)
         return await endpoint.handle(call)

@@ -1,0 +1,45 @@
+"""Fixtures of the tests in a browser. One browser and one server a module: Playwright holds the thread's event loop."""
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Browser, Page, expect
+
+from tests.live_browsers import Watch, a_browser, watched
+from tests.live_servers import Server
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    with a_browser() as browser:
+        yield browser
+
+
+@pytest.fixture(scope="module")
+def shop(tmp_path_factory) -> Path:
+    """A project of functions to show and to try."""
+    return Path(shutil.copytree(Path(__file__).parent / "shop", tmp_path_factory.mktemp("shop"), dirs_exist_ok=True))
+
+
+@pytest.fixture(scope="module")
+def shop_server(shop: Path) -> Iterator[Server]:
+    """It under `fnrun dev`."""
+    server = Server(shop, "dev", "--bind", "127.0.0.1:0")
+    yield server
+    assert server.stop() == 0
+
+
+@pytest.fixture
+def watch(browser: Browser, shop_server: Server) -> Iterator[Watch]:
+    with watched(browser, shop_server.url) as watch:
+        watch.page.goto("/_/docs")
+        expect(watch.page.get_by_role("heading", name="shop")).to_be_visible()
+        yield watch
+
+
+@pytest.fixture
+def page(watch: Watch) -> Page:
+    """The docs of a server in dev."""
+    return watch.page

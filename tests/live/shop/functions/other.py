@@ -1,0 +1,5 @@
+from runtime import http
+
+
+@http.get
+def other(): ...
