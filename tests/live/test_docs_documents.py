@@ -1,11 +1,14 @@
 """The page at /_/docs given documents that ours never is: all that OpenAPI 3.1 allows, and what is wrong."""
 
 import json
+import shutil
+from pathlib import Path
 from typing import Any
 
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
+from tests.conftest import SAMPLES
 from tests.live_browsers import open_operation, send, watched
 from tests.live_servers import Server
 
@@ -200,3 +203,18 @@ def test_a_document_without_operations_or_in_pieces_is_told(browser, shop_server
     with watched(browser, shop_server.url) as watch:
         show(watch.page, document, status)
         expect(watch.page.get_by_text(said).first).to_be_visible()
+
+
+def test_every_operation_of_the_samples_is_shown_whole(browser: Browser, tmp_path: Path, start):
+    root = shutil.copytree(SAMPLES, tmp_path / "samples")
+    server = start(root, "serve", environ={"FNRUN_HTTP__AUTH": "public", "FNRUN_HTTP__BIND": "127.0.0.1:0"})
+    with watched(browser, server.url) as watch:
+        watch.page.goto("/_/docs")
+        expect(watch.page.get_by_role("heading", name="bind")).to_be_visible()
+        watch.page.evaluate("document.querySelectorAll('details.op').forEach(one => one.open = true)")
+        count = watch.page.locator("details.op").count()
+        assert count > 50
+        expect(watch.page.get_by_role("button", name="Send")).to_have_count(count)
+        for _ in range(4):  # what is in folds, and in theirs
+            watch.page.evaluate("document.querySelectorAll('details').forEach(one => one.open = true)")
+        assert watch.page.get_by_text("cannot be shown").count() == 0

@@ -152,6 +152,7 @@ function namedInAddress() {
   }
 }
 
+/** Open the operation that the address names. */
 function followLink() {
   const found = shownOperations.find(({ operation }) => operation.id === namedInAddress());
   if (!found) return;
