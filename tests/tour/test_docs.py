@@ -28,7 +28,6 @@ PAGES = ["README.md", "docs/tutorial.md", "docs/howto.md"]
 @pytest.mark.parametrize("page", PAGES)
 def test_what_the_page_says_is_what_happens(page: str, tmp_path: Path, start):
     blocks = _BLOCK.findall((ROOT / page).read_text())
-    settings = [(name, text) for kind, name, text in blocks if kind == "toml" and name]
     for kind, name, text in blocks:
         if kind == "python":
             if (ROOT / name).exists():
@@ -36,10 +35,11 @@ def test_what_the_page_says_is_what_happens(page: str, tmp_path: Path, start):
             _write(tmp_path / name, text)
     server = start(tmp_path, "dev", "--bind", "127.0.0.1:0")
     port = server.port
-    for name, text in settings:
-        _write(tmp_path / name, text)
     ran = 0
-    for kind, _, text in blocks:
+    for kind, name, text in blocks:
+        if kind == "toml" and name:
+            _write(tmp_path / name, text)
+            server.wait_for_line('"event": "listening"')  # settings take a new process
         if kind == "console":
             for command, expected in _commands(text):
                 assert _run(command, port, tmp_path) == Like(expected), command
