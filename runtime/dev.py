@@ -14,7 +14,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from watchfiles import awatch
+from watchfiles import Change, DefaultFilter, awatch
 
 from runtime.base.logs import get_logger
 from runtime.base.settings import FILE_NAME
@@ -27,7 +27,9 @@ _ANSWER_SECONDS = 2.0
 """A child that does not say by then that it takes a change up is stuck in a handler."""
 _LOAD_SECONDS = 20.0
 _END_SECONDS = 5.0
-_IGNORED = frozenset({"__pycache__", ".git", ".venv", "node_modules", ".fnrun"})
+_no_dropping = DefaultFilter(  # vim tries with a file 4913 whether it may write
+    ignore_entity_patterns=(*DefaultFilter.ignore_entity_patterns, r"^4913$", r"^#.*#$")
+)
 _NOBODY = "the server ended; see its log"
 
 
@@ -128,12 +130,10 @@ class Dev:
         task.add_done_callback(self._tasks.discard)
 
 
-def _matters(root: Path, _change: object, path: str) -> bool:
+def _matters(root: Path, change: Change, path: str) -> bool:
     """Whether a changed file is one of the project's: functions.toml, or anything in functions/ but droppings."""
-    parts = Path(_inside(root, path)).parts
-    if _IGNORED & set(parts) or parts[-1].endswith(("~", ".swp", ".pyc")):
-        return False
-    return parts[0] in (PACKAGE, FILE_NAME)
+    inside = _inside(root, path)
+    return Path(inside).parts[0] in (PACKAGE, FILE_NAME) and _no_dropping(change, inside)
 
 
 def _inside(root: Path, path: str) -> str:

@@ -74,7 +74,12 @@ class Supervisor:
         while not self._stopping.is_set():
             # What does not load is said by one of the children only.
             announce = ["--announce"] if first and slot == 0 else []
-            child = await Child.start([*self._arguments, *announce], self._sock, environ)
+            try:
+                child = await Child.start([*self._arguments, *announce], self._sock, environ)
+            except OSError as error:  # no memory, no process to be had: others may end, so it is tried again
+                log.error("an HTTP process cannot be started", reason=str(error))  # noqa: TRY400 - the reason says all
+                await asyncio.sleep(_LONGEST_PAUSE_SECONDS)
+                continue
             self._children[slot] = child
             if self._stopping.is_set():  # the signal came while it was started
                 child.stop()

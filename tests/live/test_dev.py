@@ -202,3 +202,16 @@ def test_ctrl_c_ends_both(server):
 def test_dev_refuses_foreign_hosts(server):
     with server.client(headers={"host": "evil.example"}) as client:
         assert client.get("/answer").status_code == 403
+
+
+def test_what_editors_drop_is_no_change(root, server):
+    with server.client() as client:
+        client.get("/answer")
+        for name in ("4913", "app.py~", ".app.py.swp", "#app.py#", "__pycache__/app.pyc"):
+            path = root / "functions" / name
+            path.parent.mkdir(exist_ok=True)
+            path.write_text("x")
+        time.sleep(0.3)  # longer than a change takes
+        change(root, "return 1", "return 2")
+        until(lambda: client.get("/answer").json() == 2)
+    assert server.output.count("reloaded") == 1
