@@ -139,6 +139,14 @@ def test_invoke_prints_each_item_of_a_stream(fnrun):
     assert fnrun("invoke", "app").stdout == '"cli"\n'
 
 
+def test_a_stream_that_fails_midway_says_so_after_what_it_gave(fnrun, root: Path):
+    source = "from runtime import fn\n@fn(timeout=5)\ndef stops():\n    yield 1\n    raise OSError('no more')\n"
+    (root / "functions" / "stops.py").write_text(source)
+    result = fnrun("invoke", "stops")
+    assert (result.exit_code, result.stdout) == (1, "1\n")
+    assert result.stderr == "Error: stops failed midway: OSError: no more\n"
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

@@ -1,0 +1,69 @@
+"""What is in the project: its functions, what does not load, its settings. Serves nothing."""
+
+from pathlib import Path
+
+import click
+
+from runtime import roles
+from runtime.base.settings import load_settings
+from runtime.declare.registry import RUNNING_TRIGGERS, Function
+from runtime.declare.triggers import Http
+
+
+@click.command("list")
+@click.pass_obj
+def list_functions(root: Path) -> None:
+    """Show every function, its triggers, and every file that does not load."""
+    project = roles.load_project(root)
+    for function in project.registry.functions.values():
+        click.echo(f"{click.style(function.name, bold=True)}  {function.place}  {function.summary}".rstrip())
+        for line in _trigger_lines(function, project.settings.http.auth):
+            click.echo(f"    {line}")
+    for name in project.registry.disabled:
+        click.echo(f"{click.style(name, bold=True)}  disabled in functions.toml")
+    print_failures(project)
+    if not project.registry.functions and not project.registry.failures:
+        click.echo("no functions yet: put a file with a decorated function into functions/")
+
+
+def _trigger_lines(function: Function, auth: str) -> list[str]:
+    lines = []
+    for trigger in function.triggers:
+        if isinstance(trigger, Http):
+            lines.append(f"{','.join(trigger.methods)} {function.route(trigger)}  ({trigger.auth or auth})")
+        else:
+            note = "" if isinstance(trigger, RUNNING_TRIGGERS) else "  (declared; this version does not run it yet)"
+            lines.append(f"{trigger}{note}")
+    if not lines:
+        lines.append("no trigger: called by name only")
+    if function.not_enforced:
+        lines.append(f"declared; this version does not enforce it yet: {', '.join(function.not_enforced)}")
+    return lines
+
+
+def print_failures(project: roles.Project, *, tracebacks: bool = False) -> None:
+    """Name every file that does not load, on stderr."""
+    for failure in project.registry.failures:
+        click.echo(click.style(str(failure), fg="red"), err=True)
+        if tracebacks and failure.traceback:
+            click.echo(failure.traceback, err=True)
+
+
+@click.command()
+@click.pass_obj
+def check(root: Path) -> None:
+    """Load everything as serve would; print each problem with its file and line. Exit 1 if there is one."""
+    project = roles.load_project(root)
+    print_failures(project, tracebacks=True)
+    if project.registry.failures:
+        raise click.ClickException(f"{len(project.registry.failures)} problem(s)")
+    click.echo(f"{len(project.registry.functions)} function(s), no problems")
+
+
+@click.command()
+@click.option("--why", is_flag=True, help="Say where each value comes from.")
+@click.pass_obj
+def config(root: Path, why: bool) -> None:
+    """Print every setting."""
+    for one in load_settings(root).explain():
+        click.echo(f"{one.path} = {one.value}" + (f"    # {one.source}" if why else ""))
