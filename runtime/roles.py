@@ -24,7 +24,7 @@ import msgspec
 from runtime.base import logs
 from runtime.base.errors import StartError
 from runtime.base.keys import KeyFile
-from runtime.base.settings import FILE_NAME, NOTHING, Loaded, Settings, load_settings
+from runtime.base.settings import FILE_NAME, NOTHING, HttpSettings, Loaded, Settings, load_settings
 from runtime.declare.context import log_fields
 from runtime.declare.loader import load
 from runtime.declare.modules import PACKAGE
@@ -88,10 +88,18 @@ def is_loopback(sock: socket.socket) -> bool:
     return sock.getsockname()[0] in _LOOPBACK
 
 
-def url_of(sock: socket.socket) -> str:
+def url_of(sock: socket.socket, settings: HttpSettings) -> str:
     """The address of a listening socket, for people."""
     host, port = sock.getsockname()[:2]
-    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+    scheme = "https" if settings.certfile else "http"
+    return f"{scheme}://[{host}]:{port}" if ":" in host else f"{scheme}://{host}:{port}"
+
+
+def check_tls(root: Path, settings: HttpSettings) -> None:
+    """StartError if what the settings say of TLS cannot be had. To be asked before anything listens."""
+    from runtime.triggers.http.tls import load_tls  # noqa: PLC0415 - the HTTP role alone needs it
+
+    load_tls(root, settings)
 
 
 def stop_at_once_until_served() -> None:
@@ -177,13 +185,13 @@ def build_http(project: Project, *, open_locally: bool = False) -> HttpRole:
 
 async def _serve_http(project: Project, sock: socket.socket, *, open_locally: bool, lifeline: bool) -> int:
     """Serve until told to stop. Returns how many handlers could not be ended."""
-    from runtime.triggers.http.server import serve_app  # noqa: PLC0415 - as above
+    from runtime.triggers.http.server import serve_app, wire_of  # noqa: PLC0415 - as above
 
     settings = project.settings
     stop = _stop_event(lifeline=lifeline)
     role = build_http(project, open_locally=open_locally)
-    _announce(project, url_of(sock))
-    drained = asyncio.Event()
+    wire = wire_of(project.root, settings.http)
+    _announce(project, url_of(sock, settings.http))
 
     async def drain() -> None:
         await stop.wait()
@@ -193,14 +201,8 @@ async def _serve_http(project: Project, sock: socket.socket, *, open_locally: bo
             log.warning("drain time is over", in_flight=role.shell.in_flight)
             role.shell.give_up()
             await role.shell.idle(_CLOSE_SECONDS)
-        drained.set()
 
-    serving = asyncio.create_task(serve_app(role.app, sock, drain))
-    await asyncio.wait((serving, asyncio.create_task(drained.wait())), return_when=asyncio.FIRST_COMPLETED)
-    # From Python 3.12 on Hypercorn waits for open connections without a limit: cpython#104344.
-    await asyncio.wait((serving,), timeout=_CLOSE_SECONDS)
-    if serving.done():
-        await serving
+    await serve_app(role.app, sock, drain, wire, alone=not lifeline)  # with a lifeline, a parent has the socket, too
     role.invoker.threads.close()
     return await _end_tasks() + role.invoker.threads.busy
 
