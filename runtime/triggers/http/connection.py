@@ -201,8 +201,10 @@ class Connection(asyncio.Protocol):
         if not self._lost:
             await protocol.handle(RawData(data=b""))
         await protocol.handle(Closed())
-        if protocol.idle:
+        if protocol.task is None or protocol.task.done():
             self.close()
+        else:  # it may have only half closed: what is answered in spite of it is sent
+            protocol.task.add_done_callback(lambda _: self.close())
 
     def check(self, now: float) -> None:
         """Called every so often: end what takes too long."""

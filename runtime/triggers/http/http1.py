@@ -10,6 +10,7 @@ Laxness of h11 0.16 mended here: bare line feeds, folded lines, control characte
 chunks, chunks in HTTP/1.0, blanks in a chunk's size, any Host.
 """
 
+import asyncio
 from collections.abc import Awaitable, Callable
 from http import HTTPStatus
 from typing import Any
@@ -97,11 +98,11 @@ class _Buffer(ReceiveBuffer):
         line = super().maybe_extract_next_line()
         if len(self._data if line is None else line) > _LONGEST_CHUNK_LINE:
             raise h11.LocalProtocolError("the line before a chunk is too long")
+        _check_bytes(bytes(self._data.removesuffix(b"\r") if line is None else line))
         if line is not None:
             size = line[:-2].partition(b";")[0]
             if len(size) > _LONGEST_CHUNK_SIZE or size.endswith((b" ", b"\t")):
                 raise h11.LocalProtocolError("the size of a chunk is malformed")
-            _check_bytes(bytes(line))
         return line
 
 
@@ -140,6 +141,7 @@ class Http1(H11Protocol):
         limits = host.limits
         self._tasks = host.tasks
         self._ended = False
+        self._caller: Caller | None = None
         self.connection: h11.Connection = h11.Connection(h11.SERVER, max_incomplete_event_size=limits.head_bytes)
         self._buffer = _Buffer(limits)
         self.connection._receive_buffer = self._buffer
@@ -149,6 +151,11 @@ class Http1(H11Protocol):
     def idle(self) -> bool:
         """Whether no request is under way."""
         return self.stream is None
+
+    @property
+    def task(self) -> asyncio.Task[None] | None:
+        """What was last started for this connection."""
+        return None if self._caller is None else self._caller.task
 
     @property
     def partial(self) -> bool:
@@ -233,8 +240,9 @@ class Http1(H11Protocol):
             target = b"/"
         waits = self.connection.they_are_waiting_for_100_continue
         messages = Messages(BODY_ROOM, self._let_come if waits else None)
+        self._caller = Caller(self._tasks, messages)
         self.stream = Stream(
-            app, self.config, self.context, Caller(self._tasks, messages), self.ssl, self.client, self.server,  # type: ignore[arg-type]
+            app, self.config, self.context, self._caller, self.ssl, self.client, self.server,  # type: ignore[arg-type]
             self.stream_send, STREAM_ID,
         )  # fmt: skip
         version = "1.0" if request.http_version == b"1.0" else "1.1"

@@ -72,6 +72,7 @@ class Http2(H2Protocol):
     """One connection with its streams. idle: no stream is under way."""
 
     partial = paused = waiting = False  # as Http1's, which has one request at a time
+    task = None  # as Http1's; here nobody half closes a connection
 
     def __init__(self, host: Host, ends: Ends, send: Callable[[Event], Awaitable[None]]) -> None:
         super().__init__(  # the task group is ours, as far as it is used
