@@ -13,7 +13,7 @@ import msgspec
 import uvloop
 
 from runtime.roles import build_http, load_project, open_socket
-from runtime.triggers.http.server import Server, serve_app
+from runtime.triggers.http.server import Server, wire_of
 from runtime.triggers.http.wire import Limits
 
 
@@ -45,22 +45,20 @@ class Wired:
             runner.run(self._serve())
 
     async def _serve(self) -> None:
-        from runtime.triggers.http import server as module
-
+        """As roles does, with limits of its own."""
         self.loop = asyncio.get_running_loop()
         self._stop = asyncio.Event()
         self.role = build_http(self.project)
-        wire = module.wire_of(self.project.root, self.project.settings.http)
+        wire = wire_of(self.project.root, self.project.settings.http)
         if self._limits is not None:
             wire = msgspec.structs.replace(wire, limits=self._limits)
-        self.server: Server
-
-        async def until() -> None:
-            self._ready.set()
-            await self._stop.wait()
-            self.role.core.draining = True
-
-        await serve_app(self.role.app, self._sock, until, wire, alone=True)
+            self.role.shell.limits = self._limits
+        self.server = Server(self.role.app, self._sock, wire)
+        self.server.begin()
+        self._ready.set()
+        await self._stop.wait()
+        self.role.core.draining = True
+        await self.server.end(alone=True)
         self.role.invoker.threads.close()
 
     def stop(self) -> None:

@@ -26,11 +26,13 @@ class Acceptor(Host, Protocol):
     """What a connection needs of its server. idle: connections without a request, the longest so first."""
 
     http2: bool
-    connections: "set[Connection]"
     idle: "dict[Connection, None]"
 
-    def on_left(self) -> None:
-        """A connection has ended."""
+    def on_opened(self, connection: "Connection") -> None:
+        """It is there, its handshake done."""
+
+    def on_left(self, connection: "Connection") -> None:
+        """It has ended."""
 
 
 class Connection(asyncio.Protocol):
@@ -58,16 +60,14 @@ class Connection(asyncio.Protocol):
     @override
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast("asyncio.Transport", transport)
-        self._host.connections.add(self)
+        self._host.on_opened(self)
         self._rest()
 
     @override
     def connection_lost(self, exc: Exception | None) -> None:
         self._lost = self._eof = True
         self.deadline = None
-        self._host.idle.pop(self, None)
-        self._host.connections.discard(self)
-        self._host.on_left()
+        self._host.on_left(self)
         if self._drained is not None:
             self._drained.set()
         self._go_on()

@@ -27,7 +27,6 @@ from hypercorn.protocol.events import Event as StreamEvent
 from hypercorn.protocol.h2 import H2Protocol, StreamBuffer
 from hypercorn.typing import ConnectionState
 from hypercorn.utils import filter_pseudo_headers
-from hyperframe.frame import GoAwayFrame
 from typing_extensions import override
 
 from runtime.triggers.http.wire import (
@@ -47,7 +46,6 @@ from runtime.triggers.http.wire import (
 
 _CONNECTION_WINDOW = 1_048_576
 """Bytes of bodies that may wait on one connection; on one stream it is HTTP/2's own 65,535."""
-_LAST_STREAM = 2**31 - 1
 _OF_THE_CONNECTION = frozenset({b"connection", b"keep-alive", b"proxy-connection", b"transfer-encoding", b"upgrade"})
 
 
@@ -85,7 +83,7 @@ class Http2(H2Protocol):
         self._at_work: set[asyncio.Task[None]] = set()
         self._resets = _Budget(limits.resets_burst, limits.resets_a_second)
         self._controls = _Budget(limits.control_burst, limits.control_a_second)
-        self._said_goodbye = False
+        self._leaving = False  # GOAWAY is to be said once no stream is under way: some clients hear no more after it
         self.connection.local_settings = Settings(
             client=False,
             initial_values={
@@ -121,10 +119,9 @@ class Http2(H2Protocol):
 
     async def finish(self) -> None:
         """Close as soon as no stream is under way, and say so."""
+        self._leaving = True
         if self.idle:
             await self._give_up(ErrorCodes.NO_ERROR)
-        else:
-            await self._say_goodbye()
 
     @override
     async def handle(self, event: Event) -> None:
@@ -140,6 +137,8 @@ class Http2(H2Protocol):
                 await self._handle_events(events)
         elif isinstance(event, Closed):
             await super().handle(event)
+            for buffer in list(self.stream_buffers.values()):  # Hypercorn leaves those waiting who wait for room
+                await buffer.close()
 
     @override
     async def _handle_events(self, events: list[h2.Event]) -> None:
@@ -202,12 +201,14 @@ class Http2(H2Protocol):
         if self.context.terminated.is_set() or len(self._at_work) >= 2 * self._limits.streams:
             # The second: handlers that go on although their streams were reset.
             self.connection.reset_stream(stream_id, ErrorCodes.REFUSED_STREAM)
+            if not self._resets.spend():
+                await self._give_up(ErrorCodes.ENHANCE_YOUR_CALM)
             return
         method = next(value for name, value in event.headers if name == b":method").decode("latin-1")
         headers = filter_pseudo_headers(event.headers)
         app = self.app
         try:
-            target = _judge(event.headers, method, headers)
+            target = _judge(event, method, headers)
             if target == b"*":
                 app = answer_options  # type: ignore[assignment]
         except Refused as refused:
@@ -263,7 +264,7 @@ class Http2(H2Protocol):
             return  # the stream is over
         await self._flush()
         if (b"connection", b"close") in event.headers:
-            await self._say_goodbye()
+            self._leaving = True
 
     @override
     async def _send_data(self, stream_id: int) -> None:
@@ -302,16 +303,10 @@ class Http2(H2Protocol):
     async def _tell_idle(self) -> None:
         if self.closed:
             return
-        if self.idle and self.context.terminated.is_set():
+        if self.idle and (self._leaving or self.context.terminated.is_set()):
             await self._give_up(ErrorCodes.NO_ERROR)
         else:
             await self.send(Updated(idle=self.idle))
-
-    async def _say_goodbye(self) -> None:
-        """GOAWAY that lets the streams under way end. h2's own would let nothing be sent after it."""
-        if not self._said_goodbye and not self.closed:
-            self._said_goodbye = True
-            await self.send(RawData(data=GoAwayFrame(0, last_stream_id=_LAST_STREAM).serialize()))
 
     async def _give_up(self, code: ErrorCodes) -> None:
         with suppress(ProtocolError):  # it is closed
@@ -320,19 +315,19 @@ class Http2(H2Protocol):
         await self._close()
 
     async def _close(self) -> None:
-        await super().handle(Closed())
+        await self.handle(Closed())
         await self.send(Closed())
 
 
-def _judge(raw: Any, method: str, headers: Headers) -> bytes:
+def _judge(event: h2.RequestReceived, method: str, headers: Headers) -> bytes:
     """The path to answer. Refused for what no function gets."""
+    raw = event.headers
     path = next((value for name, value in raw if name == b":path"), b"")
     target, host = judge_target(method, path)
     if host is not None:
         raise Refused(400, "the target is no path")
-    hosts = {value for name, value in raw if name in (b":authority", b"host")}
-    if len(hosts) > 1:
-        raise Refused(400, "the authority and the host differ")
+    if event.stream_ended is not None and any(name == b"content-length" and value != b"0" for name, value in raw):
+        raise Refused(400, "the body is missing")  # h2 compares lengths only where there is data
     judge_host(headers[0][1])
     expected = [value.lower() for name, value in headers if name == b"expect"]
     if expected not in ([], [b"100-continue"]):

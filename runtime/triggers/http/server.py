@@ -93,7 +93,7 @@ class Server:
         self._sock = sock
         self._loop = asyncio.get_running_loop()
         self._limit = _most_connections(wire.limits.connections)
-        self._handshakes = 0
+        self._opening: set[Connection] = set()
         self._changed = asyncio.Event()
         self._accepting = False
         self._stopped = False
@@ -116,7 +116,7 @@ class Server:
             while self._accept():
                 pass
         self._sock.close()
-        await self._wait_until(lambda: not self._handshakes, self.limits.close_seconds)  # those are no connections yet
+        await self._wait_until(lambda: not self._opening, self.limits.close_seconds)  # those are no connections yet
         await self.context.terminated.set()
         for connection in list(self.connections):
             connection.finish()
@@ -130,15 +130,23 @@ class Server:
                     self._changed.clear()
                     await self._changed.wait()
 
-    def on_left(self) -> None:
+    def on_opened(self, connection: Connection) -> None:
+        """A connection is there, its handshake done."""
+        self._opening.discard(connection)
+        self.connections.add(connection)
+        self._changed.set()
+
+    def on_left(self, connection: Connection) -> None:
         """A connection has ended: there may be room for another."""
+        self.idle.pop(connection, None)
+        self.connections.discard(connection)
         self._changed.set()
         if not self._accepting and not self._stopped and not self._full:
             self._accept_on()
 
     @property
     def _full(self) -> bool:
-        return len(self.connections) + self._handshakes >= self._limit
+        return len(self.connections) + len(self._opening) >= self._limit
 
     def _accept_on(self) -> None:
         if not self._accepting and not self._stopped:
@@ -172,8 +180,9 @@ class Server:
             self._make_room("the system has no more files for connections")
             return False
         sock.setblocking(False)
-        self._handshakes += 1
-        self.tasks.spawn(self._open, sock)
+        connection = Connection(self)
+        self._opening.add(connection)
+        self.tasks.spawn(self._open, connection, sock)
         return True
 
     def _make_room(self, reason: str) -> None:
@@ -187,15 +196,15 @@ class Server:
             longest.drop()
         self._loop.call_later(_PAUSE_SECONDS, self._accept_on)
 
-    async def _open(self, sock: socket.socket) -> None:
+    async def _open(self, connection: Connection, sock: socket.socket) -> None:
         seconds = self.limits.handshake_seconds if self._tls is not None else None
         try:
             with suppress(OSError, TimeoutError):  # what goes wrong in a handshake is the client's
                 await self._loop.connect_accepted_socket(
-                    lambda: Connection(self), sock, ssl=self._tls, ssl_handshake_timeout=seconds
+                    lambda: connection, sock, ssl=self._tls, ssl_handshake_timeout=seconds
                 )
         finally:
-            self._handshakes -= 1
+            self._opening.discard(connection)
             self._changed.set()
 
     async def _watch(self) -> None:
