@@ -6,11 +6,14 @@ Built by roles. Turns a scope into a Request and an Answer into messages; decide
 import asyncio
 import time
 from collections.abc import Callable
+from http import HTTPStatus
 from typing import Any
 
 import anyio
 from starlette.applications import Starlette
-from starlette.responses import Response
+from starlette.datastructures import Headers
+from starlette.responses import FileResponse, Response
+from starlette.staticfiles import NotModifiedResponse, StaticFiles
 from starlette.types import Message, Receive, Scope, Send
 
 from runtime.base.errors import Problem
@@ -18,7 +21,7 @@ from runtime.base.ids import new_run_id
 from runtime.base.logs import get_logger
 from runtime.declare.request import ClientGone, Request
 from runtime.invoke.execute import run_async
-from runtime.triggers.http.answers import Answer, Headers, Parts, check_headers, problem_answer
+from runtime.triggers.http.answers import Answer, Parts, check_headers, problem_answer
 from runtime.triggers.http.core import HttpCore
 from runtime.triggers.http.wire import Limits
 
@@ -31,6 +34,7 @@ _DISCARD_SECONDS = 1.0
 """After an early answer: how long to read on, so that the client gets to read it before the connection closes."""
 
 
+_STATIC = StaticFiles(check_dir=False)
 _LIMITS = Limits()
 
 
@@ -200,7 +204,7 @@ def _stalled(detail: str) -> Problem:
     return Problem(408, headers={"Connection": "close"}, detail=detail)
 
 
-def _start(status: int, headers: Headers) -> Message:
+def _start(status: int, headers: list[tuple[bytes, bytes]]) -> Message:
     return {"type": "http.response.start", "status": status, "headers": headers}
 
 
@@ -249,6 +253,12 @@ async def _cancel_when_gone(connection: _Connection, cancel: Callable[[], None])
     cancel()
 
 
+def _has_it(scope: Scope, message: Message) -> bool:
+    """Whether the client has the file as it is: Starlette compares for its StaticFiles alone."""
+    of_file, of_client = Headers(raw=message["headers"]), Headers(raw=scope["headers"])
+    return message["status"] == HTTPStatus.OK and _STATIC.is_not_modified(of_file, of_client)
+
+
 class _HeadSent(Exception):  # noqa: N818 - ends a Response whose head was all that was asked for
     pass
 
@@ -260,11 +270,17 @@ async def _send_response(answer: Answer, response: Response, scope: Scope, conne
     async def send_with_headers(message: Message) -> None:
         nonlocal started
         if message["type"] == "http.response.start":
+            if isinstance(response, FileResponse) and _has_it(scope, message):
+                message = {
+                    **message,
+                    "status": 304,
+                    "headers": NotModifiedResponse(Headers(raw=message["headers"])).raw_headers,
+                }
             headers = [*message["headers"], *answer.headers]
             check_headers(headers)
             started = True
             await send({**message, "headers": headers})
-            if scope["method"] == "HEAD":
+            if scope["method"] == "HEAD" or message["status"] == HTTPStatus.NOT_MODIFIED:
                 await _send_last(b"", connection, send)
                 raise _HeadSent
         elif message["type"] == "http.response.body" and not message.get("more_body", False):

@@ -9,6 +9,9 @@ reads; nothing bounds the time of a head or of an answer that is not taken.
 """
 
 import asyncio
+import os
+import socket
+import struct
 from typing import Any, Protocol, cast
 
 from hypercorn.events import Closed, Event, RawData, Updated
@@ -16,7 +19,7 @@ from typing_extensions import override
 
 from runtime.triggers.http.http1 import Http1
 from runtime.triggers.http.http2 import Http2
-from runtime.triggers.http.wire import Ends, Host
+from runtime.triggers.http.wire import Cut, Ends, Host
 
 _INBOX_BYTES = 65_536
 _PREFACE = b"PRI"
@@ -109,6 +112,8 @@ class Connection(asyncio.Protocol):
                 self._transport.write(event.data)
                 if self._blocked and self._drained is not None:
                     await self._drained.wait()
+        elif isinstance(event, Cut):
+            self._reset()
         elif isinstance(event, Closed):
             self.close()
         elif isinstance(event, Updated):
@@ -246,6 +251,14 @@ class Connection(asyncio.Protocol):
                 self.close()
         else:
             self._host.tasks.spawn(self._protocol.finish)
+
+    def _reset(self) -> None:
+        """Make the client's reading fail."""
+        real = self._transport.get_extra_info("socket")
+        if real is not None and self._transport.get_extra_info("ssl_object") is None:
+            with socket.socket(fileno=os.dup(real.fileno())) as same:  # uvloop's own sets no options
+                same.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        self._transport.abort()  # over TLS the missing close_notify tells
 
     def drop(self) -> None:
         """Close an idle connection now, for the sake of another."""

@@ -28,6 +28,7 @@ from runtime.base.errors import phrase
 from runtime.triggers.http.wire import (
     BODY_ROOM,
     Caller,
+    Cut,
     Ends,
     Host,
     Limits,
@@ -288,7 +289,8 @@ class Http1(H11Protocol):
         done = self.connection.our_state is h11.DONE and self.connection.their_state is h11.DONE
         if self.context.terminated.is_set() or self._ended or not done:
             self._ended = True
-            await self.send(Closed())
+            endless = self.connection.our_state is h11.SEND_BODY and self.connection.their_http_version == b"1.0"
+            await self.send(Cut() if endless else Closed())
         else:
             self._buffer.in_body = False
             self.connection.start_next_cycle()

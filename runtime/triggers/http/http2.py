@@ -200,7 +200,8 @@ class Http2(H2Protocol):
         stream_id = event.stream_id
         if self.context.terminated.is_set() or len(self._at_work) >= 2 * self._limits.streams:
             # The second: handlers that go on although their streams were reset.
-            self.connection.reset_stream(stream_id, ErrorCodes.REFUSED_STREAM)
+            with suppress(ProtocolError):  # the client has reset it itself
+                self.connection.reset_stream(stream_id, ErrorCodes.REFUSED_STREAM)
             if not self._resets.spend():
                 await self._give_up(ErrorCodes.ENHANCE_YOUR_CALM)
             return

@@ -13,6 +13,7 @@ from typing import Any, Protocol
 
 import msgspec
 from hypercorn.config import Config
+from hypercorn.events import Closed
 from hypercorn.protocol.http_stream import HTTPStream
 from hypercorn.utils import suppress_body
 from typing_extensions import override
@@ -144,6 +145,10 @@ class Ends(msgspec.Struct, frozen=True):
     secured: bool
     client: tuple[str, int] | None
     server: tuple[str, int] | None
+
+
+class Cut(Closed):
+    """Said to a connection: an answer has no end, and nothing but a reset tells its client."""
 
 
 class Host(Protocol):
