@@ -20,7 +20,7 @@ import msgspec
 from runtime.base import logs
 from runtime.base.errors import StartError
 from runtime.base.keys import KeyFile
-from runtime.base.settings import NOTHING, Loaded, Settings, load_settings
+from runtime.base.settings import NOTHING, HttpSettings, Loaded, Settings, load_settings
 from runtime.declare.context import log_fields
 from runtime.declare.lifespan import Lifespan
 from runtime.declare.loader import Loader
@@ -85,10 +85,18 @@ def is_loopback(sock: socket.socket) -> bool:
     return sock.getsockname()[0] in _LOOPBACK
 
 
-def url_of(sock: socket.socket) -> str:
+def url_of(sock: socket.socket, settings: HttpSettings) -> str:
     """The address of a listening socket, for people."""
     host, port = sock.getsockname()[:2]
-    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+    scheme = "https" if settings.certfile else "http"
+    return f"{scheme}://[{host}]:{port}" if ":" in host else f"{scheme}://{host}:{port}"
+
+
+def check_tls(root: Path, settings: HttpSettings) -> None:
+    """StartError if what the settings say of TLS cannot be had. To be asked before anything listens."""
+    from runtime.triggers.http.tls import load_tls  # noqa: PLC0415 - the HTTP role alone needs it
+
+    load_tls(root, settings)
 
 
 def stop_at_once_until_served() -> None:
@@ -212,15 +220,15 @@ class HttpRole:
 
 async def _serve_http(project: Project, sock: socket.socket, parent: Parent | None) -> int:
     """Serve until told to stop. Returns how many handlers could not be ended."""
-    from runtime.triggers.http.server import serve_app  # noqa: PLC0415 - as above
+    from runtime.triggers.http.server import serve_app, wire_of  # noqa: PLC0415 - as above
 
     settings = project.settings
     stop = _stop_event()
     role = HttpRole(project, open_locally=parent is not None and parent.dev and is_loopback(sock))
+    wire = wire_of(project.root, settings.http)
     if not _one_of_several(parent):
-        _announce_listening(project, url_of(sock))
+        _announce_listening(project, url_of(sock, settings.http))
     following = asyncio.create_task(_follow(parent, project, role, stop)) if parent else None
-    drained = asyncio.Event()
 
     async def drain() -> None:
         await stop.wait()
@@ -231,14 +239,8 @@ async def _serve_http(project: Project, sock: socket.socket, parent: Parent | No
             log.warning("drain time is over", in_flight=role.shell.in_flight)
             role.shell.give_up()
             await role.shell.idle(_CLOSE_SECONDS)
-        drained.set()
 
-    serving = asyncio.create_task(serve_app(role.app, sock, drain))
-    await asyncio.wait((serving, asyncio.create_task(drained.wait())), return_when=asyncio.FIRST_COMPLETED)
-    # From Python 3.12 on Hypercorn waits for open connections without a limit: cpython#104344.
-    await asyncio.wait((serving,), timeout=_CLOSE_SECONDS)
-    if serving.done():
-        await serving
+    await serve_app(role.app, sock, drain, wire, alone=parent is None)
     if following is not None:
         following.cancel()
     role.invoker.threads.close()

@@ -43,6 +43,13 @@ class HttpSettings(_Section, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     max_body: Size = Size(1_000_000)
     timeout: Seconds = Seconds(30)
     workers: _Count = 1
+    certfile: str = ""
+    keyfile: str = ""
+    http2: bool = True
+    http3: bool = False
+    max_connections: _Count = 10_000
+    max_headers: Size = Size(16_000)
+    keep_alive: Seconds = Seconds(75)
 
 
 class CorsSettings(_Section, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -27,6 +27,7 @@ def dev(root: Path, bind: str | None) -> None:
     loaded = load_settings(root, given)
     settings = loaded.settings
     given |= {p.replace(".", "__"): v for p, v in _DEV_DEFAULTS.items() if p not in loaded.sources}
+    roles.check_tls(root, settings.http)
     logs.configure(style=settings.log.format, level=settings.log.level)
     with roles.open_socket(settings.http.bind) as sock:
         if not roles.is_loopback(sock):
@@ -67,6 +68,7 @@ def serve(root: Path, bind: str | None, log_level: str | None) -> None:
     roles.stop_at_once_until_served()
     given = {name: value for name, value in {"http__bind": bind, "log__level": log_level}.items() if value}
     settings = load_settings(root, given).settings
+    roles.check_tls(root, settings.http)
     if settings.http.workers > 1:
         _supervise(root, settings, given)
         return
@@ -82,7 +84,7 @@ def _supervise(root: Path, settings: Settings, given: dict[str, str]) -> None:
     logs.configure(style=settings.log.format, level=settings.log.level)
     with roles.open_socket(settings.http.bind) as sock:
         _show_first_key(root)
-        url = roles.url_of(sock)
+        url = roles.url_of(sock, settings.http)
         children = Supervisor(_child_arguments(root), settings.http.workers, sock, url=url)
         asyncio.run(children.run(float(settings.serve.drain), os.environ | _variables(given)))
 

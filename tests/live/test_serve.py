@@ -398,7 +398,7 @@ def test_pipelined_requests_are_answered_in_order(server):
     assert answers.index(b'"done"') < answers.index(str(server.process.pid).encode())
 
 
-@pytest.mark.parametrize("path", [b"/..", b"/%2e%2e", b"/a%00b", b"/a/../pid", b"*", b"http://evil/pid"])
+@pytest.mark.parametrize("path", [b"/..", b"/%2e%2e", b"/a%00b", b"/a/../pid", b"*", b"pid"])
 def test_odd_paths_are_refused(server, path: bytes):
     answer = raw_exchange(server.port, b"GET " + path + b" HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n")
     assert answer.startswith(b"HTTP/1.1 400 ")
@@ -471,7 +471,8 @@ def test_a_websocket_is_refused(server):
         b"GET /pid HTTP/1.1\r\nhost: localhost\r\nconnection: upgrade\r\nupgrade: websocket\r\n"
         b"sec-websocket-version: 13\r\nsec-websocket-key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n",
     )
-    assert answer.startswith(b"HTTP/1.1 403 ")
+    assert answer.startswith(b"HTTP/1.1 501 ")
+    assert b"WebSockets are not served" in answer
 
 
 def test_health_command_asks_the_running_server_and_no_proxy(server, start, write_project):

@@ -252,6 +252,13 @@ def encode_headers(headers: Mapping[str, Any]) -> Headers:
     return [(name.lower().encode(), str(value).encode("latin-1", "replace")) for name, value in headers.items()]
 
 
+def check_headers(headers: Headers) -> None:
+    """Unencodable for one that would break the answer: of a Starlette Response, which takes any."""
+    for name, value in headers:
+        if not _HEADER_NAME.fullmatch(name.decode("latin-1")) or _NOT_IN_HEADERS.search(value.decode("latin-1")):
+            raise Unencodable(f"{name!r}: {value!r} cannot be a header")
+
+
 def _whole(status: int | None, content_type: bytes, body: bytes) -> Answer:
     if status in _EMPTY:
         return Answer(status, [], b"")

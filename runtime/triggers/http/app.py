@@ -6,13 +6,16 @@ Built by roles. Turns a scope into a Request and an Answer into messages; decide
 import asyncio
 import time
 from collections.abc import Callable, Sequence
+from http import HTTPStatus
 from typing import Any
 
 import anyio
 from starlette.applications import Starlette
+from starlette.datastructures import Headers
 from starlette.middleware import Middleware
 from starlette.middleware.cors import CORSMiddleware
-from starlette.responses import Response
+from starlette.responses import FileResponse, Response
+from starlette.staticfiles import NotModifiedResponse, StaticFiles
 from starlette.types import Message, Receive, Scope, Send
 
 from runtime.base.errors import Problem, StartError
@@ -21,23 +24,28 @@ from runtime.base.logs import get_logger
 from runtime.base.settings import CorsSettings
 from runtime.declare.request import ClientGone, Request
 from runtime.invoke.execute import run_async
-from runtime.triggers.http.answers import Answer, Headers, Parts, problem_answer
+from runtime.triggers.http.answers import Answer, Parts, check_headers, problem_answer
 from runtime.triggers.http.core import HttpCore
+from runtime.triggers.http.wire import Limits
 
 log = get_logger(__name__)
 
 _SERVER_ERROR = 500
 _GIVEN_UP = "the drain time is over"
-_BODY_PART_SECONDS = 30.0
-"""How long a client may be silent in the middle of its body."""
+_FRAMING = frozenset({b"content-length", b"transfer-encoding", b"expect"})
 _DISCARD_SECONDS = 1.0
 """After an early answer: how long to read on, so that the client gets to read it before the connection closes."""
+
+
+_STATIC = StaticFiles(check_dir=False)
+_LIMITS = Limits()
 
 
 class Shell:
     """The ASGI application."""
 
-    def __init__(self, core: HttpCore, *, log_all: bool) -> None:
+    def __init__(self, core: HttpCore, *, log_all: bool, limits: Limits = _LIMITS) -> None:
+        self.limits = limits
         self._core = core
         self._log_all = log_all
         self._tasks: set[asyncio.Task[Any]] = set()
@@ -86,7 +94,7 @@ class Shell:
 
     async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
         started = time.perf_counter()
-        connection = _Connection(scope, receive)
+        connection = _Connection(scope, receive, self.limits)
         client = scope.get("client")
         request = Request(
             scope["method"],
@@ -164,11 +172,16 @@ async def _answer_fault(_request: Any, error: Exception) -> Response:
 class _Connection:
     """The one reader of a request's ASGI messages. done: whether the whole body has been read."""
 
-    def __init__(self, scope: Scope, receive: Receive) -> None:
+    def __init__(self, scope: Scope, receive: Receive, limits: Limits) -> None:
         self._receive = receive
+        self._limits = limits
+        self._waited, self._came = 0.0, 0
         self._ended = asyncio.Event()
-        names = {name: value for name, value in scope["headers"] if name in (b"content-length", b"transfer-encoding")}
-        framed = scope["http_version"].startswith(("2", "3")) and scope["method"] not in ("GET", "HEAD")
+        names = {name: value for name, value in scope["headers"] if name in _FRAMING}
+        http1 = scope["http_version"].startswith("1")
+        framed = not http1 and scope["method"] not in ("GET", "HEAD")
+        self._alone = http1  # a stream of several is ended by itself
+        self._waits = b"expect" in names and scope["http_version"] != "1.0"  # for 100 Continue, which `next` brings
         self.done = not framed and names.get(b"content-length", b"0") == b"0" and b"transfer-encoding" not in names
         if self.done:
             self._ended.set()
@@ -177,11 +190,17 @@ class _Connection:
         """The next part, None at the end. ClientGone if the client left before, Problem (408) if it stalls."""
         if self.done:
             return None
+        self._waits = False
+        began = time.monotonic()
         try:
-            async with asyncio.timeout(_BODY_PART_SECONDS):
+            async with asyncio.timeout(self._limits.body_silence_seconds):
                 message = await self._receive()
         except TimeoutError:
-            raise Problem(408, headers={"Connection": "close"}, detail="the body stopped coming") from None
+            raise _stalled("the body stopped coming") from None
+        self._waited += time.monotonic() - began
+        self._came += len(message.get("body", b""))
+        if self._waited > self._limits.body_seconds + self._came / self._limits.body_bytes_a_second:
+            raise _stalled("the body comes too slowly")
         gone = message["type"] == "http.disconnect"
         if gone or not message.get("more_body", False):
             self.done = True
@@ -204,6 +223,8 @@ class _Connection:
 
     async def discard(self) -> None:
         """Read what is left of the body, for a moment, so that the client gets to read an early answer."""
+        if self._waits or not self._alone:
+            return
         try:
             async with asyncio.timeout(_DISCARD_SECONDS):
                 while not self.done:
@@ -212,7 +233,11 @@ class _Connection:
             pass
 
 
-def _start(status: int, headers: Headers) -> Message:
+def _stalled(detail: str) -> Problem:
+    return Problem(408, headers={"Connection": "close"}, detail=detail)
+
+
+def _start(status: int, headers: list[tuple[bytes, bytes]]) -> Message:
     return {"type": "http.response.start", "status": status, "headers": headers}
 
 
@@ -261,6 +286,12 @@ async def _cancel_when_gone(connection: _Connection, cancel: Callable[[], None])
     cancel()
 
 
+def _has_it(scope: Scope, message: Message) -> bool:
+    """Whether the client has the file as it is: Starlette compares for its StaticFiles alone."""
+    of_file, of_client = Headers(raw=message["headers"]), Headers(raw=scope["headers"])
+    return message["status"] == HTTPStatus.OK and _STATIC.is_not_modified(of_file, of_client)
+
+
 class _HeadSent(Exception):  # noqa: N818 - ends a Response whose head was all that was asked for
     pass
 
@@ -272,9 +303,17 @@ async def _send_response(answer: Answer, response: Response, scope: Scope, conne
     async def send_with_headers(message: Message) -> None:
         nonlocal started
         if message["type"] == "http.response.start":
+            if isinstance(response, FileResponse) and _has_it(scope, message):
+                message = {
+                    **message,
+                    "status": 304,
+                    "headers": NotModifiedResponse(Headers(raw=message["headers"])).raw_headers,
+                }
+            headers = [*message["headers"], *answer.headers]
+            check_headers(headers)
             started = True
-            await send({**message, "headers": [*message["headers"], *answer.headers]})
-            if scope["method"] == "HEAD":
+            await send({**message, "headers": headers})
+            if scope["method"] == "HEAD" or message["status"] == HTTPStatus.NOT_MODIFIED:
                 await _send_last(b"", connection, send)
                 raise _HeadSent
         elif message["type"] == "http.response.body" and not message.get("more_body", False):

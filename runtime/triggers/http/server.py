@@ -1,86 +1,245 @@
-"""Hypercorn, as we run it: its settings, and two faults of it mended.
+"""Accept connections and hand them to the protocols, until the drain is over; then close without losing one.
 
-Called by roles. Serves an ASGI application on a socket that is there already.
+Called by roles. Serves an ASGI application on a socket that listens already. What the bytes mean is the business of
+connection, http1 and http2, which run on Hypercorn's protocols; Hypercorn's own accept loop resets at its end whatever
+the kernel still holds for it, and has no limit of connections.
 """
 
+import array
 import asyncio
-import logging
+import errno
+import resource
 import socket
+import ssl
+import struct
 import sys
 from collections.abc import Awaitable, Callable
-from functools import partial
-from typing import Any
+from contextlib import suppress
+from pathlib import Path
 
-from hypercorn.asyncio import run as hypercorn_run
-from hypercorn.asyncio import serve, task_group, tcp_server
+import msgspec
+from hypercorn.asyncio.worker_context import WorkerContext
 from hypercorn.config import Config
-from hypercorn.events import Event, Updated
-from typing_extensions import override
+
+from runtime.base.logs import get_logger
+from runtime.base.settings import HttpSettings
+from runtime.triggers.http.connection import Connection
+from runtime.triggers.http.tls import load_tls
+from runtime.triggers.http.wire import App, Limits, Tasks
+
+log = get_logger(__name__)
 
 BACKLOG = 2048
 """Connections the kernel holds while none is accepted."""
 
-_KEEP_ALIVE_SECONDS = 75
-_CLOSE_SECONDS = 1.0
+_ACCEPTED_AT_ONCE = 100
+_OTHER_FILES = 256
+"""File descriptors that are left for functions, out of what the process may have."""
+_PAUSE_SECONDS = 0.1
+_OUT_OF_FILES = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
+_SETTLE_SECONDS = 0.05
+"""For handshakes that have begun when no new ones are let in any more."""
 
 
-class _Messages(asyncio.Queue[Any]):
-    """The ASGI messages of one request: its end never waits for a place.
+class Wire(msgspec.Struct, frozen=True, kw_only=True):
+    """How to serve. tls: None for plain text. http2: where TLS agrees on it, and for clients that begin with it."""
 
-    Hypercorn's own is bounded for the end, too. Where an application answers without reading a long body, nobody makes
-    a place, and both sides wait for ever.
+    limits: Limits = Limits()
+    tls: ssl.SSLContext | None = None
+    http2: bool = True
+
+
+_DEFAULT = Wire()
+
+
+def wire_of(root: Path, settings: HttpSettings) -> Wire:
+    """How to serve, by the settings of the project in `root`. StartError for a certificate that cannot be used."""
+    limits = Limits(
+        connections=settings.max_connections, head_bytes=settings.max_headers, idle_seconds=float(settings.keep_alive)
+    )
+    return Wire(limits=limits, tls=load_tls(root, settings), http2=settings.http2)
+
+
+async def serve_app(
+    app: App, sock: socket.socket, until: Callable[[], Awaitable[None]], wire: Wire = _DEFAULT, *, alone: bool = False
+) -> None:
+    """Serve `app` on a listening socket, which is ours from now on, until `until` returns; then let go of everybody.
+
+    alone: no other process has the socket, so that the end closes it for good: whom the kernel has let in by then is
+    answered, and nobody is let in any more.
     """
-
-    @override
-    async def put(self, item: Any) -> None:
-        if item["type"] == "http.disconnect":
-            self._maxsize = 0
-        await super().put(item)
-
-
-class _TaskGroup(task_group.TaskGroup):
-    @override
-    async def spawn_app(self, app: Any, config: Config, scope: Any, send: Any) -> Any:
-        """As Hypercorn's, with our queue."""
-        messages = _Messages(config.max_app_queue_size)
-
-        def call_soon(function: Callable[..., Any], *args: Any) -> Any:
-            return asyncio.run_coroutine_threadsafe(function(*args), self._loop).result()
-
-        in_executor = partial(self._loop.run_in_executor, None)
-        self.spawn(task_group._handle, app, config, scope, messages.get, send, in_executor, call_soon)
-        return messages.put
+    server = Server(app, sock, wire)
+    server.begin()
+    try:
+        await until()
+    finally:
+        await server.end(alone=alone)
 
 
-class _TCPServer(tcp_server.TCPServer):
-    """Lets go of a connection whose client closed it. Hypercorn's holds it until the idle time is over."""
+class Server:
+    """One listening socket and its connections. idle: those without a request, the longest so first."""
 
-    _ended = False
+    def __init__(self, app: App, sock: socket.socket, wire: Wire) -> None:
+        self.app = app
+        self.limits = wire.limits
+        self.http2 = wire.http2
+        self.tasks = Tasks()
+        self.config = Config()
+        self.config.accesslog = self.config.errorlog = None
+        self.context = WorkerContext(None)
+        self.connections: set[Connection] = set()
+        self.idle: dict[Connection, None] = {}
+        self._tls = wire.tls
+        self._sock = sock
+        self._loop = asyncio.get_running_loop()
+        self._limit = _most_connections(wire.limits.connections)
+        self._opening: set[Connection] = set()
+        self._changed = asyncio.Event()
+        self._accepting = False
+        self._stopped = False
+        self._told = False
 
-    @override
-    async def _read_data(self) -> None:
-        await super()._read_data()
-        self._ended = True
-        await self.idle_task.stop()
+    def begin(self) -> None:
+        """Start to accept."""
+        self._sock.setblocking(False)
+        self._accept_on()
+        self.tasks.spawn(self._watch)
 
-    @override
-    async def protocol_send(self, event: Event) -> None:
-        if not (self._ended and isinstance(event, Updated)):  # what would start the idle time anew
-            await super().protocol_send(event)
+    async def end(self, *, alone: bool) -> None:
+        """Stop accepting, answer whom the kernel has let in, close the connections."""
+        if alone and _let_nobody_in(self._sock):
+            await asyncio.sleep(_SETTLE_SECONDS)
+        self._stopped = True
+        self._accept_off()
+        if alone:
+            self._limit = sys.maxsize
+            while self._accept():
+                pass
+        self._sock.close()
+        await self._wait_until(lambda: not self._opening, self.limits.close_seconds)  # those are no connections yet
+        await self.context.terminated.set()
+        for connection in list(self.connections):
+            connection.finish()
+        await self._wait_until(lambda: not self.connections, self.limits.close_seconds + self.limits.linger_seconds)
+
+    async def _wait_until(self, condition: Callable[[], bool], seconds: float) -> None:
+        """Wait until a condition on the connections holds, for some time at most."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                while not condition():
+                    self._changed.clear()
+                    await self._changed.wait()
+
+    def on_opened(self, connection: Connection) -> None:
+        """A connection is there, its handshake done."""
+        self._opening.discard(connection)
+        self.connections.add(connection)
+        self._changed.set()
+
+    def on_left(self, connection: Connection) -> None:
+        """A connection has ended: there may be room for another."""
+        self.idle.pop(connection, None)
+        self.connections.discard(connection)
+        self._changed.set()
+        if not self._accepting and not self._stopped and not self._full:
+            self._accept_on()
+
+    @property
+    def _full(self) -> bool:
+        return len(self.connections) + len(self._opening) >= self._limit
+
+    def _accept_on(self) -> None:
+        if not self._accepting and not self._stopped:
+            self._accepting = True
+            self._loop.add_reader(self._sock, self._on_readable)
+
+    def _accept_off(self) -> None:
+        if self._accepting:
+            self._accepting = False
+            self._loop.remove_reader(self._sock)
+
+    def _on_readable(self) -> None:
+        for _ in range(_ACCEPTED_AT_ONCE):
+            if not self._accept():
+                return
+
+    def _accept(self) -> bool:
+        """Accept one; False when there is none, or no room. Then the longest idle connection makes some."""
+        if self._full:
+            self._make_room("the limit of connections is reached")
+            return False
+        try:
+            sock, _ = self._sock.accept()
+        except (BlockingIOError, InterruptedError):
+            return False
+        except ConnectionError:  # it is gone already
+            return True
+        except OSError as error:
+            if error.errno not in _OUT_OF_FILES:
+                raise
+            self._make_room("the system has no more files for connections")
+            return False
+        sock.setblocking(False)
+        connection = Connection(self)
+        self._opening.add(connection)
+        self.tasks.spawn(self._open, connection, sock)
+        return True
+
+    def _make_room(self, reason: str) -> None:
+        """Close the longest idle connection, and wait: what comes next waits in the kernel."""
+        self._accept_off()
+        if not self._told:
+            self._told = True
+            log.warning("connections wait to be accepted", reason=reason, connections=len(self.connections))
+        longest = next(iter(self.idle), None)
+        if longest is not None:
+            longest.drop()
+        self._loop.call_later(_PAUSE_SECONDS, self._accept_on)
+
+    async def _open(self, connection: Connection, sock: socket.socket) -> None:
+        seconds = self.limits.handshake_seconds if self._tls is not None else None
+        try:
+            with suppress(OSError, TimeoutError):  # what goes wrong in a handshake is the client's
+                await self._loop.connect_accepted_socket(
+                    lambda: connection, sock, ssl=self._tls, ssl_handshake_timeout=seconds
+                )
+        finally:
+            self._opening.discard(connection)
+            self._changed.set()
+
+    async def _watch(self) -> None:
+        """Look at the deadlines of all connections, over and over: a timer for each would cost each request."""
+        while True:
+            await asyncio.sleep(self.limits.tick_seconds)
+            now = self._loop.time()
+            for connection in list(self.connections):
+                connection.check(now)
 
 
-async def serve_app(app: Any, sock: socket.socket, until: Callable[[], Awaitable[None]]) -> None:
-    """Serve `app` on a bound socket, which is ours from now on, until `until` returns; then close each connection."""
-    hypercorn_run.TCPServer = _TCPServer  # type: ignore[attr-defined]  # where Hypercorn looks it up
-    tcp_server.TaskGroup = _TaskGroup  # type: ignore[attr-defined]  # where Hypercorn looks it up
-    config = Config()
-    config.bind = [f"fd://{sock.detach()}"]
-    config.accesslog = None
-    config.errorlog = logging.getLogger("hypercorn.error")
-    config.errorlog.setLevel(logging.WARNING)  # that it runs is said once, by us
-    config.include_server_header = False
-    config.backlog = BACKLOG
-    config.keep_alive_timeout = _KEEP_ALIVE_SECONDS
-    config.keep_alive_max_requests = sys.maxsize
-    config.graceful_timeout = _CLOSE_SECONDS
-    await serve(app, config, shutdown_trigger=until)
+def _most_connections(wanted: int) -> int:
+    """As many as are wanted, if the process may have as many files; its soft limit is raised to that."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    needed = wanted + _OTHER_FILES
+    if soft != resource.RLIM_INFINITY and soft < needed:
+        soft = needed if hard == resource.RLIM_INFINITY else min(needed, hard)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    if soft == resource.RLIM_INFINITY or soft >= needed:
+        return wanted
+    return max(soft - _OTHER_FILES, soft // 2, 1)
+
+
+def _let_nobody_in(sock: socket.socket) -> bool:
+    """Let the kernel drop what would begin a connection, so that none comes between the last accept and the close.
+
+    Whoever tries is refused a second later, when it tries again, instead of being reset. Linux only; False elsewhere.
+    """
+    if sys.platform != "linux":
+        return False
+    # A classic BPF program on TCP's header: the flags' byte, is SYN set? drop : keep.
+    steps = ((0x30, 0, 0, 13), (0x45, 0, 1, 0x02), (0x06, 0, 0, 0), (0x06, 0, 0, 0xFFFFFFFF))
+    program = array.array("B", b"".join(struct.pack("HBBI", *step) for step in steps))
+    attach_filter = 26  # SO_ATTACH_FILTER, which Python does not name
+    with suppress(OSError):
+        sock.setsockopt(socket.SOL_SOCKET, attach_filter, struct.pack("HP", len(steps), program.buffer_info()[0]))
+        return True
+    return False

@@ -8,6 +8,9 @@ import httpx
 import pytest
 
 from runtime.declare.loader import load
+from runtime.roles import HttpRole, Project
+from runtime.triggers.http.wire import Limits
+from tests.conftest import client_on
 
 FORM = "application/x-www-form-urlencoded"
 
@@ -152,15 +155,18 @@ def test_a_file_is_had_from_a_form_alone(write_project, source: str, message: st
     assert message in failure.message
 
 
-async def test_a_client_that_stalls_in_its_body_is_answered_408(http: httpx.AsyncClient, monkeypatch):
-    monkeypatch.setattr("runtime.triggers.http.app._BODY_PART_SECONDS", 0.05)
+async def test_a_client_that_stalls_in_its_body_is_answered_408(samples: Project, log, monkeypatch):
     monkeypatch.setattr("runtime.triggers.http.app._DISCARD_SECONDS", 0.05)
 
     async def stalling():
         yield b'{"sku":'
         await anyio.sleep(60)
 
-    for path in ("/struct", "/upload"):
-        with anyio.fail_after(5):
-            answer = await http.post(path, content=stalling())
-        assert (answer.status_code, answer.json()["detail"]) == (408, "the body stopped coming")
+    role = HttpRole(samples)
+    role.shell.limits = Limits(body_silence_seconds=0.05)
+    async with client_on(role) as http:
+        for path in ("/struct", "/upload"):
+            with anyio.fail_after(5):
+                answer = await http.post(path, content=stalling())
+            assert (answer.status_code, answer.json()["detail"]) == (408, "the body stopped coming")
+    role.invoker.threads.close()

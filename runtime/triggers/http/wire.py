@@ -1,0 +1,279 @@
+"""What the protocols share: limits, what a request's target and host may be, how a request reaches the application.
+
+Called by http1, http2, http3 and connection. Knows no socket and no state of a protocol.
+"""
+
+import asyncio
+import re
+import time
+from collections import deque
+from collections.abc import Awaitable, Callable
+from email.utils import formatdate
+from typing import Any, Protocol
+
+import msgspec
+from hypercorn.config import Config
+from hypercorn.events import Closed
+from hypercorn.protocol.http_stream import HTTPStream
+from hypercorn.utils import suppress_body
+from typing_extensions import override
+
+from runtime.base.errors import Problem
+from runtime.base.ids import new_run_id
+from runtime.base.logs import get_logger
+from runtime.triggers.http.answers import problem_answer
+
+log = get_logger(__name__)
+
+Headers = list[tuple[bytes, bytes]]
+Receive = Callable[[], Awaitable[dict[str, Any]]]
+Send = Callable[[Any], Awaitable[None]]
+App = Callable[[Any, Any, Any], Awaitable[None]]
+
+BODY_ROOM = 65_536
+"""Bytes of a body that wait for the application; past it the client waits."""
+
+_HOST = re.compile(rb"(?:[A-Za-z0-9\-._~!$&'()*+,;=%]+|\[[0-9A-Fa-f:.]+\])(?::[0-9]{0,5})?")
+_ABSOLUTE = re.compile(rb"https?://([^/?#]*)(.*)", re.IGNORECASE | re.DOTALL)
+_NOT_IN_TARGET = re.compile(rb"[^\x21\x22\x24-\x7e]")  # what is not printable ASCII, and "#"
+_REFUSED_METHODS = frozenset({"CONNECT", "TRACE"})
+_ALLOW = b"DELETE, GET, HEAD, OPTIONS, PATCH, POST, PUT"
+
+
+class Limits(msgspec.Struct, frozen=True, kw_only=True):
+    """What one client may cost. Three are settings; the others are about what reverse proxies have."""
+
+    connections: int = 10_000
+    head_bytes: int = 16_000
+    idle_seconds: float = 75.0
+    target_bytes: int = 8_192  # what RFC 9112 asks to support is 8,000
+    header_lines: int = 100
+    head_seconds: float = 15.0  # from the first byte of a head to its last: one byte a second does not prolong it
+    handshake_seconds: float = 10.0
+    body_silence_seconds: float = 30.0  # in the middle of a body
+    body_seconds: float = 30.0  # that may be waited for a body, and one more for each `body_bytes_a_second` that came
+    body_bytes_a_second: int = 500  # a tenth of the slowest modem
+    write_seconds: float = 30.0  # to take at least `write_bytes` of an answer that waits
+    write_bytes: int = 15_000
+    linger_seconds: float = 1.0  # after our end, so that unread bytes do not reset what the client still reads
+    close_seconds: float = 1.0  # at the end of the drain, for answers under way
+    streams: int = 100  # at once on a connection of HTTP/2
+    resets_burst: int = 200  # streams that a client begins and resets: CVE-2023-44487
+    resets_a_second: float = 20.0
+    control_burst: int = 1_000  # pings, settings, priorities, empty data
+    control_a_second: float = 50.0
+    tick_seconds: float = 0.5  # how often deadlines are looked at
+
+
+class Refused(Exception):  # noqa: N818 - a verdict on a request
+    """A request that reaches no function, and the answer to it. close: the connection cannot be used further."""
+
+    def __init__(self, status: int, detail: str, *, close: bool = True) -> None:
+        super().__init__(detail)
+        self.status = status
+        self.detail = detail
+        self.close = close
+
+
+def judge_target(method: str, target: bytes) -> tuple[bytes, bytes | None]:
+    """Path with query, and the host that an absolute target names, or None. Refused (400, 501) for what is no path."""
+    if method in _REFUSED_METHODS:
+        raise Refused(501, f"{method} is not done here")
+    if _NOT_IN_TARGET.search(target):
+        raise Refused(400, "the target has bytes that do not belong into a path")
+    if target[:1] == b"/" or (target == b"*" and method == "OPTIONS"):
+        return target, None
+    if (absolute := _ABSOLUTE.fullmatch(target)) is None:
+        raise Refused(400, "the target is neither a path nor an http:// address")
+    path = absolute[2]
+    return path if path[:1] == b"/" else b"/" + path, absolute[1]
+
+
+def judge_host(host: bytes | None) -> None:
+    """Refused (400) for a host that is empty or none: RFC 9112, 3.2; RFC 9110, 4.2.1."""
+    if host is None or not _HOST.fullmatch(host):
+        raise Refused(400, "the host is missing, empty or malformed")
+
+
+def with_ours(headers: Headers, config: Config) -> Headers:
+    """An answer's headers with what the server adds: exactly one Date, and where HTTP/3 is, if it is anywhere."""
+    if not any(name.lower() == b"date" for name, _ in headers):
+        headers = [*headers, (b"date", _date(int(time.time())))]
+    return headers + [(b"alt-svc", value.encode()) for value in config.alt_svc_headers]
+
+
+_dates: dict[int, bytes] = {}
+
+
+def _date(second: int) -> bytes:
+    found = _dates.get(second)
+    if found is None:
+        _dates.clear()
+        found = _dates[second] = formatdate(second, usegmt=True).encode()
+    return found
+
+
+def refusal(status: int, detail: str, *, close: bool) -> tuple[Headers, bytes]:
+    """Headers and body of an answer that is not a function's: problem+json with a run id of its own."""
+    run_id = new_run_id()
+    answer = problem_answer(run_id, Problem(status, detail=detail))
+    headers = [*answer.headers, (b"x-run-id", run_id.encode())] + ([(b"connection", b"close")] if close else [])
+    return headers, answer.body if isinstance(answer.body, bytes) else b""
+
+
+def refuse(refused: Refused) -> App:
+    """An application that answers so, whatever it is asked."""
+
+    async def app(_scope: Any, _receive: Receive, send: Send) -> None:
+        headers, body = refusal(refused.status, refused.detail, close=refused.close)
+        await send({"type": "http.response.start", "status": refused.status, "headers": headers})
+        await send({"type": "http.response.body", "body": body, "more_body": False})
+
+    return app
+
+
+async def answer_options(_scope: Any, _receive: Receive, send: Send) -> None:
+    """`OPTIONS *`: what the server as a whole does. RFC 9110, 9.3.7."""
+    headers = [(b"allow", _ALLOW), (b"x-run-id", new_run_id().encode())]
+    await send({"type": "http.response.start", "status": 204, "headers": headers})
+    await send({"type": "http.response.body", "body": b"", "more_body": False})
+
+
+class Ends(msgspec.Struct, frozen=True):
+    """Both ends of a connection. secured: over TLS. client, server: address and port, None where there is none."""
+
+    secured: bool
+    client: tuple[str, int] | None
+    server: tuple[str, int] | None
+
+
+class Cut(Closed):
+    """Said to a connection: an answer has no end, and nothing but a reset tells its client."""
+
+
+class Host(Protocol):
+    """What a protocol needs of its server."""
+
+    app: App
+    config: Config
+    context: Any
+    limits: Limits
+    tasks: "Tasks"
+
+
+class Stream(HTTPStream):
+    """Hypercorn's request and answer. Its own errors are bare; ours are problems."""
+
+    @override
+    async def _send_error_response(self, status_code: int) -> None:
+        headers, body = refusal(status_code, "the request was given up", close=self.scope["http_version"] < "2")
+        await self.app_send({"type": "http.response.start", "status": status_code, "headers": headers})
+        if not suppress_body(self.scope["method"], status_code):
+            await self.app_send({"type": "http.response.body", "body": body, "more_body": False})
+
+
+class Messages:
+    """The ASGI messages of one request, from its connection to the application.
+
+    Hypercorn's queue counts messages, and bounds their end as well: where an application answers without reading a long
+    body nobody makes a place, and both sides wait for ever. This one counts bytes, and its end is always let in.
+
+    wanted: called once, when the application first asks. taken: called with the length of each part it took.
+    """
+
+    def __init__(
+        self,
+        room: int,
+        wanted: Callable[[], Awaitable[None]] | None = None,
+        taken: Callable[[int], Awaitable[None]] | None = None,
+    ) -> None:
+        self._room = room
+        self._wanted = wanted
+        self._taken = taken
+        self._items: deque[Any] = deque()
+        self._size = 0
+        self._ended = False
+        self._came = asyncio.Event()
+        self._left: asyncio.Event | None = None
+
+    async def put(self, message: Any) -> None:
+        """Hand over a message; waits while too much is unread."""
+        if message["type"] == "http.disconnect":
+            self._ended = True
+            self._came.set()
+            if self._left is not None:
+                self._left.set()
+            return
+        while self._size >= self._room and not self._ended:
+            self._left = asyncio.Event()
+            await self._left.wait()
+        self._size += len(message["body"])
+        self._items.append(message)
+        self._came.set()
+
+    async def get(self) -> Any:
+        """The next message; once the client is gone, that, for ever."""
+        if self._wanted is not None and not self._items:
+            wanted, self._wanted = self._wanted, None
+            await wanted()
+        while not self._items:
+            if self._ended:
+                return {"type": "http.disconnect"}
+            self._came.clear()
+            await self._came.wait()
+        message = self._items.popleft()
+        length = len(message["body"])
+        self._size -= length
+        if self._left is not None and self._size < self._room:
+            self._left.set()
+        if self._taken is not None and length:
+            await self._taken(length)
+        return message
+
+    def drop(self) -> int:
+        """Forget what nobody will read; its length."""
+        self._items.clear()
+        size, self._size = self._size, 0
+        return size
+
+
+class Tasks:
+    """The tasks of a server. In Hypercorn's group of one connection a fault of one request would cancel the others."""
+
+    def __init__(self) -> None:
+        self.running: set[asyncio.Task[None]] = set()
+
+    def spawn(self, function: Callable[..., Any], *arguments: Any) -> asyncio.Task[None]:
+        """Run a coroutine function beside the caller."""
+        task: asyncio.Task[None] = asyncio.get_running_loop().create_task(function(*arguments))
+        self.running.add(task)
+        task.add_done_callback(self._finished)
+        return task
+
+    def _finished(self, task: asyncio.Task[None]) -> None:
+        self.running.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            log.error("a connection failed inside the runtime", exc_info=error)
+
+
+class Caller:
+    """What a Stream takes for its task group: starts the application on one request, with these messages."""
+
+    def __init__(self, tasks: Tasks, messages: Messages) -> None:
+        self._tasks = tasks
+        self.messages = messages
+        self.task: asyncio.Task[None] | None = None
+
+    async def spawn_app(self, app: App, _config: Config, scope: Any, send: Send) -> Any:
+        """Start it; returns where the request's messages go."""
+        self.task = self._tasks.spawn(_run, app, scope, self.messages.get, send)
+        return self.messages.put
+
+
+async def _run(app: App, scope: Any, receive: Receive, send: Send) -> None:
+    try:
+        await app(scope, receive, send)
+    except Exception as error:
+        log.error("request failed inside the server", exc_info=error)  # noqa: TRY400 - the traceback is in it
+    finally:
+        await send(None)
