@@ -150,6 +150,25 @@ def check(root: Path) -> None:
 
 
 @main.command()
+@click.option("--output", type=click.Path(dir_okay=False, writable=True, path_type=Path), help="Write it to this file.")
+@click.pass_obj
+def openapi(root: Path, output: Path | None) -> None:
+    """Print the OpenAPI document of the functions. Exit 1, without one, if a file does not load."""
+    from runtime.admin.api import VERSION  # noqa: PLC0415 - other commands do without a server
+    from runtime.triggers.http.openapi import describe  # noqa: PLC0415
+
+    project = roles.load_project(root)
+    _print_failures(project)
+    if project.registry.failures:
+        raise click.ClickException("no document: what does not load would be missing in it")
+    text = json.dumps(describe(project.registry, project.settings.http, VERSION), indent=2, ensure_ascii=False) + "\n"
+    if output is None:
+        click.echo(text, nl=False)
+    else:
+        output.write_text(text, encoding="utf-8")
+
+
+@main.command()
 @click.argument("name")
 @click.option("--data", default="{}", help="Arguments by name as a JSON object; @FILE reads a file, - reads stdin.")
 @click.option("--url", envvar="FNRUN_URL", help="A running system; here, in this process, if left out.")
