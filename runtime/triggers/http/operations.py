@@ -151,7 +151,8 @@ def _request_body(route: Route, inputs: Sequence[Input], schemas: Schemas, examp
     for one in content.values():
         if values:
             one["examples"] = values
-    return {"required": any(i.parameter.required for i in read), "content": content}
+    # What is taken as it came may be empty.
+    return {"required": any(i.parameter.required and i.origin != "raw" for i in read), "content": content}
 
 
 def _body_value(example: Example, read: Sequence[Input]) -> Any:
@@ -175,9 +176,8 @@ def _text(value: bytes) -> str | None:
 def _content(read: Sequence[Input], schemas: Schemas) -> Json:
     """The media types of a body, with their schemas."""
     first = read[0]
-    if first.origin == "raw":
-        text = is_text(first)
-        return {_ANYTHING: {"schema": schemas.of(first.parameter.type)} if text else {}}
+    if first.origin == "raw":  # of any type; what is read as text is best sent as such
+        return {"text/plain": {"schema": schemas.of(first.parameter.type)}} if is_text(first) else {_ANYTHING: {}}
     if first.origin == "body":
         schema = schemas.of(first.parameter.type)
         return {kind: {"schema": schema} for kind in ([_JSON, _URLENCODED] if _fits_form(first) else [_JSON])}
@@ -195,7 +195,7 @@ def _content(read: Sequence[Input], schemas: Schemas) -> Json:
 def _field(one: Input, schemas: Schemas) -> Json:
     if one.origin != "file":
         return _with_default(one, schemas.of(one.parameter.type))
-    file = {"type": "string", "format": "binary"}
+    file = {"type": "string", "contentMediaType": "application/octet-stream"}
     return {"type": "array", "items": file} if one.parameter.several else file
 
 

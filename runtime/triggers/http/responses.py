@@ -28,6 +28,10 @@ _RUN_ID = {"X-Run-Id": {"$ref": "#/components/headers/X-Run-Id"}}
 _PROBLEM = "fnrun.Problem"  # a name no class can have
 _UNFIT = "fnrun.Unfit"
 _TEXT: Json = {"type": "string"}
+_EVENT: Json = {
+    "type": "object",
+    "properties": {"event": _TEXT, "id": _TEXT, "data": _TEXT, "retry": {"type": "integer", "description": "In ms."}},
+}
 _ERRORS: Mapping[int, str] = {
     400: "The path, the query or the body is malformed.",
     401: "There is no key, or it is unknown, revoked or expired.",
@@ -162,6 +166,7 @@ def describe_successes(function: Function, said: int | None, schemas: Schemas) -
     kinds = list(alternatives(function.returns))
     if any(_is_own(kind) for kind in kinds):
         found["2XX"] = {"description": "What the function answers.", "headers": _RUN_ID, "content": {_ANYTHING: {}}}
+        found["204"] = {"description": "Done, without a result.", "headers": _RUN_ID}
     if content:
         found[str(said or 200)] = {"description": "Success.", "headers": _RUN_ID, "content": content}
     if any(kind in (None, type(None), Any) for kind in kinds):
@@ -203,8 +208,9 @@ def _stream(items: Any, schemas: Schemas) -> Json:
     if kind == _OCTETS:
         return {kind: {}}
     if items is Event:
-        described = "Server-sent events: lines `event:`, `id:`, `data:`, and an empty line after each event."
-        return {kind: {"schema": {"type": "string", "description": described}}}
+        return {
+            kind: {"schema": {"description": "Server-sent events; x-itemSchema is of each."}, "x-itemSchema": _EVENT}
+        }
     if "text/" in kind:
         return {kind: {"schema": {"type": "string"}}}
     schema = {"type": "string", "description": "One JSON value a line, each as x-itemSchema says."}

@@ -145,17 +145,17 @@ async def decimals(d: list[Decimal]) -> int:
 
 
 @http.get("/needs")
-async def needs(a: int, b: int, agent: Annotated[str, Header("user-agent")]) -> list[Any]:
+async def needs(a: int, b: int, agent: Annotated[str, Header("x-agent")]) -> list[Any]:
     return [a, b, agent]
 
 
 @http.get("/headers")
 async def headers(
-    user_agent: Annotated[str, Header],
+    x_agent: Annotated[str, Header],
     x_many: Annotated[list[int], Header] = [],  # noqa: B006
     session: Annotated[str | None, Cookie] = None,
 ) -> dict[str, Any]:
-    return {"agent": user_agent, "many": x_many, "session": session}
+    return {"agent": x_agent, "many": x_many, "session": session}
 
 
 @http.get("/paths/{name}/{number:int}/{key:uuid}/{ratio:float}/{rest:path}")
