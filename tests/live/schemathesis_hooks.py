@@ -7,7 +7,7 @@ import schemathesis
 
 @schemathesis.hook
 def map_body(context: Any, body: Any) -> Any:
-    """Write 8790.0 as 8790. To JSON Schema both are integers; msgspec takes the first for a float only, as documented."""
+    """Write 8790.0 as 8790: JSON Schema takes both for integers, msgspec only the second, and the reference says so."""
     return _whole(body)
 
 

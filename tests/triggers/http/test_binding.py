@@ -86,6 +86,11 @@ async def test_headers_and_cookies(http: httpx.AsyncClient):
     assert answer.json() == {"agent": "me", "many": [1, 2], "session": "s 1"}
 
 
+async def test_a_header_that_is_a_list_may_be_one_line(http: httpx.AsyncClient):
+    answer = await http.get("/headers", headers={"x-agent": "", "x-many": "1, 2,3"})
+    assert answer.json() == {"agent": "", "many": [1, 2, 3], "session": None}
+
+
 async def test_path_parameters_and_their_converters(http: httpx.AsyncClient):
     answer = await http.get(f"/paths/a%20%2Fb/7/{KEY}/1.5/x/y%20z/")
     assert answer.json() == ["a /b", 7, KEY, 1.5, "x/y z/"]
@@ -179,6 +184,10 @@ async def test_faults_of_the_query_and_of_the_body_are_told_together(http: httpx
 @pytest.mark.parametrize("value", ["NaN", "Infinity"])
 async def test_a_decimal_in_text_is_finite_too(http: httpx.AsyncClient, value: str):
     assert (await http.get(f"/decimals?d={value}&d=1")).json()["errors"][0]["detail"] == "Expected a finite number"
+
+
+async def test_a_decimal_may_be_larger_than_any_float(http: httpx.AsyncClient):
+    assert (await http.get("/decimals?d=1e400&d=-2e9999")).json() == 2
 
 
 async def test_fields_want_one_object(http: httpx.AsyncClient):
