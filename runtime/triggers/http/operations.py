@@ -32,6 +32,7 @@ _PATHS: Mapping[str, Json] = {
     "path": {"pattern": _SEGMENT, "description": "All that follows: it may hold slashes, and be empty."},
 }
 """What the route table asks of a parameter of the path."""
+_LEAST = ("minimum", "minLength")
 
 
 class Route(msgspec.Struct, frozen=True, kw_only=True):
@@ -113,11 +114,14 @@ def _hold_to_converter(parameter: Json, converter: str) -> None:
     if (description := asked.pop("description", None)) and "description" not in parameter:
         parameter["description"] = description
     schema = parameter["schema"]
-    if converter in ("str", "path") and (schema.get("type") != "string" or schema.keys() & {"format", "pattern"}):
+    is_text, asks_text = schema.get("type") == "string", converter in ("str", "path")
+    if asks_text and (not is_text or schema.keys() & {"format", "pattern"}):
         return  # its own type says more
-    if schema.get("type") not in ("string", "integer", "number"):
+    if is_text and not asks_text:
+        asked = {"pattern": f"^{CONVERTERS[converter][0]}$"}
+    elif not is_text and schema.get("type") not in ("integer", "number"):
         return
-    schema |= asked | {name: max(asked[name], schema[name]) for name in ("minimum", "minLength") if name in schema}
+    schema |= asked | {name: max(asked[name], schema[name]) for name in _LEAST if name in schema and name in asked}
 
 
 def _parameter(one: Input, schemas: Schemas, examples: Sequence[Example]) -> Json:

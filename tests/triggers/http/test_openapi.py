@@ -92,6 +92,39 @@ def test_parameters_have_their_defaults_constraints_and_words(described):
     assert [one.get("format", one["type"]) for one in price["schema"]["anyOf"]] == ["decimal", "number"]
 
 
+@pytest.mark.parametrize(
+    ("pattern", "annotation", "schema"),
+    [
+        ("{x}", "Annotated[str, msgspec.Meta(min_length=3)]", {"type": "string", "minLength": 3}),
+        ("{x:path}", "Annotated[str, msgspec.Meta(min_length=3)]", {"type": "string", "minLength": 3}),
+        ("{x:int}", "Annotated[int, msgspec.Meta(ge=3)]", {"type": "integer", "minimum": 3}),
+        ("{x:int}", "Annotated[int, msgspec.Meta(ge=-3)]", {"type": "integer", "minimum": 0}),
+        ("{x:int}", "str", {"type": "string", "pattern": "^[0-9]+$"}),
+        ("{x:float}", "float", {"type": "number", "minimum": 0}),
+        ("{x}", "int", {"type": "integer"}),
+        ("{x}", "UUID", {"type": "string", "format": "uuid"}),
+        ("{x:uuid}", "UUID", {"type": "string", "format": "uuid"}),
+        ("{x:int}", "int | None", {"anyOf": [{"type": "integer"}, {"type": "null"}]}),
+    ],
+)
+def test_a_path_parameter_is_held_to_its_type_and_its_converter(described, pattern: str, annotation: str, schema: dict):
+    document = described(f"""
+    @http.get("/x/{pattern}")
+    async def x(x: {annotation}) -> None: ...
+    """)
+    found = document["paths"]["/x/{x}"]["get"]["parameters"][0]["schema"]
+    assert found | schema == found
+
+
+def test_a_path_that_only_a_request_sees_is_described(described):
+    document = described("""
+    @http.get("/x/{a}/{b:int}")
+    async def x(request: Request, b: int) -> None: ...
+    """)
+    a, b = document["paths"]["/x/{a}/{b}"]["get"]["parameters"]
+    assert (a["name"], a["schema"]["type"], b["name"], b["schema"]["type"]) == ("a", "string", "b", "integer")
+
+
 def test_types_inside_types_are_exact_too(described):
     document = described("""
     class Inner(msgspec.Struct):
