@@ -21,32 +21,42 @@ def _whole(value: Any) -> Any:
 
 @schemathesis.hook
 def filter_case(context: Any, case: Any) -> bool:
-    """Leave out forms that are meant to be wrong, and are not once they are on the wire.
+    """Leave out queries and forms that are meant to be wrong, and are not once they are on the wire.
 
-    A single value in place of a list is one pair, as a list of one is. Any JSON in place of a file is sent as a file.
+    A single value in place of a list is one pair, as a list of one is. Of a list in place of a single value the last
+    counts, as the reference says. Any JSON in place of a file is sent as a file.
     """
-    if not isinstance(case.body, dict):
-        return True
-    given = [(schema, case.body[name]) for name, schema in _form_fields(case).items() if name in case.body]
+    given = [(schema, case.query[name]) for name, schema in _query_fields(case).items() if name in (case.query or {})]
+    if isinstance(case.body, dict):
+        given += [(schema, case.body[name]) for name, schema in _form_fields(case).items() if name in case.body]
     return all(_is_told_right(schema, value) for schema, value in given)
 
 
 def _is_told_right(schema: dict[str, Any], value: Any) -> bool:
     if "contentMediaType" in schema:
         return not (value is None or isinstance(value, int | float | dict | list))
-    if "array" not in str(schema.get("type", schema.get("anyOf"))):
-        return True
-    return isinstance(value, list) and all(_is_told_right(schema.get("items", {}), one) for one in value)
+    kinds = str(schema.get("type", schema.get("anyOf")))
+    if "array" in kinds:
+        return isinstance(value, list) and all(_is_told_right(schema.get("items", {}), one) for one in value)
+    return kinds == "None" or not isinstance(value, list)
+
+
+def _operation(case: Any) -> dict[str, Any]:
+    found: dict[str, Any] = case.operation.schema.raw_schema["paths"][case.operation.path][case.operation.method]
+    return found
+
+
+def _query_fields(case: Any) -> dict[str, Any]:
+    return {one["name"]: one["schema"] for one in _operation(case)["parameters"] if one["in"] == "query"}
 
 
 def _form_fields(case: Any) -> dict[str, Any]:
     """The fields of a form's schema; none for another body."""
-    document = case.operation.schema.raw_schema
-    body = document["paths"][case.operation.path][case.operation.method].get("requestBody", {"content": {}})
-    schema = body["content"].get(case.media_type, {}).get("schema", {})
     if "form" not in str(case.media_type):
         return {}
+    content = _operation(case).get("requestBody", {"content": {}})["content"]
+    schema = content.get(case.media_type, {}).get("schema", {})
     if "$ref" in schema:
-        schema = document["components"]["schemas"][schema["$ref"].rpartition("/")[2]]
+        schema = case.operation.schema.raw_schema["components"]["schemas"][schema["$ref"].rpartition("/")[2]]
     fields: dict[str, Any] = schema.get("properties", {})
     return fields

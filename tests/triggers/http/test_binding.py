@@ -35,12 +35,12 @@ SCALARS = {
         (
             "/scalars",
             SCALARS,
-            {**SCALARS, "when": "2030-01-01T00:00:00Z", "size": "m", "tags": None},
+            {**SCALARS, "size": "m", "tags": None},
         ),
         (
             "/scalars",
             {**SCALARS, "size": "s", "tags": ["x"]},
-            {**SCALARS, "when": "2030-01-01T00:00:00Z", "size": "s", "tags": ["x"]},
+            {**SCALARS, "size": "s", "tags": ["x"]},
         ),
     ],
 )
