@@ -117,6 +117,30 @@ def test_check_prints_each_problem_with_its_place_and_exits_1(fnrun, root: Path)
     assert "functions/worse.py:1" in fnrun("list").stderr
 
 
+def test_openapi_prints_the_document_or_writes_it(fnrun, root: Path, tmp_path: Path):
+    result = fnrun("openapi")
+    assert result.exit_code == 0
+    assert list(json.loads(result.stdout)["paths"]) == ["/add", "/open", "/needs"]
+    assert result.stdout.startswith('{\n  "openapi": "3.1.0",\n')
+    written = fnrun("openapi", "--output", str(tmp_path / "api.json"))
+    assert (written.exit_code, written.stdout) == (0, "")
+    assert (tmp_path / "api.json").read_text(encoding="utf-8") == result.stdout
+
+
+def test_openapi_gives_no_document_that_lacks_what_does_not_load(fnrun, root: Path, tmp_path: Path):
+    (root / "functions" / "bad.py").write_text("from runtime import http\n\n@http.get('x')\ndef f(): ...\n")
+    result = fnrun("openapi", "--output", str(tmp_path / "api.json"))
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert "functions/bad.py:3: @http: path 'x' does not start with" in result.stderr
+    assert "Error: no document" in result.stderr
+    assert not (tmp_path / "api.json").exists()
+
+
+def test_openapi_says_when_it_cannot_write(fnrun, tmp_path: Path):
+    result = fnrun("openapi", "--output", str(tmp_path / "none" / "api.json"))
+    assert (result.exit_code, "cannot be written: No such file" in result.stderr) == (1, True)
+
+
 def test_no_functions_folder_is_said_with_the_fix(tmp_path: Path):
     result = CliRunner().invoke(main, ["--dir", str(tmp_path), "list"])
     assert result.exit_code == 1

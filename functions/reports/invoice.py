@@ -1,11 +1,10 @@
 """Several routes in one file, with code shared from functions/_lib."""
 
-from decimal import Decimal
 from typing import Annotated, Literal
 
 import msgspec
 
-from functions._lib.money import cents, show
+from functions._lib.money import Price, cents, show
 from runtime import Html, http
 
 
@@ -13,7 +12,7 @@ class Line(msgspec.Struct, forbid_unknown_fields=True):
     """One line of an invoice."""
 
     text: str
-    price: Decimal
+    price: Price
     quantity: Annotated[int, msgspec.Meta(ge=1, le=10_000)] = 1
 
 
@@ -27,7 +26,11 @@ class Total(msgspec.Struct):
 
 @http.post("/customers/{customer}/invoice")
 def total(customer: str, lines: list[Line], currency: Literal["EUR", "USD"] = "EUR") -> Total:
-    """Add up an invoice. Plain `def`: it runs in a thread."""
+    """Add up an invoice. Plain `def`: it runs in a thread.
+
+    Example: two of one article
+        {"customer": "c1", "lines": [{"text": "Tea", "price": "4.50", "quantity": 2}], "currency": "EUR"}
+    """
     amount = sum(cents(line.price) * line.quantity for line in lines)
     return Total(customer=customer, cents=amount, shown=show(amount, currency))
 

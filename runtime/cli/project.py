@@ -1,5 +1,6 @@
 """What is in the project: its functions, what does not load, its settings. Serves nothing."""
 
+import json
 from pathlib import Path
 
 import click
@@ -58,6 +59,28 @@ def check(root: Path) -> None:
     if project.registry.failures:
         raise click.ClickException(f"{len(project.registry.failures)} problem(s)")
     click.echo(f"{len(project.registry.functions)} function(s), no problems")
+
+
+@click.command()
+@click.option("--output", type=click.Path(dir_okay=False, writable=True, path_type=Path), help="Write it to this file.")
+@click.pass_obj
+def openapi(root: Path, output: Path | None) -> None:
+    """Print the OpenAPI document of the functions. Exit 1, without one, if a file does not load."""
+    from runtime.admin.api import VERSION  # noqa: PLC0415 - other commands do without a server
+    from runtime.triggers.http.openapi import describe  # noqa: PLC0415
+
+    project = roles.load_project(root)
+    print_failures(project)
+    if project.registry.failures:
+        raise click.ClickException("no document: what does not load would be missing in it")
+    text = json.dumps(describe(project.registry, project.settings.http, VERSION), indent=2, ensure_ascii=False) + "\n"
+    if output is None:
+        click.echo(text, nl=False)
+    else:
+        try:
+            output.write_text(text, encoding="utf-8")
+        except OSError as error:
+            raise click.ClickException(f"{output} cannot be written: {error.strerror}") from None
 
 
 @click.command()

@@ -17,6 +17,7 @@ import msgspec
 
 from runtime.base.errors import DeclarationError
 from runtime.base.settings import FILE_NAME, FunctionSettings
+from runtime.declare.docstrings import check_doc
 from runtime.declare.modules import PACKAGE
 from runtime.declare.parameters import check_payload, inputs_for, parameters_of
 from runtime.declare.paths import check_path
@@ -146,9 +147,10 @@ def _scheduled(old: Schedule, schedule: str) -> Schedule:
 
 
 def _checked(function: Function) -> Function:
-    """The function itself, if every parameter can be had under each of its triggers."""
+    """The function itself, if every parameter can be had under each of its triggers, and its examples fit it."""
     for trigger in function.triggers:
         _at_line(trigger.line, partial(_check_trigger, function, trigger))
+    _at_line(function.line, partial(check_doc, function.call, function.parameters))
     return function
 
 

@@ -3,14 +3,16 @@
 Made by the loader. Holds data only; nothing here is looked up per request.
 """
 
+from collections import abc
 from collections.abc import Callable, Mapping
 from inspect import isasyncgenfunction, iscoroutinefunction, isgeneratorfunction
-from typing import Any, Literal, get_args
+from typing import Any, Literal, get_args, get_origin
 
 import msgspec
 from typing_extensions import override
 
 from runtime.base.errors import UnknownFunction
+from runtime.declare.docstrings import Doc, read_doc
 from runtime.declare.lifespan import Lifespan
 from runtime.declare.markers import Event
 from runtime.declare.parameters import Parameter
@@ -18,6 +20,8 @@ from runtime.declare.policies import Policy
 from runtime.declare.triggers import Http, Trigger
 
 Kind = Literal["async", "sync", "async stream", "sync stream"]
+
+_STREAMS = (abc.AsyncIterator, abc.AsyncGenerator, abc.Iterator, abc.Generator)
 
 RUNNING_TRIGGERS: tuple[type[Trigger], ...] = (Http,)
 """The triggers this version runs; the others are declared, checked and listed."""
@@ -53,9 +57,15 @@ class Function(msgspec.Struct, frozen=True, kw_only=True, eq=False):
         return "async" if iscoroutinefunction(self.call) else "sync"
 
     @property
+    def items(self) -> Any:
+        """The annotation of what it streams, Any where it does not say; None for a function that does not stream."""
+        streams = self.kind in ("async stream", "sync stream") or get_origin(self.returns) in _STREAMS
+        return next(iter(get_args(self.returns)), Any) if streams else None
+
+    @property
     def yields_events(self) -> bool:
         """Whether its annotation says that it streams server-sent events."""
-        return self.kind in ("async stream", "sync stream") and Event in get_args(self.returns)
+        return self.items is Event
 
     @property
     def place(self) -> str:
@@ -63,9 +73,14 @@ class Function(msgspec.Struct, frozen=True, kw_only=True, eq=False):
         return f"{self.file}:{self.line}"
 
     @property
+    def doc(self) -> Doc:
+        """What its docstring says. The loader has checked its examples."""
+        return read_doc(self.call.__doc__)
+
+    @property
     def summary(self) -> str:
         """First line of its docstring."""
-        return (self.call.__doc__ or "").strip().partition("\n")[0].strip()
+        return self.doc.summary
 
     @property
     def not_enforced(self) -> tuple[str, ...]:

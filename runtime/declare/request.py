@@ -4,6 +4,7 @@ Made by a shell (Starlette's, later the lane) from what came over the wire; need
 first asked for. The body is read from the connection no sooner than somebody wants it, and never past its limit.
 """
 
+import re
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from typing import Any, Protocol
 from urllib.parse import parse_qsl
@@ -14,6 +15,9 @@ from runtime.base.errors import InputError, Problem
 
 _LONGEST_NUMBER = 18
 """Digits of a content-length that is worth reading: Python refuses to read thousands of them."""
+
+_ITEM = re.compile(r'(?:[^,"]|"(?:[^"\\]|\\.?)*"?)+')
+"""An item of a header that is a list (RFC 9110, 5.6.1). Every alternative always ends: linear in what is sent."""
 
 Headers = Sequence[tuple[bytes, bytes]]
 
@@ -80,6 +84,11 @@ class Request:
     def header_lines(self, name: bytes) -> list[str]:
         """Each line of a header, in order."""
         return [value.decode("latin-1") for key, value in self.headers_raw if key == name]
+
+    def header_items(self, name: bytes) -> list[str]:
+        """Each item of a header that is a list: its lines, split at commas outside of quotation marks."""
+        found = [item.strip() for line in self.header_lines(name) for item in _ITEM.findall(line)]
+        return [item for item in found if item]
 
     @property
     def headers(self) -> dict[str, str]:

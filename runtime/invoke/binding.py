@@ -120,9 +120,9 @@ class HttpPlan:
                 if wire in query:
                     given[name] = query[wire] if many else query[wire][-1]
         for name, key, many in self._headers:
-            found = request.header_lines(key) if many else request.header(key)
-            if found:
-                given[name] = found
+            found = request.header(key)
+            if found is not None:
+                given[name] = request.header_items(key) if many else found
         if self._cookies:
             cookies = request.cookies
             given |= {name: cookies[wire] for name, wire in self._cookies if wire in cookies}

@@ -204,8 +204,14 @@ def infinite_faults(arguments: Mapping[str, Any], numbers: Sequence[Input]) -> l
     return [
         {"in": _place(one), "name": one.wire, "path": "$", "detail": "Expected a finite number"}
         for one in numbers
-        if any(isinstance(n, float | Decimal) and not math.isfinite(n) for n in _each(arguments.get(one.name)))
+        if not all(_is_finite(n) for n in _each(arguments.get(one.name)))
     ]
+
+
+def _is_finite(value: Any) -> bool:
+    if isinstance(value, Decimal):
+        return value.is_finite()  # math.isfinite would make a float of it, which 1e400 is too large for
+    return not isinstance(value, float) or math.isfinite(value)
 
 
 def _each(value: Any) -> Iterable[Any]:

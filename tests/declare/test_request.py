@@ -50,6 +50,13 @@ def test_repeated_headers_are_joined_and_can_be_had_apart():
     assert request.headers == {"accept": "a, b, c", "x-name": "café"}
 
 
+def test_the_items_of_a_header_are_split_at_commas_outside_of_quotes():
+    lines = [(b"x", b'a, "b,\\"c" , , d"e,f"g'), (b"x", b"h"), (b"x", b'"never ends, i')]
+    assert asked(headers=lines).header_items(b"x") == ["a", '"b,\\"c"', 'd"e,f"g', "h", '"never ends, i']
+    assert asked().header_items(b"x") == []
+    assert asked(headers=[(b"x", b"")]).header_items(b"x") == []
+
+
 def test_an_absent_header_is_none():
     assert asked().header(b"accept") is None
     assert asked().header_lines(b"accept") == []

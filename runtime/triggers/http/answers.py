@@ -29,6 +29,7 @@ _encode = msgspec.json.Encoder().encode
 _JSON = b"application/json"
 _PROBLEM = b"application/problem+json"
 _LINES = b"application/x-ndjson"
+_TEXT = b"text/plain; charset=utf-8"
 _EVENTS = b"text/event-stream; charset=utf-8"
 _OCTETS = b"application/octet-stream"
 _HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
@@ -74,10 +75,26 @@ def plan_result(function: Function, status: int | None = None) -> ResultPlan:
     """The plan for a function's results."""
     return ResultPlan(
         status=status,
-        content_type=content_type_of(function.returns),
+        content_type=_said_type(function),
         events=function.yields_events,
         may_be_nan=may_hold_float(function.returns),
     )
+
+
+def _said_type(function: Function) -> bytes | None:
+    """The content type that a function's annotation settles; of a stream, also by the type of its items."""
+    return content_type_of(function.returns) if function.items is None else item_type_of(function.items)
+
+
+def item_type_of(annotation: Any) -> bytes | None:
+    """The content type of a stream of such items; None where the first item has to say."""
+    if (said := content_type_of(annotation)) is not None:
+        return said
+    if get_origin(annotation) is Annotated:
+        return item_type_of(get_args(annotation)[0])
+    if annotation in (Event, bytes, str):
+        return {Event: _EVENTS, bytes: _OCTETS, str: _TEXT}[annotation]
+    return None if annotation is Any or get_origin(annotation) in (Union, UnionType) else _LINES
 
 
 def answer_of(value: Any, plan: ResultPlan = ResultPlan()) -> Answer:  # noqa: B008 - frozen
@@ -114,7 +131,7 @@ async def stream_answer(stream: Stream, plan: ResultPlan) -> Answer:
     if plan.events or isinstance(first, Event):
         headers = [(b"content-type", _EVENTS), (b"cache-control", b"no-store"), (b"x-accel-buffering", b"no")]
         return Answer(plan.status or 200, headers, Parts(stream, encode_event, _KEEP_ALIVE_SECONDS))
-    kind = _OCTETS if isinstance(first, bytes) else b"text/plain; charset=utf-8" if isinstance(first, str) else _LINES
+    kind = _OCTETS if isinstance(first, bytes) else _TEXT if isinstance(first, str) else _LINES
     encode: Callable[[Any], bytes] = _as_line if kind is _LINES else _as_bytes
     return Answer(plan.status or 200, [(b"content-type", plan.content_type or kind)], Parts(stream, encode))
 
@@ -233,15 +250,9 @@ def content_type_of(annotation: Any) -> bytes | None:
     """The content type that a return annotation asks for (`PlainText`, `Html`, also `... | None`); None for JSON."""
     if get_origin(annotation) is Annotated:
         return next((e.value.encode() for e in get_args(annotation)[1:] if isinstance(e, ContentType)), None)
-    if get_origin(annotation) in (Union, UnionType) or _is_iterator(annotation):
+    if get_origin(annotation) in (Union, UnionType):
         return next((found for one in get_args(annotation) if (found := content_type_of(one))), None)
     return None
-
-
-def _is_iterator(annotation: Any) -> bool:
-    return getattr(get_origin(annotation), "__name__", "") in (
-        "AsyncIterator", "AsyncGenerator", "AsyncIterable", "Iterator", "Generator", "Iterable",
-    )  # fmt: skip
 
 
 def encode_headers(headers: Mapping[str, Any]) -> Headers:

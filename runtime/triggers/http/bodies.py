@@ -75,6 +75,12 @@ async def _read_multipart(request: Request) -> Form:
     if (request.header(b"content-encoding") or "identity").strip().lower() != "identity":
         raise InputError(415, "the body is compressed; send a multipart form as it is")
     headers = Headers(raw=list(request.headers_raw))
+    if "content-type" not in headers:  # it says nothing: fine for nothing at all
+        if await request.body():
+            raise InputError(
+                415, "the body does not say what it is; this function takes files: send multipart/form-data"
+            )
+        return {}
     try:
         found = await MultiPartParser(headers, request.stream()).parse()
     except MultiPartException as error:

@@ -1,172 +1,150 @@
-"""Describe the routes of a registry as OpenAPI 3.1.
+"""Describe the routes of a registry as an OpenAPI 3.1 document.
 
-Called by the admin API and, later, by `fnrun openapi`. Pure. Schemas are msgspec's own.
+Called by the admin API and by `fnrun openapi`. Pure, and in a fixed order. The runtime's own paths are left out: the
+document is of what the functions offer.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
-import msgspec
-
 from runtime.base.settings import HttpSettings
-from runtime.declare.parameters import Input, inputs_for
-from runtime.declare.paths import CONVERTERS, parse_path, path_names
-from runtime.declare.registry import Function, Registry
+from runtime.declare.paths import CONVERTERS, parse_path
+from runtime.declare.registry import Registry
 from runtime.declare.triggers import Http
-from runtime.triggers.http.answers import content_type_of
+from runtime.triggers.http.operations import Route, describe_operation, described_types
+from runtime.triggers.http.responses import shared_parts
+from runtime.triggers.http.schemas import Json, Schemas
 
-_JSON = "application/json"
-_URLENCODED = "application/x-www-form-urlencoded"
-_REF = "#/components/schemas/{name}"
-_PROBLEM_NAME = "fnrun.Problem"  # a name no class can have
-_PROBLEM: Mapping[str, Any] = {
-    "type": "object",
-    "required": ["type", "title", "status", "run_id"],
-    "properties": {
-        "type": {"type": "string"},
-        "title": {"type": "string"},
-        "status": {"type": "integer"},
-        "detail": {"type": "string"},
-        "run_id": {"type": "string"},
-        "errors": {"type": "array", "items": {"type": "object"}},
-    },
-}
+_EXACTNESS = list(CONVERTERS)
 
 
 def describe(registry: Registry, settings: HttpSettings, version: str) -> dict[str, Any]:
     """The OpenAPI document of all routes."""
-    schemas = _Schemas(registry)
-    paths: dict[str, dict[str, Any]] = {}
-    for function in registry.functions.values():
+    functions = registry.functions.values()
+    schemas = Schemas(one for function in functions for one in described_types(function))
+    groups: dict[tuple[str, ...], list[Route]] = {}
+    for function in functions:
         for trigger in function.triggers:
             if isinstance(trigger, Http):
-                path = function.route(trigger)
-                entry = paths.setdefault(_template(path), {})
                 for method in trigger.methods:
-                    # Patterns that differ in a converter alone are one path here; the first stands for them.
-                    if method.lower() in entry:
-                        continue
-                    entry[method.lower()] = _operation(function, trigger, method, schemas, settings)
+                    route = Route(function=function, trigger=trigger, method=method, settings=settings)
+                    groups.setdefault(_shape(route.path), []).append(route)
+    parts = shared_parts()
     return {
         "openapi": "3.1.0",
         "info": {"title": "fnrun functions", "version": version},
-        "paths": paths,
+        "paths": dict(_path_item(routes, schemas) for routes in groups.values()),
         "components": {
-            "schemas": {**schemas.components, _PROBLEM_NAME: _PROBLEM},
-            "securitySchemes": {"key": {"type": "http", "scheme": "bearer"}},
-            "responses": {
-                "Problem": {
-                    "description": "An error (RFC 9457).",
-                    "content": {"application/problem+json": {"schema": {"$ref": _REF.format(name=_PROBLEM_NAME)}}},
-                }
+            **parts,
+            "schemas": schemas.components | parts["schemas"],
+            "securitySchemes": {
+                "key": {"type": "http", "scheme": "bearer", "description": "A key of `fnrun keys create`."}
             },
         },
     }
 
 
-class _Schemas:
-    """JSON Schemas of all types in use, shared ones as components."""
-
-    def __init__(self, registry: Registry) -> None:
-        functions = registry.functions.values()
-        found = [p.type for f in functions for p in f.parameters if p.info is not None] + [f.returns for f in functions]
-        found += [kind for _, kind in CONVERTERS.values()]
-        self._types = [one for one in found if _describable(one)]
-        schemas, self.components = msgspec.json.schema_components(self._types, ref_template=_REF)
-        self._schemas = list(schemas)
-
-    def of(self, annotation: Any) -> dict[str, Any]:
-        """The schema of a type; one that fits anything where JSON Schema has no word for it."""
-        for known, schema in zip(self._types, self._schemas, strict=True):
-            if known is annotation:
-                return schema
-        return {}
+def _shape(path: str) -> tuple[str, ...]:
+    """What makes two patterns one path to OpenAPI: names and converters of parameters do not count."""
+    return tuple("{}" if segment.name else segment.text for segment in parse_path(path))
 
 
-def _describable(annotation: Any) -> bool:
-    try:
-        msgspec.json.schema(annotation)
-    except (TypeError, NameError):
-        return False
-    return True
+def _path_item(routes: Sequence[Route], schemas: Schemas) -> tuple[str, Json]:
+    """One path, and what it answers by method; its parameters have the names of the first route."""
+    first = parse_path(routes[0].path)
+    path = "/" + "/".join(f"{{{segment.name}}}" if segment.name else segment.text for segment in first)
+    by_method: dict[str, list[Route]] = {}
+    for route in sorted(routes, key=_exactness):
+        by_method.setdefault(route.method, []).append(route)
+    return path, {method.lower(): _operation(by_method[method], path, schemas) for method in sorted(by_method)}
 
 
-def _template(path: str) -> str:
-    return "/" + "/".join(f"{{{s.name}}}" if s.name else s.text for s in parse_path(path))
+def _exactness(route: Route) -> list[int]:
+    """Sorts patterns as the route table tries them."""
+    return [_EXACTNESS.index(segment.converter) for segment in parse_path(route.path) if segment.name]
 
 
-def _operation(
-    function: Function, trigger: Http, method: str, schemas: _Schemas, settings: HttpSettings
-) -> dict[str, Any]:
-    inputs = inputs_for(trigger, function.parameters, method, function.route(trigger))
-    single = len(trigger.methods) == 1 and sum(isinstance(t, Http) for t in function.triggers) == 1
-    operation: dict[str, Any] = {
-        "operationId": function.name if single else f"{function.name}:{method} {function.route(trigger)}",
-        "summary": function.summary or function.name,
-        "tags": [function.name.partition(".")[0]],
-        "parameters": _parameters(function.route(trigger), inputs, schemas),
-        "responses": _responses(function, trigger, schemas),
-        "security": [] if (trigger.auth or settings.auth) == "public" else [{"key": []}],
-    }
-    content = _request_content(inputs, schemas)
-    if content is not None:
-        required = any(i.parameter.required for i in inputs if i.origin in ("body", "raw", "field", "file"))
-        operation["requestBody"] = {"required": required, "content": content}
-    return operation
+def _operation(routes: Sequence[Route], path: str, schemas: Schemas) -> Json:
+    """The operation of one method: of one route, or of several that OpenAPI cannot tell apart."""
+    described = [_renamed(route, path, describe_operation(route, schemas)) for route in routes]
+    return described[0] if len(described) == 1 else _merged(routes, described)
 
 
-def _parameters(path: str, inputs: Sequence[Input], schemas: _Schemas) -> list[dict[str, Any]]:
-    """Parameters of an operation; those of the path that only a Request sees, too."""
-    seen = {i.wire for i in inputs if i.origin == "path"}
-    unseen = [name for name in path_names(path) if name not in seen]
-    return [_parameter(i, schemas) for i in inputs if i.origin in ("path", "query", "header", "cookie")] + [
-        {"name": name, "in": "path", "required": True, "schema": {"type": "string"}} for name in unseen
+def _renamed(route: Route, path: str, operation: Json) -> Json:
+    """The operation with an id, and the path's parameters under the names that `path` gives them."""
+    names = [segment.name for segment in parse_path(path)]
+    new = {old.name: name for old, name in zip(parse_path(route.path), names, strict=True) if name}
+    for one in operation["parameters"]:
+        if one["in"] == "path":
+            one["name"] = new[one["name"]]
+    return {"operationId": _id_of(route), **operation}
+
+
+def _id_of(route: Route) -> str:
+    """The function's name; with the method, and the path, where that is not enough. No name has a colon in it."""
+    all_routes = [
+        (method, trigger)
+        for trigger in route.function.triggers
+        if isinstance(trigger, Http)
+        for method in trigger.methods
     ]
+    if len(all_routes) == 1:
+        return route.function.name
+    found = f"{route.function.name}:{route.method.lower()}"
+    return found if [method for method, _ in all_routes].count(route.method) == 1 else f"{found}:{route.path}"
 
 
-def _parameter(one: Input, schemas: _Schemas) -> dict[str, Any]:
-    required = one.origin == "path" or one.parameter.required
-    return {"name": one.wire, "in": one.origin, "required": required, "schema": schemas.of(one.parameter.type)}
+def _merged(routes: Sequence[Route], operations: Sequence[Json]) -> Json:
+    """One operation that stands for several: it takes and answers what any of them does."""
+    listed = [f"- `{r.path}`: `{r.function.name}`. {o['summary']}" for r, o in zip(routes, operations, strict=True)]
+    bodies = [one["requestBody"] for one in operations if "requestBody" in one]
+    merged: Json = {
+        "operationId": " or ".join(one["operationId"] for one in operations),
+        "summary": " / ".join(dict.fromkeys(one["summary"] for one in operations)),
+        "description": "\n".join(["The first pattern that fits the path answers:", "", *listed]),
+        "tags": list(dict.fromkeys(tag for one in operations for tag in one["tags"])),
+        "parameters": _merge_parameters([one["parameters"] for one in operations]),
+    }
+    if bodies:
+        required = len(bodies) == len(operations) and all(one["required"] for one in bodies)
+        merged["requestBody"] = {"required": required, "content": _merge_content([one["content"] for one in bodies])}
+    merged["responses"] = _merge_responses([one["responses"] for one in operations])
+    keys = [bool(one["security"]) for one in operations]
+    merged["security"] = operations[0]["security"] if len(set(keys)) == 1 else [{}, {"key": []}]
+    return merged
 
 
-def _request_content(inputs: Sequence[Input], schemas: _Schemas) -> dict[str, Any] | None:
-    fields = [i for i in inputs if i.origin in ("field", "file")]
-    if fields:
-        schema = {
-            "type": "object",
-            "properties": {i.wire: _field(i, schemas) for i in fields},
-            "required": [i.wire for i in fields if i.parameter.required],
-        }
-        if any(i.origin == "file" for i in fields):
-            return {"multipart/form-data": {"schema": schema}}
-        return {_JSON: {"schema": schema}, _URLENCODED: {"schema": schema}}
-    for one in inputs:
-        if one.origin == "body":
-            return {_JSON: {"schema": schemas.of(one.parameter.type)}}
-        if one.origin == "raw":
-            return {"*/*": {"schema": {"type": "string"}}}
-    return None
+def _merge_parameters(lists: Sequence[list[Json]]) -> list[Json]:
+    found: dict[tuple[str, str], list[Json]] = {}
+    for parameters in lists:
+        for one in parameters:
+            found.setdefault((one["in"], one["name"]), []).append(one)
+    merged = []
+    for same in found.values():
+        required = same[0]["in"] == "path" or (len(same) == len(lists) and all(one["required"] for one in same))
+        schema = _either([one["schema"] for one in same])
+        merged.append({**same[0], "required": required, "schema": schema})
+    return merged
 
 
-def _field(one: Input, schemas: _Schemas) -> dict[str, Any]:
-    if one.origin != "file":
-        return schemas.of(one.parameter.type)
-    file = {"type": "string", "format": "binary"}
-    return {"type": "array", "items": file} if one.parameter.several else file
+def _merge_content(contents: Sequence[Json]) -> Json:
+    kinds = dict.fromkeys(kind for content in contents for kind in content)
+    return {kind: {"schema": _either([c[kind].get("schema", {}) for c in contents if kind in c])} for kind in kinds}
 
 
-def _responses(function: Function, trigger: Http, schemas: _Schemas) -> dict[str, Any]:
-    problem = {"$ref": "#/components/responses/Problem"}
-    if function.returns is None or function.returns is type(None):
-        return {str(trigger.status or 204): {"description": "Done."}, "default": problem}
-    success: dict[str, Any] = {"description": "Success."}
-    content_type = content_type_of(function.returns)
-    if content_type is not None:
-        success["content"] = {content_type.decode(): {"schema": {"type": "string"}}}
-    elif function.yields_events:
-        success["content"] = {"text/event-stream": {"schema": {"type": "string"}}}
-    elif function.kind in ("async", "sync"):
-        success["content"] = {_JSON: {"schema": schemas.of(function.returns)}}
-    else:
-        success["description"] = "A stream: text, bytes, or one JSON value a line."
-    return {str(trigger.status or 200): success, "default": problem}
+def _merge_responses(responses: Sequence[Json]) -> Json:
+    merged: Json = {}
+    for status in sorted({status for one in responses for status in one}):
+        same = [one[status] for one in responses if status in one]
+        merged[status] = same[0]
+        if any(one != same[0] for one in same):
+            merged[status] = {
+                **same[0],
+                "content": _merge_content([one["content"] for one in same if "content" in one]),
+            }
+    return merged
+
+
+def _either(schemas: Sequence[Json]) -> Json:
+    different = [one for n, one in enumerate(schemas) if one not in schemas[:n]]
+    return different[0] if len(different) == 1 else {"anyOf": different}

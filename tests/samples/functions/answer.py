@@ -96,7 +96,7 @@ async def response_exits() -> Response:
     def leave() -> None:
         raise SystemExit(3)
 
-    return Response("sent", background=BackgroundTask(leave))
+    return Response("sent", media_type="text/plain", background=BackgroundTask(leave))
 
 
 @http.get("/starlette-stream")

@@ -3,7 +3,7 @@
 import enum
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import UTC, date, datetime
+from datetime import date, datetime
 from decimal import Decimal
 from typing import Annotated, Any, Literal, TypedDict
 from uuid import UUID
@@ -122,9 +122,10 @@ async def scalars(  # noqa: PLR0917 - authors may
     size: Literal["s", "m"] = "m",
     tags: list[str] | None = None,
 ) -> dict[str, Any]:
+    assert isinstance(when, datetime)
     assert isinstance(key, UUID)
     assert isinstance(price, Decimal)
-    return {"count": count, "when": when.astimezone(UTC), "day": day, "key": key, "price": price, "colour": colour,
+    return {"count": count, "when": when, "day": day, "key": key, "price": price, "colour": colour,
             "size": size, "tags": tags}  # fmt: skip
 
 
@@ -145,17 +146,17 @@ async def decimals(d: list[Decimal]) -> int:
 
 
 @http.get("/needs")
-async def needs(a: int, b: int, agent: Annotated[str, Header("user-agent")]) -> list[Any]:
+async def needs(a: int, b: int, agent: Annotated[str, Header("x-agent")]) -> list[Any]:
     return [a, b, agent]
 
 
 @http.get("/headers")
 async def headers(
-    user_agent: Annotated[str, Header],
+    x_agent: Annotated[str, Header],
     x_many: Annotated[list[int], Header] = [],  # noqa: B006
     session: Annotated[str | None, Cookie] = None,
 ) -> dict[str, Any]:
-    return {"agent": user_agent, "many": x_many, "session": session}
+    return {"agent": x_agent, "many": x_many, "session": session}
 
 
 @http.get("/paths/{name}/{number:int}/{key:uuid}/{ratio:float}/{rest:path}")

@@ -37,7 +37,7 @@ async def upload(title: str, file: UploadFile, more: list[UploadFile] | None = N
 
 @http.post("/form/optional")
 def optional(file: UploadFile | None = None) -> str:
-    return file.file.read().decode() if file else "none"
+    return file.file.read().decode(errors="replace") if file else "none"
 
 
 @fn()

@@ -39,7 +39,7 @@ LINES = "application/x-ndjson"
         ("/stream-html", 200, "text/html; charset=utf-8", b"<p>"),
         ("/events", 200, EVENTS, b'event: tick\nid: 1\nretry: 3000\ndata: {"n":1}\n\ndata: two\ndata: lines\n\n'),
         ("/events-untold", 200, EVENTS, b'data: a\n\ndata: {"b":1}\n\n'),
-        ("/stream-empty", 200, LINES, b""),
+        ("/stream-empty", 200, TEXT, b""),
         ("/wrapped-stream", 200, TEXT, b"a"),
         ("/wrapped-sync-stream", 200, TEXT, b"a"),
         ("/wrapped", 200, JSON, b'"awaited"'),

@@ -106,6 +106,14 @@ async def test_a_malformed_multipart_is_400(http: httpx.AsyncClient, kind: str, 
     assert (answer.status_code, answer.json()["detail"]) == (400, detail)
 
 
+async def test_an_upload_that_does_not_say_what_it_is(http: httpx.AsyncClient):
+    nothing = await http.post("/form/upload")
+    assert (nothing.status_code, [e["name"] for e in nothing.json()["errors"]]) == (422, ["file", "title"])
+    assert (await http.post("/form/optional")).json() == "none"
+    something = await http.post("/form/upload", content=b"x")
+    assert (something.status_code, "send multipart/form-data" in something.json()["detail"]) == (415, True)
+
+
 async def test_files_come_by_multipart_only(http: httpx.AsyncClient):
     for kind in ("application/json", FORM):
         answer = await http.post("/form/upload", content=b"{}", headers={"content-type": kind})
