@@ -11,9 +11,9 @@ from runtime.base.settings import HttpSettings
 from runtime.declare.paths import CONVERTERS, parse_path
 from runtime.declare.registry import Registry
 from runtime.declare.triggers import Http
-from runtime.triggers.http.operations import Route, describe_operation, described_types
-from runtime.triggers.http.responses import shared_parts
-from runtime.triggers.http.schemas import Json, Schemas
+from runtime.triggers.http.openapi.operations import Route, describe_operation, described_types
+from runtime.triggers.http.openapi.responses import shared_parts
+from runtime.triggers.http.openapi.schemas import Json, Schemas
 
 _EXACTNESS = list(CONVERTERS)
 

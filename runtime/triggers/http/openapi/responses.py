@@ -18,7 +18,7 @@ from runtime.declare.paths import path_names
 from runtime.declare.registry import Function
 from runtime.declare.triggers import Http
 from runtime.triggers.http.answers import content_type_of, item_type_of
-from runtime.triggers.http.schemas import REF, Json, Schemas, is_text, members
+from runtime.triggers.http.openapi.schemas import REF, Json, Schemas, is_text, members
 
 _JSON = "application/json"
 _OCTETS = "application/octet-stream"

@@ -15,8 +15,8 @@ from runtime.declare.parameters import BODYLESS, Input, Parameter, inputs_for
 from runtime.declare.paths import CONVERTERS, path_names
 from runtime.declare.registry import Function
 from runtime.declare.triggers import Http
-from runtime.triggers.http.responses import alternatives, describe_errors, describe_successes, error_statuses
-from runtime.triggers.http.schemas import Json, Schemas, is_text, members
+from runtime.triggers.http.openapi.responses import alternatives, describe_errors, describe_successes, error_statuses
+from runtime.triggers.http.openapi.schemas import Json, Schemas, is_text, members
 
 _JSON = "application/json"
 _URLENCODED = "application/x-www-form-urlencoded"
