@@ -78,10 +78,7 @@ def form_reader(inputs: Sequence[Input]) -> Callable[[Form], dict[str, Any]]:
     def read(form: Form) -> dict[str, Any]:
         if whole is not None:
             given = {name: values if name in lists else values[-1] for name, values in form.items()}
-            try:
-                return {whole.name: msgspec.convert(given, whole.parameter.type, strict=False)}
-            except msgspec.ValidationError as error:
-                raise InputError(422, UNFIT, [_fault(whole, error)]) from None
+            return {whole.name: _whole(given, whole)}
         given = {i.name: _field(form[i.wire], many=i.parameter.many) for i in fields if i.wire in form}
         uploads = {i.name: _field(form[i.wire], many=i.parameter.several) for i in files if i.wire in form}
         faults: list[Mapping[str, str]] = [fault for i in files if (fault := _file_fault(i, uploads))]
@@ -96,6 +93,20 @@ def form_reader(inputs: Sequence[Input]) -> Callable[[Form], dict[str, Any]]:
         return arguments | uploads
 
     return read
+
+
+def _whole(given: Mapping[str, Any], one: Input) -> Any:
+    """A form as one object. InputError for what does not fit, a number that JSON could not answer included."""
+    try:
+        found = msgspec.convert(given, one.parameter.type, strict=False)
+    except msgspec.ValidationError as error:
+        raise InputError(422, UNFIT, [_fault(one, error)]) from None
+    values = msgspec.to_builtins(found)
+    for name in given:
+        if not all(_is_finite(value) for value in _each(values.get(name))):
+            fault = {"in": "body", "name": one.wire, "path": f"$.{name}", "detail": "Expected a finite number"}
+            raise InputError(422, UNFIT, [fault])
+    return found
 
 
 def _field(values: list[Any], *, many: bool) -> Any:

@@ -16,6 +16,16 @@ async def form(name: str, age: int = 1, ratio: float = 0.5, tags: list[str] = []
     return {"name": name, "age": age, "ratio": ratio, "tags": tags}
 
 
+class Measured(msgspec.Struct):
+    height: float = 1.0
+    weights: list[float] = []
+
+
+@http.post("/form/measured")
+async def measured(measured: Measured) -> Measured:
+    return measured
+
+
 @http.post("/form/person")
 async def person(person: Person) -> Person:
     return person

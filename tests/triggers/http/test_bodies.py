@@ -36,6 +36,8 @@ async def test_of_several_values_the_last_counts_where_one_is_wanted(http: httpx
         ("/form", "age=x&ratio=nan", [("name", "required, but missing"), ("age", "Expected `int`, got `str`")]),
         ("/form", "name=a&ratio=inf", [("ratio", "Expected a finite number")]),
         ("/form/person", "name=a&age=x", [("person", "Expected `int`, got `str`")]),
+        ("/form/measured", "height=nan", [("measured", "Expected a finite number")]),
+        ("/form/measured", "weights=1&weights=inf", [("measured", "Expected a finite number")]),
     ],
 )
 async def test_a_form_that_does_not_fit_is_422(http: httpx.AsyncClient, path: str, content: str, errors: list):
