@@ -54,7 +54,7 @@ class Wired:
             wire = msgspec.structs.replace(wire, limits=self._limits)
             self.role.shell.limits = self._limits
         self.server = Server(self.role.app, self._sock, wire)
-        self.server.begin()
+        await self.server.begin()
         self._ready.set()
         await self._stop.wait()
         self.role.core.draining = True

@@ -129,10 +129,10 @@ def test_the_commands_know_of_it(write_project, start):
     authority = write_certificate(root)
     server = start(root, "serve", environ=ENVIRON)
     assert server.url.startswith("https://127.0.0.1:")
-    with socket.create_connection(("127.0.0.1", server.port)) as plain:
-        with context_of(authority).wrap_socket(plain, server_hostname="localhost") as sock:
-            sock.sendall(b"GET /scheme HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")
-            assert hear(sock).endswith(b'"https"')
+    plain = socket.create_connection(("127.0.0.1", server.port))
+    with context_of(authority).wrap_socket(plain, server_hostname="localhost") as sock:
+        sock.sendall(b"GET /scheme HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")
+        assert hear(sock).endswith(b'"https"')
     health = start(root, "health", environ={"FNRUN_HTTP__BIND": f"127.0.0.1:{server.port}"})
     assert health.wait() == 0
     assert json.loads(health.lines[-1])["status"] == "ok"

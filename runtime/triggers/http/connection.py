@@ -22,6 +22,7 @@ from runtime.triggers.http.http2 import Http2
 from runtime.triggers.http.wire import Cut, Ends, Host
 
 _INBOX_BYTES = 65_536
+_OUTBOX_BYTES = 16_384
 _PREFACE = b"PRI"
 
 
@@ -43,7 +44,8 @@ class Connection(asyncio.Protocol):
 
     __slots__ = (
         "_blocked", "_closing", "_drained", "_eof", "_fresh", "_host", "_in_head", "_inbox", "_left", "_loop", "_lost",
-        "_mark", "_protocol", "_resume", "_running", "_size", "_transport", "_written", "deadline",
+        "_mark", "_out_size", "_outbox", "_protocol", "_resume", "_running", "_size", "_transport", "_written",
+        "deadline",
     )  # fmt: skip
 
     def __init__(self, host: Acceptor) -> None:
@@ -52,7 +54,8 @@ class Connection(asyncio.Protocol):
         self._transport: asyncio.Transport
         self._protocol: Http1 | Http2 | None = None
         self._inbox: list[bytes] = []
-        self._size = self._written = 0
+        self._outbox: list[bytes] = []
+        self._size = self._out_size = self._written = 0
         self._eof = self._lost = self._left = self._closing = self._blocked = False
         self._running = self._resume = self._in_head = False
         self._fresh = True
@@ -108,8 +111,7 @@ class Connection(asyncio.Protocol):
         """What a protocol has to say to its connection. Waits while the client does not read."""
         if isinstance(event, RawData):
             if not self._lost and not self._closing:
-                self._written += len(event.data)
-                self._transport.write(event.data)
+                self._put(event.data)
                 if self._blocked and self._drained is not None:
                     await self._drained.wait()
         elif isinstance(event, Cut):
@@ -118,6 +120,24 @@ class Connection(asyncio.Protocol):
             self.close()
         elif isinstance(event, Updated):
             self._turn(idle=event.idle)
+
+    def _put(self, data: bytes) -> None:
+        self._outbox.append(data)
+        self._out_size += len(data)
+        if self._out_size >= _OUTBOX_BYTES:
+            self._flush()
+        elif len(self._outbox) == 1:
+            self._loop.call_soon(self._flush)
+
+    def _flush(self) -> None:
+        """Write what was said in this turn of the loop at once: a head and its body are one packet."""
+        if self._outbox:
+            data = self._outbox[0] if len(self._outbox) == 1 else b"".join(self._outbox)
+            self._outbox.clear()
+            self._out_size = 0
+            self._written += len(data)
+            if not self._lost:
+                self._transport.write(data)
 
     def _turn(self, *, idle: bool) -> None:
         """A request begins, or none is under way any more."""
@@ -270,6 +290,7 @@ class Connection(asyncio.Protocol):
         """Say our end, and listen on until the client says its own: closing over unread bytes resets a connection."""
         if self._closing or self._lost:
             return
+        self._flush()
         self._closing = True
         self._host.idle.pop(self, None)
         if self._eof or not self._transport.can_write_eof():

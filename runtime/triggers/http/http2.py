@@ -30,23 +30,21 @@ from hypercorn.utils import filter_pseudo_headers
 from typing_extensions import override
 
 from runtime.triggers.http.wire import (
+    OF_THE_CONNECTION,
     Caller,
     Ends,
-    Headers,
     Host,
     Messages,
     Refused,
     Stream,
     answer_options,
-    judge_host,
-    judge_target,
+    judge_pseudo,
     refuse,
     with_ours,
 )
 
 _CONNECTION_WINDOW = 1_048_576
 """Bytes of bodies that may wait on one connection; on one stream it is HTTP/2's own 65,535."""
-_OF_THE_CONNECTION = frozenset({b"connection", b"keep-alive", b"proxy-connection", b"transfer-encoding", b"upgrade"})
 
 
 class _Budget:
@@ -209,7 +207,7 @@ class Http2(H2Protocol):
         headers = filter_pseudo_headers(event.headers)
         app = self.app
         try:
-            target = _judge(event, method, headers)
+            target = judge_pseudo(event.headers, method, headers, ended=event.stream_ended is not None)
             if target == b"*":
                 app = answer_options  # type: ignore[assignment]
         except Refused as refused:
@@ -258,7 +256,7 @@ class Http2(H2Protocol):
             await super().stream_send(event)
 
     async def _answer(self, event: Response) -> None:
-        headers = [pair for pair in with_ours(event.headers, self.config) if pair[0].lower() not in _OF_THE_CONNECTION]
+        headers = [pair for pair in with_ours(event.headers, self.config) if pair[0].lower() not in OF_THE_CONNECTION]
         try:
             self.connection.send_headers(event.stream_id, [(b":status", b"%d" % event.status_code), *headers])
         except ProtocolError:
@@ -318,19 +316,3 @@ class Http2(H2Protocol):
     async def _close(self) -> None:
         await self.handle(Closed())
         await self.send(Closed())
-
-
-def _judge(event: h2.RequestReceived, method: str, headers: Headers) -> bytes:
-    """The path to answer. Refused for what no function gets."""
-    raw = event.headers
-    path = next((value for name, value in raw if name == b":path"), b"")
-    target, host = judge_target(method, path)
-    if host is not None:
-        raise Refused(400, "the target is no path")
-    if event.stream_ended is not None and any(name == b"content-length" and value != b"0" for name, value in raw):
-        raise Refused(400, "the body is missing")  # h2 compares lengths only where there is data
-    judge_host(headers[0][1])
-    expected = [value.lower() for name, value in headers if name == b"expect"]
-    if expected not in ([], [b"100-continue"]):
-        raise Refused(417, "the one thing that can be expected is 100-continue")
-    return target

@@ -16,6 +16,7 @@ import sys
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import msgspec
 from hypercorn.asyncio.worker_context import WorkerContext
@@ -26,6 +27,9 @@ from runtime.base.settings import HttpSettings
 from runtime.triggers.http.connection import Connection
 from runtime.triggers.http.tls import load_tls
 from runtime.triggers.http.wire import App, Limits, Tasks
+
+if TYPE_CHECKING:  # an extra: it may not be installed
+    from runtime.triggers.http.http3 import Http3Server
 
 log = get_logger(__name__)
 
@@ -42,11 +46,15 @@ _SETTLE_SECONDS = 0.05
 
 
 class Wire(msgspec.Struct, frozen=True, kw_only=True):
-    """How to serve. tls: None for plain text. http2: where TLS agrees on it, and for clients that begin with it."""
+    """How to serve. tls: None for plain text. http2: where TLS agrees on it, and for clients that begin with it.
+
+    http3: certificate and key, where it is wanted.
+    """
 
     limits: Limits = Limits()
     tls: ssl.SSLContext | None = None
     http2: bool = True
+    http3: tuple[Path, Path] | None = None
 
 
 _DEFAULT = Wire()
@@ -57,7 +65,8 @@ def wire_of(root: Path, settings: HttpSettings) -> Wire:
     limits = Limits(
         connections=settings.max_connections, head_bytes=settings.max_headers, idle_seconds=float(settings.keep_alive)
     )
-    return Wire(limits=limits, tls=load_tls(root, settings), http2=settings.http2)
+    certificate = (root / settings.certfile, root / settings.keyfile) if settings.http3 else None
+    return Wire(limits=limits, tls=load_tls(root, settings), http2=settings.http2, http3=certificate)
 
 
 async def serve_app(
@@ -69,7 +78,7 @@ async def serve_app(
     answered, and nobody is let in any more.
     """
     server = Server(app, sock, wire)
-    server.begin()
+    await server.begin()
     try:
         await until()
     finally:
@@ -90,6 +99,8 @@ class Server:
         self.connections: set[Connection] = set()
         self.idle: dict[Connection, None] = {}
         self._tls = wire.tls
+        self._http3 = wire.http3
+        self._quic: Http3Server | None = None
         self._sock = sock
         self._loop = asyncio.get_running_loop()
         self._limit = _most_connections(wire.limits.connections)
@@ -99,8 +110,12 @@ class Server:
         self._stopped = False
         self._told = False
 
-    def begin(self) -> None:
-        """Start to accept."""
+    async def begin(self) -> None:
+        """Start to accept. StartError if HTTP/3 cannot be had."""
+        if self._http3 is not None:
+            from runtime.triggers.http.http3 import open_http3  # noqa: PLC0415 - an extra: it may not be installed
+
+            self._quic = await open_http3(self, self._sock, self._http3)
         self._sock.setblocking(False)
         self._accept_on()
         self.tasks.spawn(self._watch)
@@ -111,15 +126,15 @@ class Server:
             await asyncio.sleep(_SETTLE_SECONDS)
         self._stopped = True
         self._accept_off()
-        if alone:
-            self._limit = sys.maxsize
-            while self._accept():
-                pass
+        while alone and self._accept():
+            pass
         self._sock.close()
         await self._wait_until(lambda: not self._opening, self.limits.close_seconds)  # those are no connections yet
         await self.context.terminated.set()
         for connection in list(self.connections):
             connection.finish()
+        if self._quic is not None:
+            self._quic.close()
         await self._wait_until(lambda: not self.connections, self.limits.close_seconds + self.limits.linger_seconds)
 
     async def _wait_until(self, condition: Callable[[], bool], seconds: float) -> None:
@@ -141,11 +156,10 @@ class Server:
         self.idle.pop(connection, None)
         self.connections.discard(connection)
         self._changed.set()
-        if not self._accepting and not self._stopped and not self._full:
+        if not self._accepting and not self._stopped and not self._is_full():
             self._accept_on()
 
-    @property
-    def _full(self) -> bool:
+    def _is_full(self) -> bool:
         return len(self.connections) + len(self._opening) >= self._limit
 
     def _accept_on(self) -> None:
@@ -159,15 +173,15 @@ class Server:
             self._loop.remove_reader(self._sock)
 
     def _on_readable(self) -> None:
+        if self._is_full():
+            self._make_room("the limit of connections is reached")
+            return
         for _ in range(_ACCEPTED_AT_ONCE):
-            if not self._accept():
+            if self._is_full() or not self._accept():
                 return
 
     def _accept(self) -> bool:
-        """Accept one; False when there is none, or no room. Then the longest idle connection makes some."""
-        if self._full:
-            self._make_room("the limit of connections is reached")
-            return False
+        """Accept one; False when there is none, or no file for it."""
         try:
             sock, _ = self._sock.accept()
         except (BlockingIOError, InterruptedError):

@@ -7,7 +7,7 @@ import asyncio
 import re
 import time
 from collections import deque
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from email.utils import formatdate
 from typing import Any, Protocol
 
@@ -29,6 +29,9 @@ Headers = list[tuple[bytes, bytes]]
 Receive = Callable[[], Awaitable[dict[str, Any]]]
 Send = Callable[[Any], Awaitable[None]]
 App = Callable[[Any, Any, Any], Awaitable[None]]
+
+OF_THE_CONNECTION = frozenset({b"connection", b"keep-alive", b"proxy-connection", b"transfer-encoding", b"upgrade"})
+"""What HTTP/2 and 3 say otherwise: RFC 9113, 8.2.2."""
 
 BODY_ROOM = 65_536
 """Bytes of a body that wait for the application; past it the client waits."""
@@ -93,6 +96,26 @@ def judge_host(host: bytes | None) -> None:
     """Refused (400) for a host that is empty or none: RFC 9112, 3.2; RFC 9110, 4.2.1."""
     if host is None or not _HOST.fullmatch(host):
         raise Refused(400, "the host is missing, empty or malformed")
+
+
+def judge_pseudo(pairs: Iterable[tuple[bytes, bytes]], method: str, headers: Headers, *, ended: bool) -> bytes:
+    """The path to answer, of a request of HTTP/2 or 3. Refused for what no function gets.
+
+    headers: the same with the authority as host, first. ended: whether no body follows.
+    """
+    pairs = list(pairs)
+    target, host = judge_target(method, next((value for name, value in pairs if name == b":path"), b""))
+    if host is not None:
+        raise Refused(400, "the target is no path")
+    if len({value for name, value in pairs if name in (b":authority", b"host")}) > 1:
+        raise Refused(400, "the authority and the host differ")
+    judge_host(headers[0][1])
+    if ended and any(name == b"content-length" and value != b"0" for name, value in pairs):
+        raise Refused(400, "the body is missing")  # h2 compares lengths only where there is data
+    expected = [value.lower() for name, value in headers if name == b"expect"]
+    if expected not in ([], [b"100-continue"]):
+        raise Refused(417, "the one thing that can be expected is 100-continue")
+    return target
 
 
 def with_ours(headers: Headers, config: Config) -> Headers:
@@ -178,7 +201,8 @@ class Messages:
     Hypercorn's queue counts messages, and bounds their end as well: where an application answers without reading a long
     body nobody makes a place, and both sides wait for ever. This one counts bytes, and its end is always let in.
 
-    wanted: called once, when the application first asks. taken: called with the length of each part it took.
+    size: bytes that nobody has read. wanted: called once, when the application first asks. taken: called with the
+    length of each part it took.
     """
 
     def __init__(
@@ -191,7 +215,7 @@ class Messages:
         self._wanted = wanted
         self._taken = taken
         self._items: deque[Any] = deque()
-        self._size = 0
+        self.size = 0
         self._ended = False
         self._came = asyncio.Event()
         self._left: asyncio.Event | None = None
@@ -204,10 +228,10 @@ class Messages:
             if self._left is not None:
                 self._left.set()
             return
-        while self._size >= self._room and not self._ended:
+        while self.size >= self._room and not self._ended:
             self._left = asyncio.Event()
             await self._left.wait()
-        self._size += len(message["body"])
+        self.size += len(message["body"])
         self._items.append(message)
         self._came.set()
 
@@ -223,8 +247,8 @@ class Messages:
             await self._came.wait()
         message = self._items.popleft()
         length = len(message["body"])
-        self._size -= length
-        if self._left is not None and self._size < self._room:
+        self.size -= length
+        if self._left is not None and self.size < self._room:
             self._left.set()
         if self._taken is not None and length:
             await self._taken(length)
@@ -233,7 +257,7 @@ class Messages:
     def drop(self) -> int:
         """Forget what nobody will read; its length."""
         self._items.clear()
-        size, self._size = self._size, 0
+        size, self.size = self.size, 0
         return size
 
 
@@ -257,11 +281,15 @@ class Tasks:
 
 
 class Caller:
-    """What a Stream takes for its task group: starts the application on one request, with these messages."""
+    """What a Stream takes for its task group: starts the application on one request, with these messages.
+
+    complete: whether the whole request has come, where its protocol says so here.
+    """
 
     def __init__(self, tasks: Tasks, messages: Messages) -> None:
         self._tasks = tasks
         self.messages = messages
+        self.complete = False
         self.task: asyncio.Task[None] | None = None
 
     async def spawn_app(self, app: App, _config: Config, scope: Any, send: Send) -> Any:
