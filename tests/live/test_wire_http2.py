@@ -193,7 +193,7 @@ BAD = [
     ({":path": b"http://a/echo"}, 400, "absolute"),
     ({":authority": b"a b"}, 400, "a bad authority"),
     ({":authority": b"u@a"}, 400, "one with a user"),
-    ({":method": b"TRACE"}, 501, "TRACE"),
+    ({":method": b"TRACE"}, 405, "TRACE"),
     ({":method": b"get"}, 405, "methods are case-sensitive"),
     ({"content-length": b"9"}, 400, "a length without a body"),
     ({"expect": b"miracles"}, 417, "what nobody expects"),

@@ -84,7 +84,7 @@ REFUSED = [
     (b"GET ftp://a/echo HTTP/1.1\r\n" + H + b"\r\n", 400, "not of this scheme"),
     (b"CONNECT a:443 HTTP/1.1\r\n" + H + b"\r\n", 501, "no tunnels"),
     (b"CONNECT /echo HTTP/1.1\r\n" + H + b"\r\n", 501, "however it is written"),
-    (b"TRACE /echo HTTP/1.1\r\n" + H + b"\r\n", 501, "a TRACE would show what a proxy added"),
+    (b"TRACE /echo HTTP/1.1\r\n" + H + b"\r\n", 405, "a TRACE would show what a proxy added"),
     (b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03", 400, "TLS where none is"),
     (b"(\x00\x01", 400, "no HTTP at all"),
     # Host: RFC 9112, 3.2; RFC 9110, 4.2.1 and 7.2

@@ -227,7 +227,10 @@ class Server:
             await asyncio.sleep(self.limits.tick_seconds)
             now = self._loop.time()
             for connection in list(self.connections):
-                connection.check(now)
+                try:
+                    connection.check(now)
+                except Exception:  # the others have deadlines, too
+                    log.exception("a connection could not be checked")
 
 
 def _most_connections(wanted: int) -> int:

@@ -39,7 +39,6 @@ BODY_ROOM = 65_536
 _HOST = re.compile(rb"(?:[A-Za-z0-9\-._~!$&'()*+,;=%]+|\[[0-9A-Fa-f:.]+\])(?::[0-9]{0,5})?")
 _ABSOLUTE = re.compile(rb"https?://([^/?#]*)(.*)", re.IGNORECASE | re.DOTALL)
 _NOT_IN_TARGET = re.compile(rb"[^\x21\x22\x24-\x7e]")  # what is not printable ASCII, and "#"
-_REFUSED_METHODS = frozenset({"CONNECT", "TRACE"})
 _ALLOW = b"DELETE, GET, HEAD, OPTIONS, PATCH, POST, PUT"
 
 
@@ -80,8 +79,8 @@ class Refused(Exception):  # noqa: N818 - a verdict on a request
 
 def judge_target(method: str, target: bytes) -> tuple[bytes, bytes | None]:
     """Path with query, and the host that an absolute target names, or None. Refused (400, 501) for what is no path."""
-    if method in _REFUSED_METHODS:
-        raise Refused(501, f"{method} is not done here")
+    if method == "CONNECT":
+        raise Refused(501, "CONNECT is for proxies")
     if _NOT_IN_TARGET.search(target):
         raise Refused(400, "the target has bytes that do not belong into a path")
     if target[:1] == b"/" or (target == b"*" and method == "OPTIONS"):
