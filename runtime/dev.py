@@ -121,8 +121,7 @@ class Dev:
 
     def _end_in_background(self, child: Child | None, within_seconds: float) -> None:
         if child is not None:
-            child.stop()
-            self._spawn(child.end(within_seconds))
+            self._spawn(child.leave(within_seconds))
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.create_task(work)

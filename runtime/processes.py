@@ -15,13 +15,14 @@ from typing import Literal, Self
 
 import msgspec
 
-Kind = Literal["ready", "changed", "loading", "loaded", "restart"]
+Kind = Literal["ready", "changed", "loading", "loaded", "restart", "leave"]
 
 
 class Message(msgspec.Struct, frozen=True):
     """From the child: ready (it serves), loading and loaded (what changed), restart (a change takes a new process).
 
-    From the parent: changed. files: from the project's root. functions, failures: how many there are.
+    From the parent: changed, leave (another child has taken its place). files: from the project's root.
+    functions, failures: how many there are.
     """
 
     kind: Kind
@@ -103,6 +104,12 @@ class Child:
             self._stopped = True
             with suppress(ProcessLookupError):
                 os.kill(self.pid, signal.SIGTERM)
+
+    async def leave(self, within_seconds: float) -> None:
+        """Tell it that another has its place: it accepts nobody any more, answers whom it has, and ends."""
+        self.line.tell(Message("leave"))
+        self._stopped = True
+        await self.end(within_seconds)
 
     async def end(self, within_seconds: float) -> None:
         """Stop it; kill it, with all it started, if it takes longer."""

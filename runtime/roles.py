@@ -35,6 +35,7 @@ log = logs.get_logger(__name__)
 
 _BACKLOG = 2048
 _CLOSE_SECONDS = 2.0
+_MOMENT_SECONDS = 0.01
 _LOOPBACK = ("127.0.0.1", "::1", "localhost")
 
 
@@ -220,39 +221,46 @@ class HttpRole:
 
 async def _serve_http(project: Project, sock: socket.socket, parent: Parent | None) -> int:
     """Serve until told to stop. Returns how many handlers could not be ended."""
-    from runtime.triggers.http.server import serve_app, wire_of  # noqa: PLC0415 - as above
+    from runtime.triggers.http.server import Server, wire_of  # noqa: PLC0415 - as above
 
     settings = project.settings
-    stop = _stop_event()
+    stop, replaced = _stop_event(), asyncio.Event()
     role = HttpRole(project, open_locally=parent is not None and parent.dev and is_loopback(sock))
-    wire = wire_of(project.root, settings.http)
+    server = Server(role.app, sock, wire_of(project.root, settings.http))
     if not _one_of_several(parent):
         _announce_listening(project, url_of(sock, settings.http))
-    following = asyncio.create_task(_follow(parent, project, role, stop)) if parent else None
-
-    async def drain() -> None:
-        await stop.wait()
-        role.core.draining = True
-        if not _one_of_several(parent):
-            log.info("stopping", in_flight=role.shell.in_flight, drain_seconds=float(settings.serve.drain))
-        if not await role.shell.idle(float(settings.serve.drain)):
-            log.warning("drain time is over", in_flight=role.shell.in_flight)
-            role.shell.give_up()
-            await role.shell.idle(_CLOSE_SECONDS)
-
-    await serve_app(role.app, sock, drain, wire, alone=parent is None)
+    await server.begin()
+    following = asyncio.create_task(_follow(parent, project, role, stop, replaced)) if parent else None
+    await stop.wait()
+    left_seconds = float(settings.serve.drain)
+    if replaced.is_set():
+        await server.leave(left_seconds)
+        left_seconds = _MOMENT_SECONDS
+    role.core.draining = True
+    if not _one_of_several(parent) and not replaced.is_set():
+        log.info("stopping", in_flight=role.shell.in_flight, drain_seconds=left_seconds)
+    if not await role.shell.idle(left_seconds):
+        log.warning("drain time is over", in_flight=role.shell.in_flight)
+        role.shell.give_up()
+        await role.shell.idle(_CLOSE_SECONDS)
+    await server.end(alone=parent is None)
     if following is not None:
         following.cancel()
     role.invoker.threads.close()
     return await _end_tasks() + role.invoker.threads.busy
 
 
-async def _follow(parent: Parent, project: Project, role: HttpRole, stop: asyncio.Event) -> None:
+async def _follow(
+    parent: Parent, project: Project, role: HttpRole, stop: asyncio.Event, replaced: asyncio.Event
+) -> None:
     """Tell the parent that this child serves, and take up what it says has changed. Stop when it is gone."""
     line = await Line.on(parent.line)
     registry = project.registry
     line.tell(Message("ready", functions=len(registry.functions), failures=len(registry.failures)))
     async for message in line.messages():
+        if message.kind == "leave":
+            replaced.set()
+            break
         line.tell(Message("loading"))
         began = time.perf_counter()
         # In a thread, as at start: no loop runs there, and the requests go on meanwhile.

@@ -263,6 +263,8 @@ class Http1(H11Protocol):
     async def stream_send(self, event: StreamEvent) -> None:
         if isinstance(event, Response):
             headers = with_ours(event.headers, self.config)
+            if self.context.terminated.is_set():
+                headers = [*(one for one in headers if one[0] != b"connection"), (b"connection", b"close")]
             reason = _REASONS.get(event.status_code, b"")
             await self._send_h11_event(h11.Response(headers=headers, status_code=event.status_code, reason=reason))
         elif isinstance(event, Body):

@@ -13,7 +13,7 @@ import socket
 import ssl
 import struct
 import sys
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -57,9 +57,6 @@ class Wire(msgspec.Struct, frozen=True, kw_only=True):
     http3: tuple[Path, Path] | None = None
 
 
-_DEFAULT = Wire()
-
-
 def wire_of(root: Path, settings: HttpSettings) -> Wire:
     """How to serve, by the settings of the project in `root`. StartError for a certificate that cannot be used."""
     limits = Limits(
@@ -69,24 +66,11 @@ def wire_of(root: Path, settings: HttpSettings) -> Wire:
     return Wire(limits=limits, tls=load_tls(root, settings), http2=settings.http2, http3=certificate)
 
 
-async def serve_app(
-    app: App, sock: socket.socket, until: Callable[[], Awaitable[None]], wire: Wire = _DEFAULT, *, alone: bool = False
-) -> None:
-    """Serve `app` on a listening socket, which is ours from now on, until `until` returns; then let go of everybody.
-
-    alone: no other process has the socket, so that the end closes it for good: whom the kernel has let in by then is
-    answered, and nobody is let in any more.
-    """
-    server = Server(app, sock, wire)
-    await server.begin()
-    try:
-        await until()
-    finally:
-        await server.end(alone=alone)
-
-
 class Server:
-    """One listening socket and its connections. idle: those without a request, the longest so first."""
+    """One listening socket, which is its own from now on, and its connections.
+
+    idle: those without a request, the longest so first.
+    """
 
     def __init__(self, app: App, sock: socket.socket, wire: Wire) -> None:
         self.app = app
@@ -120,8 +104,22 @@ class Server:
         self._accept_on()
         self.tasks.spawn(self._watch)
 
+    async def leave(self, within_seconds: float) -> None:
+        """Make room for another process on the same socket: accept nobody, and end each connection with an answer.
+
+        Returns when none is left, or when the time is over.
+        """
+        self._stopped = True
+        self._accept_off()
+        await self.context.terminated.set()
+        await self._wait_until(lambda: not self._opening and not self.connections, within_seconds)
+
     async def end(self, *, alone: bool) -> None:
-        """Stop accepting, answer whom the kernel has let in, close the connections."""
+        """Stop accepting, and close the connections.
+
+        alone: no other process has the socket, so that this closes it for good: whom the kernel has let in by then is
+        answered, and nobody is let in any more.
+        """
         if alone and _let_nobody_in(self._sock):
             await asyncio.sleep(_SETTLE_SECONDS)
         self._stopped = True
