@@ -133,7 +133,7 @@ class Server:
             connection.finish()
         if self._quic is not None:
             self._quic.close()
-        await self._wait_until(lambda: not self.connections, self.limits.close_seconds + self.limits.linger_seconds)
+        await self._wait_until(lambda: not self.connections, self.limits.close_seconds)
 
     async def _wait_until(self, condition: Callable[[], bool], seconds: float) -> None:
         """Wait until a condition on the connections holds, for some time at most."""
