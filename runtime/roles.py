@@ -95,7 +95,7 @@ def url_of(sock: socket.socket, settings: HttpSettings) -> str:
 
 def check_tls(root: Path, settings: HttpSettings) -> None:
     """StartError if what the settings say of TLS cannot be had. To be asked before anything listens."""
-    from runtime.triggers.http.tls import load_tls  # noqa: PLC0415 - the HTTP role alone needs it
+    from runtime.triggers.http.wire.tls import load_tls  # noqa: PLC0415 - the HTTP role alone needs it
 
     load_tls(root, settings)
 
@@ -221,7 +221,7 @@ class HttpRole:
 
 async def _serve_http(project: Project, sock: socket.socket, parent: Parent | None) -> int:
     """Serve until told to stop. Returns how many handlers could not be ended."""
-    from runtime.triggers.http.server import Server, wire_of  # noqa: PLC0415 - as above
+    from runtime.triggers.http.wire.server import Server, wire_of  # noqa: PLC0415 - as above
 
     settings = project.settings
     stop, replaced = _stop_event(), asyncio.Event()

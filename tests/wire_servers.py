@@ -13,8 +13,8 @@ import msgspec
 import uvloop
 
 from runtime.roles import HttpRole, load_project, open_socket
-from runtime.triggers.http.server import Server, wire_of
-from runtime.triggers.http.wire import Limits
+from runtime.triggers.http.wire.requests import Limits
+from runtime.triggers.http.wire.server import Server, wire_of
 
 
 def write_files(root: Path, **files: str) -> Path:

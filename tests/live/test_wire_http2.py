@@ -14,7 +14,7 @@ import hyperframe.frame as frames
 import pytest
 from h2.errors import ErrorCodes
 
-from runtime.triggers.http.wire import Limits
+from runtime.triggers.http.wire.requests import Limits
 from tests.live_servers import until
 from tests.wire_servers import Wired, write_files
 

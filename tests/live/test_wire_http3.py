@@ -12,7 +12,7 @@ from aioquic.h3.events import DataReceived, HeadersReceived
 from aioquic.quic.configuration import QuicConfiguration
 from aioquic.quic.events import StreamReset
 
-from runtime.triggers.http.wire import Limits
+from runtime.triggers.http.wire.requests import Limits
 from tests.live.test_wire_http2 import APP
 from tests.live.test_wire_tls import context_of, write_certificate
 from tests.live_servers import until
@@ -185,10 +185,12 @@ async def test_garbage_ends_nothing(server: Wired):
 def test_without_its_package_the_start_says_what_to_install(write_project, monkeypatch):
     from runtime.base.errors import StartError
     from runtime.base.settings import HttpSettings
-    from runtime.triggers.http.tls import load_tls
+    from runtime.triggers.http.wire.tls import load_tls
 
     real = importlib.util.find_spec
-    monkeypatch.setattr("runtime.triggers.http.tls.find_spec", lambda name: None if name == "aioquic" else real(name))
+    monkeypatch.setattr(
+        "runtime.triggers.http.wire.tls.find_spec", lambda name: None if name == "aioquic" else real(name)
+    )
     root = write_project(**APP)
     write_certificate(root)
     with pytest.raises(StartError, match=r'needs the package aioquic: pip install "fnrun\[http3\]"'):

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from runtime.triggers.http.wire import Limits
+from runtime.triggers.http.wire.requests import Limits
 from tests.live_servers import until
 from tests.wire_servers import Wired, hear, read_answers, write_files
 

@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 import trustme
 
-from runtime.triggers.http.tls import load_tls
-from runtime.triggers.http.wire import Limits
+from runtime.triggers.http.wire.requests import Limits
+from runtime.triggers.http.wire.tls import load_tls
 from tests.live.test_wire_http2 import Client
 from tests.wire_servers import Wired, hear, write_files
 

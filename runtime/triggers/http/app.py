@@ -26,7 +26,7 @@ from runtime.declare.request import ClientGone, Request
 from runtime.invoke.execute import run_async
 from runtime.triggers.http.answers import Answer, Parts, check_headers, problem_answer
 from runtime.triggers.http.core import HttpCore
-from runtime.triggers.http.wire import Limits
+from runtime.triggers.http.wire.requests import Limits
 
 log = get_logger(__name__)
 

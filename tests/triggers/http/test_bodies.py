@@ -9,7 +9,7 @@ import pytest
 
 from runtime.declare.loader import load
 from runtime.roles import HttpRole, Project
-from runtime.triggers.http.wire import Limits
+from runtime.triggers.http.wire.requests import Limits
 from tests.conftest import client_on
 
 FORM = "application/x-www-form-urlencoded"

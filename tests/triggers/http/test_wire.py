@@ -13,7 +13,7 @@ from hypercorn.protocol.h2 import H2Protocol, StreamBuffer
 from hypercorn.protocol.h11 import H11Protocol
 from hypercorn.protocol.http_stream import HTTPStream
 
-from runtime.triggers.http.wire import Refused, judge_host, judge_target
+from runtime.triggers.http.wire.requests import Refused, judge_host, judge_target
 
 
 def test_the_constructors_are_as_they_were():

@@ -25,7 +25,7 @@ from hypercorn.typing import ConnectionState
 from typing_extensions import override
 
 from runtime.base.errors import phrase
-from runtime.triggers.http.wire import (
+from runtime.triggers.http.wire.requests import (
     BODY_ROOM,
     Caller,
     Cut,

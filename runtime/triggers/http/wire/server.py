@@ -24,12 +24,12 @@ from hypercorn.config import Config
 
 from runtime.base.logs import get_logger
 from runtime.base.settings import HttpSettings
-from runtime.triggers.http.connection import Connection
-from runtime.triggers.http.tls import load_tls
-from runtime.triggers.http.wire import App, Limits, Tasks
+from runtime.triggers.http.wire.connection import Connection
+from runtime.triggers.http.wire.requests import App, Limits, Tasks
+from runtime.triggers.http.wire.tls import load_tls
 
 if TYPE_CHECKING:  # an extra: it may not be installed
-    from runtime.triggers.http.http3 import Http3Server
+    from runtime.triggers.http.wire.http3 import Http3Server
 
 log = get_logger(__name__)
 
@@ -97,7 +97,7 @@ class Server:
     async def begin(self) -> None:
         """Start to accept. StartError if HTTP/3 cannot be had."""
         if self._http3 is not None:
-            from runtime.triggers.http.http3 import open_http3  # noqa: PLC0415 - an extra: it may not be installed
+            from runtime.triggers.http.wire.http3 import open_http3  # noqa: PLC0415 - an extra: it may not be installed
 
             self._quic = await open_http3(self, self._sock, self._http3)
         self._sock.setblocking(False)

@@ -26,7 +26,7 @@ from hypercorn.utils import filter_pseudo_headers
 from typing_extensions import override
 
 from runtime.base.errors import StartError
-from runtime.triggers.http.wire import (
+from runtime.triggers.http.wire.requests import (
     BODY_ROOM,
     OF_THE_CONNECTION,
     Caller,

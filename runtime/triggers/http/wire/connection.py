@@ -17,9 +17,9 @@ from typing import Any, Protocol, cast
 from hypercorn.events import Closed, Event, RawData, Updated
 from typing_extensions import override
 
-from runtime.triggers.http.http1 import Http1
-from runtime.triggers.http.http2 import Http2
-from runtime.triggers.http.wire import Cut, Ends, Host
+from runtime.triggers.http.wire.http1 import Http1
+from runtime.triggers.http.wire.http2 import Http2
+from runtime.triggers.http.wire.requests import Cut, Ends, Host
 
 _INBOX_BYTES = 65_536
 _OUTBOX_BYTES = 16_384

@@ -29,7 +29,7 @@ from hypercorn.typing import ConnectionState
 from hypercorn.utils import filter_pseudo_headers
 from typing_extensions import override
 
-from runtime.triggers.http.wire import (
+from runtime.triggers.http.wire.requests import (
     OF_THE_CONNECTION,
     Caller,
     Ends,
