@@ -27,6 +27,7 @@ def dev(root: Path, bind: str | None) -> None:
     loaded = load_settings(root, given)
     settings = loaded.settings
     given |= {p.replace(".", "__"): v for p, v in _DEV_DEFAULTS.items() if p not in loaded.sources}
+    given["http__http3"] = "false"  # its port cannot be handed from one process to the next
     roles.check_tls(root, settings.http)
     logs.configure(style=settings.log.format, level=settings.log.level)
     with roles.open_socket(settings.http.bind) as sock:

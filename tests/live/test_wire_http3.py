@@ -12,7 +12,10 @@ from aioquic.h3.events import DataReceived, HeadersReceived
 from aioquic.quic.configuration import QuicConfiguration
 from aioquic.quic.events import StreamReset
 
+from runtime.base.errors import StartError
+from runtime.base.settings import HttpSettings
 from runtime.triggers.http.wire.requests import Limits
+from runtime.triggers.http.wire.tls import load_tls
 from tests.live.test_wire_http2 import APP
 from tests.live.test_wire_tls import context_of, write_certificate
 from tests.live_servers import until
@@ -183,10 +186,6 @@ async def test_garbage_ends_nothing(server: Wired):
 
 
 def test_without_its_package_the_start_says_what_to_install(write_project, monkeypatch):
-    from runtime.base.errors import StartError
-    from runtime.base.settings import HttpSettings
-    from runtime.triggers.http.wire.tls import load_tls
-
     real = importlib.util.find_spec
     monkeypatch.setattr(
         "runtime.triggers.http.wire.tls.find_spec", lambda name: None if name == "aioquic" else real(name)
@@ -195,3 +194,8 @@ def test_without_its_package_the_start_says_what_to_install(write_project, monke
     write_certificate(root)
     with pytest.raises(StartError, match=r'needs the package aioquic: pip install "fnrun\[http3\]"'):
         load_tls(root, HttpSettings(certfile="cert.pem", keyfile="cert-key.pem", http3=True))
+
+
+def test_it_takes_a_single_process(tmp_path):
+    with pytest.raises(StartError, match=r"set http\.workers = 1"):
+        load_tls(tmp_path, HttpSettings(certfile="cert.pem", keyfile="cert-key.pem", http3=True, workers=2))

@@ -60,5 +60,9 @@ def _check_file(setting: str, path: Path, mark: bytes) -> None:
 def _check_http3(settings: HttpSettings) -> None:
     if not settings.certfile:
         raise StartError("http.http3 is set, but http.certfile is not: HTTP/3 is always over TLS")
+    if settings.workers > 1:
+        raise StartError(
+            "http.http3 takes a single process: packets of one client would reach any; set http.workers = 1"
+        )
     if find_spec("aioquic") is None:
         raise StartError('http.http3 needs the package aioquic: pip install "fnrun[http3]"')
