@@ -26,6 +26,8 @@ log = get_logger(__name__)
 _ANSWER_SECONDS = 2.0
 """A child that does not say by then that it takes a change up is stuck in a handler."""
 _LOAD_SECONDS = 20.0
+_MOST_NAMED = 200
+"""Of more changed files all are loaded anew."""
 _END_SECONDS = 5.0
 _no_dropping = DefaultFilter(  # vim tries with a file 4913 whether it may write
     ignore_entity_patterns=(*DefaultFilter.ignore_entity_patterns, r"^4913$", r"^#.*#$")
@@ -43,6 +45,7 @@ class Dev:
         self._child: Child | None = None
         self._next: Child | None = None
         self._answers = asyncio.Queue[str]()
+        self._leaving: set[Child] = set()
         self._tasks: set[asyncio.Task[None]] = set()  # asyncio keeps but weak references
 
     async def run(self, environ: Mapping[str, str] = os.environ) -> None:
@@ -59,7 +62,7 @@ class Dev:
         except asyncio.CancelledError:
             pass  # the signal
         finally:
-            children, self._child, self._next = (self._child, self._next), None, None
+            children, self._child, self._next = {self._child, self._next, *self._leaving}, None, None
             await asyncio.gather(*(child.end(_END_SECONDS) for child in children if child is not None))
 
     async def _take_up(self, files: list[str], environ: Mapping[str, str]) -> None:
@@ -68,7 +71,7 @@ class Dev:
             await self._start(environ)
             return
         self._answers = asyncio.Queue()
-        self._child.line.tell(Message("changed", files))
+        self._child.line.tell(Message("changed", files if len(files) <= _MOST_NAMED else [PACKAGE]))
         answer = await self._answer(_ANSWER_SECONDS)
         if answer == "loading":
             answer = await self._answer(_LOAD_SECONDS)
@@ -94,7 +97,11 @@ class Dev:
             self._end_in_background(self._child, 0)
             self._child = None
         self._end_in_background(leaving, 0)
-        self._next = await Child.start(self._arguments, self._sock, environ)
+        try:
+            self._next = await Child.start(self._arguments, self._sock, environ)
+        except OSError as error:
+            log.error("no process can be started; save again", reason=str(error))  # noqa: TRY400 - it says all
+            return
         self._spawn(self._follow(self._next))
 
     async def _follow(self, child: Child) -> None:
@@ -121,7 +128,12 @@ class Dev:
 
     def _end_in_background(self, child: Child | None, within_seconds: float) -> None:
         if child is not None:
-            self._spawn(child.leave(within_seconds))
+            self._leaving.add(child)
+            self._spawn(self._let_leave(child, within_seconds))
+
+    async def _let_leave(self, child: Child, within_seconds: float) -> None:
+        await child.leave(within_seconds)
+        self._leaving.discard(child)
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.create_task(work)
@@ -132,7 +144,7 @@ class Dev:
 def _matters(root: Path, change: Change, path: str) -> bool:
     """Whether a changed file is one of the project's: functions.toml, or anything in functions/ but droppings."""
     inside = _inside(root, path)
-    return Path(inside).parts[0] in (PACKAGE, FILE_NAME) and _no_dropping(change, inside)
+    return inside.partition(os.sep)[0] in (PACKAGE, FILE_NAME) and _no_dropping(change, inside)
 
 
 def _inside(root: Path, path: str) -> str:

@@ -6,9 +6,12 @@ child of a parent that is gone stops, however that one died.
 
 import asyncio
 import os
+import select
 import signal
 import socket
 import sys
+import threading
+import time
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import suppress
 from typing import Literal, Self
@@ -16,6 +19,10 @@ from typing import Literal, Self
 import msgspec
 
 Kind = Literal["ready", "changed", "loading", "loaded", "restart", "leave"]
+
+
+_LONGEST_LINE = 1_000_000
+_NOBODY_SECONDS = 0.5
 
 
 class Message(msgspec.Struct, frozen=True):
@@ -41,7 +48,7 @@ class Line:
     @classmethod
     async def on(cls, sock: socket.socket) -> Self:
         """The line over a connected socket."""
-        return cls(*await asyncio.open_connection(sock=sock))
+        return cls(*await asyncio.open_connection(sock=sock, limit=_LONGEST_LINE))
 
     def tell(self, message: Message) -> None:
         """Send a message; nothing happens if nobody is there any more."""
@@ -70,14 +77,19 @@ class Child:
     async def start(cls, arguments: Sequence[str], sock: socket.socket, environ: Mapping[str, str]) -> Self:
         """Start `fnrun ARGUMENTS --fd SOCK --line FD`."""
         ours, theirs = socket.socketpair()
+        line = await Line.on(ours)
         with theirs:
             fds = (sock.fileno(), theirs.fileno())
             # -P: a file of the project's called like a module of ours shall not stand in for it.
-            process = await asyncio.create_subprocess_exec(
-                sys.executable, "-P", "-m", "runtime", *arguments, "--fd", str(fds[0]), "--line", str(fds[1]),
-                stdin=asyncio.subprocess.DEVNULL, pass_fds=fds, env=dict(environ), start_new_session=True,
-            )  # fmt: skip
-        return cls(process, await Line.on(ours))
+            try:
+                process = await asyncio.create_subprocess_exec(
+                    sys.executable, "-P", "-m", "runtime", *arguments, "--fd", str(fds[0]), "--line", str(fds[1]),
+                    stdin=asyncio.subprocess.DEVNULL, pass_fds=fds, env=dict(environ), start_new_session=True,
+                )  # fmt: skip
+            except OSError:
+                line.close()
+                raise
+        return cls(process, line)
 
     @property
     def pid(self) -> int:
@@ -118,14 +130,32 @@ class Child:
             async with asyncio.timeout(within_seconds):
                 await self._process.wait()
         except TimeoutError:
-            with suppress(ProcessLookupError, PermissionError):
-                os.killpg(self.pid, signal.SIGKILL)
+            self.kill()
             await self._process.wait()
         self.line.close()
 
+    def kill(self) -> None:
+        """End it at once, with all it started."""
+        with suppress(ProcessLookupError, PermissionError):
+            os.killpg(self.pid, signal.SIGKILL)
+
+
+def end_without_parent(line: socket.socket, within_seconds: float) -> None:
+    """End this process so long after its parent has hung up, though its event loop may be stuck in a handler."""
+    watched = os.dup(line.fileno())
+
+    def watch() -> None:
+        poll = select.poll()
+        poll.register(watched, getattr(select, "POLLRDHUP", 0))  # POLLHUP is always told, too
+        poll.poll()
+        time.sleep(within_seconds)
+        os._exit(1)
+
+    threading.Thread(target=watch, name="parent", daemon=True).start()
+
 
 def answer_for_nobody(sock: socket.socket, reason: str) -> None:
-    """503 to whoever has called and whom no child will answer, instead of silence. Blocks for a moment at most."""
+    """503 to whoever has called and whom no child will answer, instead of silence. Blocks for half a second at most."""
     problem = {"type": "about:blank", "title": "Service Unavailable", "status": 503, "detail": reason}
     body = msgspec.json.encode(problem)
     head = (
@@ -133,11 +163,14 @@ def answer_for_nobody(sock: socket.socket, reason: str) -> None:
         b"connection: close\r\ncontent-length: %d\r\n\r\n" % len(body)
     )
     sock.setblocking(False)
-    with suppress(BlockingIOError):
-        while True:
+    end = time.monotonic() + _NOBODY_SECONDS
+    while (left := end - time.monotonic()) > 0:
+        try:
             connection, _ = sock.accept()
-            with connection, suppress(OSError):
-                connection.settimeout(0.2)
-                connection.recv(65536)
-                connection.sendall(head + body)
-                connection.shutdown(socket.SHUT_WR)
+        except OSError:  # nobody is there, or is there any more
+            return
+        with connection, suppress(OSError):
+            connection.settimeout(left / 4)  # what it asks is read first: else the answer is lost in a reset
+            connection.recv(65536)
+            connection.sendall(head + body)
+            connection.shutdown(socket.SHUT_WR)

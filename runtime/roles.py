@@ -11,7 +11,7 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -26,7 +26,7 @@ from runtime.declare.lifespan import Lifespan
 from runtime.declare.loader import Loader
 from runtime.declare.registry import Function, LoadFailure, Registry
 from runtime.declare.triggers import Http
-from runtime.processes import Line, Message
+from runtime.processes import Line, Message, end_without_parent
 
 if TYPE_CHECKING:  # the HTTP role alone loads it
     from runtime.admin.api import Route
@@ -231,6 +231,8 @@ async def _serve_http(project: Project, sock: socket.socket, parent: Parent | No
         _announce_listening(project, url_of(sock, settings.http))
     await server.begin()
     following = asyncio.create_task(_follow(parent, project, role, stop, replaced)) if parent else None
+    if parent is not None:
+        end_without_parent(parent.line, float(settings.serve.drain) + _CLOSE_SECONDS * 4)
     await stop.wait()
     left_seconds = float(settings.serve.drain)
     if replaced.is_set():
@@ -262,17 +264,12 @@ async def _follow(
             replaced.set()
             break
         line.tell(Message("loading"))
-        began = time.perf_counter()
-        # In a thread, as at start: no loop runs there, and the requests go on meanwhile.
-        changed = await asyncio.to_thread(project.loader.reload, [project.root / file for file in message.files])
-        if changed is None:
-            line.tell(Message("restart"))
-            continue
-        role.adopt(changed)
-        ms = round((time.perf_counter() - began) * 1000, 1)
-        log.info("reloaded", files=message.files, ms=ms, functions=len(changed.functions))
-        _announce_failures(changed.failures)
-        line.tell(Message("loaded"))
+        try:
+            taken_up = await _take_up(project, role, message.files)
+        except Exception:
+            log.exception("the change cannot be taken up", files=message.files)
+            taken_up = False
+        line.tell(Message("loaded" if taken_up else "restart"))
     stop.set()
 
 
@@ -284,6 +281,20 @@ async def _end_tasks() -> int:
     if tasks:
         await asyncio.wait(tasks, timeout=_CLOSE_SECONDS)
     return sum(1 for task in tasks if not task.done())
+
+
+async def _take_up(project: Project, role: HttpRole, files: Sequence[str]) -> bool:
+    """Serve what changed; False if that takes a new process."""
+    began = time.perf_counter()
+    # In a thread, as at start: no loop runs there, and the requests go on meanwhile.
+    changed = await asyncio.to_thread(project.loader.reload, [project.root / file for file in files])
+    if changed is None:
+        return False
+    role.adopt(changed)
+    ms = round((time.perf_counter() - began) * 1000, 1)
+    log.info("reloaded", files=files, ms=ms, functions=len(changed.functions))
+    _announce_failures(changed.failures)
+    return True
 
 
 def _stop_event() -> asyncio.Event:

@@ -59,7 +59,7 @@ class Supervisor:
             if child is not None and not self._stopping.is_set():
                 child.stop()
             elif child is not None and child.ended is None:
-                os.killpg(child.pid, signal.SIGKILL)
+                child.kill()
         self._stopping.set()
 
     async def _end_all(self, within_seconds: float) -> None:

@@ -1,6 +1,7 @@
 """`fnrun dev` as a real process: open, up to date with each save, gone with its parent."""
 
 import os
+import re
 import signal
 import threading
 import time
@@ -211,7 +212,55 @@ def test_what_editors_drop_is_no_change(root, server):
             path = root / "functions" / name
             path.parent.mkdir(exist_ok=True)
             path.write_text("x")
-        time.sleep(0.3)  # longer than a change takes
         change(root, "return 1", "return 2")
         until(lambda: client.get("/answer").json() == 2)
-    assert server.output.count("reloaded") == 1
+    assert re.findall(r'"files": (.*?), "ms"', server.output) == ['["functions/app.py"]']
+
+
+def test_a_change_of_the_folder_itself_is_none(root, server):
+    with server.client() as client:
+        assert client.get("/answer").json() == 1
+        os.utime(root)
+        root.chmod(0o700)
+        change(root, "return 1", "return 2")
+        until(lambda: client.get("/answer").json() == 2)
+    assert server.stop() == 0
+
+
+def test_functions_that_are_gone_for_a_moment_serve_on(root, server):
+    with server.client() as client:
+        assert client.get("/answer").json() == 1
+        (root / "functions").rename(root / "away")
+        server.wait_for_line("there is no functions/ folder|cannot be taken up")
+        assert client.get("/answer").json() == 1
+        server.wait_for_line("the old one serves on")
+        (root / "away").rename(root / "functions")
+        change(root, "return 1", "return 2")
+        until(lambda: httpx.get(f"{server.url}/answer", timeout=10).json() == 2)
+
+
+def test_very_many_files_at_once_are_taken_up(root, server):
+    with server.client() as client:
+        assert client.get("/answer").json() == 1
+        for number in range(2_000):
+            (root / "functions" / f"a_file_with_a_rather_long_name_{number}.py").write_text("X = 1\n")
+        change(root, "return 1", "return 2")
+        until(lambda: client.get("/answer").json() == 2, 30)
+    assert "blocks it" not in server.output
+
+
+def test_a_stuck_server_that_is_being_replaced_does_not_outlive_its_parent(root, server):
+    with server.client() as client:
+        child = client.get("/pid").json()
+    change(root, "return 1", "while True: pass")
+    until(lambda: "reloaded" in server.output)
+    with ThreadPoolExecutor() as pool:
+        blocked = pool.submit(httpx.get, f"{server.url}/answer", timeout=20)
+        time.sleep(0.2)
+        (root / "functions.toml").write_text("[http]\ntimeout = 5\n")
+        server.wait_for_line("listening")
+        assert server.stop(signal.SIGINT) == 0
+        with suppress(httpx.HTTPError):
+            blocked.result()
+    with pytest.raises(ProcessLookupError):
+        os.kill(child, 0)

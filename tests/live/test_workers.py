@@ -85,8 +85,8 @@ def test_new_connections_are_answered_while_workers_die(server):
     caller = threading.Thread(target=call)
     caller.start()
     for _ in range(3):
-        os.kill(httpx.get(f"{server.url}/pid").json(), signal.SIGKILL)
-        time.sleep(0.7)
+        os.kill(killed := httpx.get(f"{server.url}/pid").json(), signal.SIGKILL)
+        until(lambda: len(now := pids(server, 0.1)) == 2 and killed not in now)  # noqa: B023 - called at once
     done.set()
     caller.join()
     # What the killed process held is lost with it: at most the one request that was there.
@@ -153,3 +153,28 @@ def test_a_lifespan_that_does_not_load_stops_the_start(root, start):
     assert server.wait() == 1
     assert "nothing is served without its middleware" in server.output
     assert "an HTTP process ended before it could serve (exit code 1)" in server.output
+
+
+def test_a_stuck_child_ends_with_a_parent_that_is_killed(write_project, start):
+    source = "import time\nfrom runtime import http\n@http.get('/stuck')\nasync def stuck():\n    time.sleep(60)\n"
+    root = write_project(**APP, **{"functions/stuck.py": source})
+    server = start(root, "serve", environ=WORKERS | {"FNRUN_SERVE__DRAIN": "500ms"})
+    until(lambda: len(pids(server)) == 2)
+    children = pids(server)
+
+    def call() -> None:
+        with suppress(httpx.HTTPError):
+            httpx.get(f"{server.url}/stuck", timeout=30)
+
+    threading.Thread(target=call, daemon=True).start()
+    until(lambda: len(pids(server)) == 1)
+    server.process.kill()
+
+    def alive(pid: int) -> bool:
+        try:
+            os.kill(pid, 0)
+        except ProcessLookupError:
+            return False
+        return True
+
+    until(lambda: not any(alive(pid) for pid in children), 15)
