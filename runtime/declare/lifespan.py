@@ -12,7 +12,7 @@ from typing import Any
 
 import msgspec
 
-from runtime.base.errors import DeclarationError
+from runtime.base.errors import DeclarationError, FnrunError
 from runtime.declare.modules import PACKAGE
 
 LIFESPAN = f"{PACKAGE}._lifespan"
@@ -26,9 +26,10 @@ class Lifespan(msgspec.Struct, frozen=True, kw_only=True):
     exception_handlers: Mapping[type[Exception], ErrorHandler] = {}
 
     def handler_of(self, error: BaseException | None) -> ErrorHandler | None:
-        """The handler of the nearest class of `error`."""
+        """The handler of the nearest class of `error`. A Problem is an answer already: only one for Problem takes it."""
+        intended = isinstance(error, FnrunError)
         for kind in type(error).__mro__ if self.exception_handlers else ():
-            if kind in self.exception_handlers:
+            if kind in self.exception_handlers and (issubclass(kind, FnrunError) or not intended):
                 return self.exception_handlers[kind]
         return None
 

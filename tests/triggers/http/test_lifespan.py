@@ -106,6 +106,14 @@ async def test_a_problem_may_be_handled_too(http):
     assert (answer.status_code, answer.json()["title"]) == (423, "Locked")
 
 
+async def test_one_for_every_exception_leaves_problems_as_they_are(write_project, log):
+    lifespan = "def every(request, error): return 'handled'\nexception_handlers = {Exception: every}\n"
+    files = {"functions/app.py": APP, "functions/_lifespan.py": lifespan}
+    async with client_of(load_project(write_project(**files), PUBLIC)) as client:
+        assert (await client.get("/fails/os")).json() == "handled"
+        assert (await client.get("/fails/problem")).status_code == 409
+
+
 async def test_a_handler_that_fails_is_a_500_with_both_errors_in_the_log(http, log):
     answer = await http.get("/fails/os")
     assert (answer.status_code, answer.headers["content-type"]) == (500, "application/problem+json")
