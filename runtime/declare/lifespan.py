@@ -26,7 +26,7 @@ class Lifespan(msgspec.Struct, frozen=True, kw_only=True):
     exception_handlers: Mapping[type[Exception], ErrorHandler] = {}
 
     def handler_of(self, error: BaseException | None) -> ErrorHandler | None:
-        """The handler of the nearest class of `error`. A Problem is an answer already: only one for Problem takes it."""
+        """The handler of the nearest class of `error`. A Problem is an answer already, unless it has its own."""
         intended = isinstance(error, FnrunError)
         for kind in type(error).__mro__ if self.exception_handlers else ():
             if kind in self.exception_handlers and (issubclass(kind, FnrunError) or not intended):

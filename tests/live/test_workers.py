@@ -86,7 +86,7 @@ def test_new_connections_are_answered_while_workers_die(server):
     caller.start()
     for _ in range(3):
         os.kill(killed := httpx.get(f"{server.url}/pid").json(), signal.SIGKILL)
-        until(lambda: len(now := pids(server, 0.1)) == 2 and killed not in now)  # noqa: B023 - called at once
+        until(lambda: len(now := pids(server, 0.1)) == 2 and killed not in now)
     done.set()
     caller.join()
     # What the killed process held is lost with it: at most the one request that was there.
