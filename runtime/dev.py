@@ -25,7 +25,7 @@ log = get_logger(__name__)
 
 _ANSWER_SECONDS = 2.0
 """A child that does not say by then that it takes a change up is stuck in a handler."""
-_LOAD_SECONDS = 20.0
+_LONG_SECONDS = 5.0
 _MOST_NAMED = 200
 """Of more changed files all are loaded anew."""
 _END_SECONDS = 5.0
@@ -44,7 +44,8 @@ class Dev:
         self._sock = sock
         self._child: Child | None = None
         self._next: Child | None = None
-        self._answers = asyncio.Queue[str]()
+        self._heard = asyncio.Event()
+        self._loading = False
         self._leaving: set[Child] = set()
         self._tasks: set[asyncio.Task[None]] = set()  # asyncio keeps but weak references
 
@@ -66,32 +67,30 @@ class Dev:
             await asyncio.gather(*(child.end(_END_SECONDS) for child in children if child is not None))
 
     async def _take_up(self, files: list[str], environ: Mapping[str, str]) -> None:
-        if self._child is None or self._next is not None or FILE_NAME in files:
+        child = self._child
+        if child is None or self._next is not None or self._loading or FILE_NAME in files:
             log.info("changed, starting anew", files=files)
             await self._start(environ)
             return
-        self._answers = asyncio.Queue()
-        self._child.line.tell(Message("changed", files if len(files) <= _MOST_NAMED else [PACKAGE]))
-        answer = await self._answer(_ANSWER_SECONDS)
-        if answer == "loading":
-            answer = await self._answer(_LOAD_SECONDS)
-        if answer is None:
-            log.warning("the server does not take the change up: a handler or an import blocks it; starting anew")
-            await self._start(environ, kill=True)
-        elif answer == "restart":
-            log.info("changed, starting anew", files=files)
-            await self._start(environ)
-
-    async def _answer(self, within_seconds: float) -> str | None:
-        """What the child says next, or "ended"; None if it says nothing."""
+        self._loading = True
+        self._heard.clear()
+        child.line.tell(Message("changed", files if len(files) <= _MOST_NAMED else [PACKAGE]))
         try:
-            return await asyncio.wait_for(self._answers.get(), within_seconds)
+            await asyncio.wait_for(self._heard.wait(), _ANSWER_SECONDS)
         except TimeoutError:
-            return None
+            log.warning("the server does not take the change up: a handler blocks it; starting anew", files=files)
+            await self._start(environ, kill=True)
+        else:
+            asyncio.get_running_loop().call_later(_LONG_SECONDS, self._note_long, child, files)
+
+    def _note_long(self, child: Child, files: list[str]) -> None:
+        if self._loading and child is self._child:
+            log.info("still loading; the old version serves, and another save starts a new process", files=files)
 
     async def _start(self, environ: Mapping[str, str], *, kill: bool = False) -> None:
         """Start a child to take the place of the one there is, as soon as it serves; or, kill, at once."""
         asyncio.get_running_loop().remove_reader(self._sock)
+        self._loading = False
         leaving, self._next = self._next, None
         if kill:
             self._end_in_background(self._child, 0)
@@ -102,22 +101,18 @@ class Dev:
         except OSError as error:
             log.error("no process can be started; save again", reason=str(error))  # noqa: TRY400 - it says all
             return
-        self._spawn(self._follow(self._next))
+        self._spawn(self._follow(self._next, environ))
 
-    async def _follow(self, child: Child) -> None:
+    async def _follow(self, child: Child, environ: Mapping[str, str]) -> None:
         """Listen to a child until it ends."""
         async for message in child.line.messages():
-            if message.kind == "ready" and child is self._next:
-                old, self._child, self._next = self._child, child, None
-                self._end_in_background(old, _END_SECONDS)
-            elif child is self._child:
-                self._answers.put_nowait(message.kind)
+            await self._hear(child, message, environ)
         how = await child.wait()
         if child is self._next:
             self._next = None
         elif child is self._child:
-            self._child = None
-            self._answers.put_nowait("ended")
+            self._child, self._loading = None, False
+            self._heard.set()
         else:
             return  # ended by us
         if self._child is not None:
@@ -125,6 +120,17 @@ class Dev:
         elif self._next is None:
             log.error("the server ended; mend what is wrong and save, and it starts anew", how=how)
             asyncio.get_running_loop().add_reader(self._sock, answer_for_nobody, self._sock, _NOBODY)
+
+    async def _hear(self, child: Child, message: Message, environ: Mapping[str, str]) -> None:
+        if child is self._child:
+            self._heard.set()
+            self._loading = message.kind == "loading"
+            if message.kind == "restart":
+                log.info("that takes a new process, starting anew")
+                await self._start(environ)
+        elif child is self._next and message.kind == "ready":
+            old, self._child, self._next = self._child, child, None
+            self._end_in_background(old, _END_SECONDS)
 
     def _end_in_background(self, child: Child | None, within_seconds: float) -> None:
         if child is not None:

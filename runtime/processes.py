@@ -18,6 +18,11 @@ from typing import Literal, Self
 
 import msgspec
 
+from runtime.base.ids import new_run_id
+from runtime.base.logs import get_logger
+
+log = get_logger(__name__)
+
 Kind = Literal["ready", "changed", "loading", "loaded", "restart", "leave"]
 
 
@@ -124,12 +129,14 @@ class Child:
         await self.end(within_seconds)
 
     async def end(self, within_seconds: float) -> None:
-        """Stop it; kill it, with all it started, if it takes longer."""
+        """Stop it; kill it, with all it started, and say so, if it takes longer."""
         self.stop()
         try:
             async with asyncio.timeout(within_seconds):
                 await self._process.wait()
         except TimeoutError:
+            if within_seconds:
+                log.warning("a process did not end in time and was killed", pid=self.pid, seconds=within_seconds)
             self.kill()
             await self._process.wait()
         self.line.close()
@@ -156,12 +163,6 @@ def end_without_parent(line: socket.socket, within_seconds: float) -> None:
 
 def answer_for_nobody(sock: socket.socket, reason: str) -> None:
     """503 to whoever has called and whom no child will answer, instead of silence. Blocks for half a second at most."""
-    problem = {"type": "about:blank", "title": "Service Unavailable", "status": 503, "detail": reason}
-    body = msgspec.json.encode(problem)
-    head = (
-        b"HTTP/1.1 503 Service Unavailable\r\ncontent-type: application/problem+json\r\nretry-after: 2\r\n"
-        b"connection: close\r\ncontent-length: %d\r\n\r\n" % len(body)
-    )
     sock.setblocking(False)
     end = time.monotonic() + _NOBODY_SECONDS
     while (left := end - time.monotonic()) > 0:
@@ -172,5 +173,15 @@ def answer_for_nobody(sock: socket.socket, reason: str) -> None:
         with connection, suppress(OSError):
             connection.settimeout(left / 4)  # what it asks is read first: else the answer is lost in a reset
             connection.recv(65536)
-            connection.sendall(head + body)
+            connection.sendall(_unavailable(reason))
             connection.shutdown(socket.SHUT_WR)
+
+
+def _unavailable(reason: str) -> bytes:
+    run_id = new_run_id()
+    problem = {"type": "about:blank", "title": "Service Unavailable", "status": 503, "run_id": run_id, "detail": reason}
+    body = msgspec.json.encode(problem)
+    return (
+        b"HTTP/1.1 503 Service Unavailable\r\ncontent-type: application/problem+json\r\nretry-after: 2\r\n"
+        b"x-run-id: %b\r\nconnection: close\r\ncontent-length: %d\r\n\r\n%b" % (run_id.encode(), len(body), body)
+    )

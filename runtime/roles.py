@@ -205,6 +205,7 @@ class HttpRole:
         from runtime.triggers.http.core import function_routes  # noqa: PLC0415
         from runtime.triggers.http.routes import RouteTable  # noqa: PLC0415
 
+        self.registry = registry
         functions = registry.functions.values()
         self.invoker.adopt(functions)
         self._routes = {
@@ -290,10 +291,11 @@ async def _take_up(project: Project, role: HttpRole, files: Sequence[str]) -> bo
     changed = await asyncio.to_thread(project.loader.reload, [project.root / file for file in files])
     if changed is None:
         return False
+    known = role.registry.failures
     role.adopt(changed)
     ms = round((time.perf_counter() - began) * 1000, 1)
-    log.info("reloaded", files=files, ms=ms, functions=len(changed.functions))
-    _announce_failures(changed.failures)
+    log.info("reloaded", files=files, ms=ms, functions=len(changed.functions), failures=len(changed.failures))
+    _announce_failures(one for one in changed.failures if one not in known or one.file in files)
     return True
 
 

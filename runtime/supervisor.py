@@ -33,6 +33,7 @@ class Supervisor:
         self._url = url
         self._children: dict[int, Child | None] = dict.fromkeys(range(count))
         self._serving = 0
+        self._well: set[int] = set()
         self._stopping = asyncio.Event()
 
     async def run(self, drain_seconds: float, environ: Mapping[str, str] = os.environ) -> None:
@@ -86,14 +87,19 @@ class Supervisor:
             began = loop.time()
             ready = await anext(child.line.messages(), None)
             if ready is not None:
+                self._well.add(slot)
+                loop.remove_reader(self._sock)
                 self._note_ready(ready, first=first)
             how = await child.wait()
+            self._well.discard(slot)
             child.line.close()
             if self._stopping.is_set():
                 return
             if ready is None and first:
                 raise StartError(f"an HTTP process ended before it could serve ({how}); what it printed says why")
             log.error("an HTTP process ended and is replaced", pid=child.pid, how=how)
+            if ready is None and not self._well:
+                loop.add_reader(self._sock, answer_for_nobody, self._sock, "no process can be started; see the log")
             first = first and ready is None
             lived = loop.time() - began
             pause = 0.0 if lived > _WELL_SECONDS else min(_LONGEST_PAUSE_SECONDS, pause * 2 or _FIRST_PAUSE_SECONDS)

@@ -6,16 +6,17 @@ Called by the loader. Knows no server: what a middleware is, the HTTP trigger de
 import importlib
 import sys
 from collections.abc import Callable, Mapping
-from inspect import isclass
+from inspect import isclass, signature
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
-from runtime.base.errors import DeclarationError, FnrunError
+from runtime.base.errors import DeclarationError, FnrunError, did_you_mean
 from runtime.declare.modules import PACKAGE
 
 LIFESPAN = f"{PACKAGE}._lifespan"
+_NAMES = ("middleware", "exception_handlers")
 ErrorHandler = Callable[[Any, Any], Any]
 
 
@@ -41,6 +42,9 @@ def load_lifespan(root: Path) -> Lifespan:
     module = sys.modules.get(LIFESPAN) or importlib.import_module(LIFESPAN)
     middleware = getattr(module, "middleware", [])
     handlers = getattr(module, "exception_handlers", {})
+    for name, value in vars(module).items():
+        if isinstance(value, list | dict) and name not in _NAMES and (hint := did_you_mean(name, _NAMES)):
+            raise DeclarationError(f"{name!r} means nothing here{hint}")
     _check_middleware(middleware)
     _check_handlers(handlers)
     return Lifespan(middleware=tuple(middleware), exception_handlers=dict(handlers))
@@ -60,5 +64,9 @@ def _check_handlers(handlers: Any) -> None:
     for kind, handler in handlers.items():
         if not (isclass(kind) and issubclass(kind, Exception)):
             raise DeclarationError(f"exception_handlers: {kind!r} is no class of exceptions")
-        if not callable(handler):
-            raise DeclarationError(f"exception_handlers: {handler!r} is no function; write one of (request, error)")
+        try:
+            signature(handler).bind(None, None)
+        except (TypeError, ValueError):
+            raise DeclarationError(
+                f"exception_handlers: {handler!r} does not take (request, error); write a function that does"
+            ) from None

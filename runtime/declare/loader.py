@@ -5,8 +5,10 @@ Called by roles and cli. `reload` takes up what changed, and keeps the last good
 
 import os
 import sys
+import threading
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from importlib import import_module
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -46,6 +48,7 @@ class Loader:
         self._overrides = overrides
         self._files: dict[str, _File] = {}
         self._lifespan: Lifespan | LoadFailure = Lifespan()
+        self._libraries: dict[str, LoadFailure] = {}  # those that were good and are not now, by module
 
     def load(self) -> Registry:
         """Every function. StartError if there is no functions/ folder. What was imported before is forgotten."""
@@ -55,7 +58,7 @@ class Loader:
             )
         open_package(self._root)
         forget_declared()
-        self._files = {}
+        self._files, self._libraries = {}, {}
         for path in _paths(self._root / PACKAGE):
             self._read(path)
         self._read_lifespan()
@@ -86,10 +89,13 @@ class Loader:
         if LIFESPAN in names or (LIFESPAN in sys.modules and (touched is None or LIFESPAN in touched)):
             return False
         forget_declared()
-        with replacing(touched):
+        self._libraries = {name: one for name, one in self._libraries.items() if touched and name not in touched}
+        with replacing(touched) as old:
             for name, path in modules.items():
                 if touched is None or name in touched or self._key(path) not in self._files:
                     self._read(path)
+            for name in old - modules.keys() - sys.modules.keys():
+                self._read_library(name)
         keys = [self._key(path) for path in paths]
         self._files = {key: self._files[key] for key in keys}
         return True
@@ -101,13 +107,26 @@ class Loader:
         file = self._files.setdefault(self._key(path), _File())
         try:
             file.found, file.failure = functions_in(self._root, path, self._overrides), None
-        except (Exception, SystemExit) as error:  # noqa: BLE001 - whatever an author's file does, the others load
+        except BaseException as error:  # noqa: BLE001 - whatever an author's file does, the others load
+            _raise_interrupt(error)
             file.found, file.failure = (), failure_of(self._key(path), error)
+
+    def _read_library(self, name: str) -> None:
+        """Import a library anew that only handlers import, when they run: so its faults are told at once, too."""
+        file = name.replace(".", "/") + ".py"
+        if not (self._root / file).exists():
+            return
+        try:
+            import_module(name)
+        except BaseException as error:  # noqa: BLE001 - as above
+            _raise_interrupt(error)
+            self._libraries[name] = msgspec.structs.replace(failure_of(file, error), serves_last=True)
 
     def _read_lifespan(self) -> None:
         try:
             self._lifespan = load_lifespan(self._root)
-        except (Exception, SystemExit) as error:  # noqa: BLE001 - as above
+        except BaseException as error:  # noqa: BLE001 - as above
+            _raise_interrupt(error)
             self._lifespan = failure_of(f"{PACKAGE}/_lifespan.py", error)
 
     def _registry(self) -> Registry:
@@ -127,6 +146,7 @@ class Loader:
             file.good = served
             for function in served:
                 (functions if self._enabled(function) else disabled)[function.name] = function
+        failures += self._libraries.values()
         failures += self._unused_overrides([*functions, *disabled])
         return Registry(functions=functions, disabled=tuple(disabled), failures=tuple(failures), lifespan=lifespan)
 
@@ -159,6 +179,12 @@ class Loader:
 def load(root: Path, overrides: _Overrides = MappingProxyType({})) -> Registry:
     """Every function of the project in `root`, once; see Loader."""
     return Loader(root, overrides).load()
+
+
+def _raise_interrupt(error: BaseException) -> None:
+    """Ctrl-C ends a load at start; during a reload, in a thread, it can only be the file's own doing."""
+    if isinstance(error, KeyboardInterrupt) and threading.current_thread() is threading.main_thread():
+        raise error
 
 
 def _stamp(path: Path) -> tuple[int, int]:

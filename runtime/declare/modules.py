@@ -60,8 +60,8 @@ def importers_of(names: Iterable[str]) -> set[str]:
 
 
 @contextmanager
-def replacing(names: set[str] | None) -> Iterator[None]:
-    """Within: these modules (None: all) are not there, so that whoever imports them gets a new one.
+def replacing(names: set[str] | None) -> Iterator[set[str]]:
+    """Within: these modules (None: all) are not there, so that whoever imports them gets a new one. Gives their names.
 
     After: one that was not imported anew, because it fails or nobody asked for it, is there again as it was; unless its
     file is gone.
@@ -72,7 +72,7 @@ def replacing(names: set[str] | None) -> Iterator[None]:
         del sys.modules[name]
         _set_in_parent(name, None)
     try:
-        yield
+        yield set(old)
     finally:
         for name, module in old.items():
             origin = getattr(module, "__file__", None)

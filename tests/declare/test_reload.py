@@ -108,7 +108,7 @@ def test_a_broken_library_leaves_its_importers_as_they_were(folder):
     folder.load(_lib="X = 1\n", a="from functions import _lib\n@http.get\ndef handler(): return _lib.X\n")
     folder.save(_lib="def (\n")
     assert folder.call("a") == 1
-    assert [failure.file for failure in folder.registry.failures] == ["functions/a.py"]
+    assert [failure.file for failure in folder.registry.failures] == ["functions/a.py", "functions/_lib.py"]
     assert sys.modules["functions._lib"].X == 1
     assert sys.modules["functions"]._lib.X == 1
     folder.save(_lib="X = 2\n")
@@ -180,7 +180,9 @@ def test_what_does_not_reach_it_does_not(folder):
         ("middleware = [3]\n", "3 is no middleware: give its class"),
         ("exception_handlers = []\n", "`exception_handlers` is a mapping here"),
         ("exception_handlers = {404: print}\n", "404 is no class of exceptions"),
-        ("exception_handlers = {OSError: 3}\n", "3 is no function; write one of (request, error)"),
+        ("exception_handlers = {OSError: 3}\n", "3 does not take (request, error)"),
+        ("exception_handlers = {OSError: lambda: 3}\n", "does not take (request, error)"),
+        ("middlewares = []\n", "'middlewares' means nothing here; did you mean"),
         ("def (\n", "SyntaxError"),
     ],
 )
@@ -238,3 +240,35 @@ def test_a_save_during_the_load_is_loaded_too(folder):
     again = f"import pathlib; pathlib.Path({str(path)!r}).write_text({later!r})\n"
     folder.save(a=again + returning(2))
     assert folder.call("a") == 3
+
+
+LAZY = "@http.get\ndef handler():\n    from functions._late import Z\n    return Z\n"
+
+
+def test_a_library_that_only_handlers_import_is_taken_up(folder):
+    folder.load(_late="Z = 1\n", a=LAZY)
+    assert folder.call("a") == 1
+    folder.save(_late="Z = 2\n")
+    assert folder.call("a") == 2
+
+
+def test_its_faults_are_told_and_the_last_good_one_serves(folder):
+    folder.load(_late="Z = 1\n", a=LAZY)
+    assert folder.call("a") == 1
+    folder.save(_late="Z =\n")
+    assert folder.call("a") == 1
+    (failure,) = folder.registry.failures
+    assert (failure.file, failure.serves_last) == ("functions/_late.py", True)
+    folder.save(_late="Z = 3\n")
+    assert (folder.call("a"), folder.registry.failures) == (3, ())
+
+
+@pytest.mark.parametrize("base", ["KeyboardInterrupt", "BaseException", "asyncio.CancelledError", "GeneratorExit"])
+def test_whatever_a_file_raises_it_disables_itself_alone(folder, base):
+    folder.load(a=returning(1), b=returning(2))
+    path = folder.write(a=f"import asyncio\nclass Odd({base}): pass\nraise Odd('x')\n")
+    loading = threading.Thread(target=lambda: setattr(folder, "registry", folder.loader.reload(path)))
+    loading.start()
+    loading.join()
+    assert (folder.call("a"), folder.call("b")) == (1, 2)
+    assert folder.registry.failures[0].message == "Odd: x"

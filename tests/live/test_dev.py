@@ -53,7 +53,9 @@ def test_a_change_is_served_by_the_same_process(root, server):
         change(root, "return 1", "return 2")
         until(lambda: client.get("/answer").json() == 2)
         assert client.get("/pid").json() == pid
-    server.wait_for_line(r'"files": \["functions/app.py"\], "ms": [0-9.]+, "functions": 2, "event": "reloaded"')
+    server.wait_for_line(
+        r'"files": \["functions/app.py"\], "ms": [0-9.]+, "functions": 2, "failures": 0, "event": "reloaded"'
+    )
     assert server.stop() == 0
 
 
@@ -119,7 +121,7 @@ def test_a_handler_that_blocks_the_server_gives_way_to_its_mended_version(root, 
         blocked = pool.submit(httpx.get, f"{server.url}/answer", timeout=20)
         time.sleep(0.2)
         change(root, "while True: pass", "return 4")
-        server.wait_for_line("a handler or an import blocks it")
+        server.wait_for_line("a handler blocks it")
         until(lambda: httpx.get(f"{server.url}/answer", timeout=20).json() == 4)
         with suppress(httpx.HTTPError):
             blocked.result()
@@ -247,6 +249,17 @@ def test_very_many_files_at_once_are_taken_up(root, server):
         change(root, "return 1", "return 2")
         until(lambda: client.get("/answer").json() == 2, 30)
     assert "blocks it" not in server.output
+
+
+def test_an_import_that_takes_long_ends_nobody(root, server):
+    with server.client() as client:
+        pid = client.get("/pid").json()
+        (root / "functions" / "model.py").write_text("import time\ntime.sleep(8)\n")
+        server.wait_for_line("still loading; the old version serves")
+        assert client.get("/pid").json() == pid
+        (root / "functions" / "model.py").unlink()
+        change(root, "return 1", "return 2")  # and another save does not wait for it
+        until(lambda: httpx.get(f"{server.url}/answer", timeout=10).json() == 2)
 
 
 def test_a_stuck_server_that_is_being_replaced_does_not_outlive_its_parent(root, server):

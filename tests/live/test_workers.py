@@ -156,7 +156,8 @@ def test_a_lifespan_that_does_not_load_stops_the_start(root, start):
 
 
 def test_a_stuck_child_ends_with_a_parent_that_is_killed(write_project, start):
-    source = "import time\nfrom runtime import http\n@http.get('/stuck')\nasync def stuck():\n    time.sleep(60)\n"
+    source = "import time\nfrom runtime import http\n@http.get('/stuck')\nasync def stuck():\n"
+    source += "    print('at work', flush=True)\n    time.sleep(60)\n"
     root = write_project(**APP, **{"functions/stuck.py": source})
     server = start(root, "serve", environ=WORKERS | {"FNRUN_SERVE__DRAIN": "500ms"})
     until(lambda: len(pids(server)) == 2)
@@ -167,7 +168,7 @@ def test_a_stuck_child_ends_with_a_parent_that_is_killed(write_project, start):
             httpx.get(f"{server.url}/stuck", timeout=30)
 
     threading.Thread(target=call, daemon=True).start()
-    until(lambda: len(pids(server)) == 1)
+    server.wait_for_line("at work")
     server.process.kill()
 
     def alive(pid: int) -> bool:
@@ -178,3 +179,16 @@ def test_a_stuck_child_ends_with_a_parent_that_is_killed(write_project, start):
         return True
 
     until(lambda: not any(alive(pid) for pid in children), 15)
+
+
+def test_while_none_can_be_started_callers_are_told_so(root, server):
+    until(lambda: len(pids(server)) == 2)
+    children = pids(server)
+    (root / "functions.toml").write_text("[http]\nbnd = 1\n")
+    for child in children:
+        os.kill(child, signal.SIGKILL)
+    answer = until(lambda: (found := httpx.get(f"{server.url}/pid", timeout=20)).status_code == 503 and found)
+    assert answer.json()["detail"] == "no process can be started; see the log"
+    assert answer.json()["run_id"] == answer.headers["x-run-id"]
+    (root / "functions.toml").unlink()
+    until(lambda: httpx.get(f"{server.url}/pid", timeout=20).status_code == 200)
