@@ -26,7 +26,7 @@ from runtime.declare.request import ClientGone, Request
 from runtime.invoke.execute import run_async
 from runtime.triggers.http.answers import Answer, Parts, check_headers, problem_answer
 from runtime.triggers.http.core import HttpCore
-from runtime.triggers.http.wire.requests import Limits
+from runtime.triggers.http.wire.requests import GONE, Limits
 
 log = get_logger(__name__)
 
@@ -106,7 +106,7 @@ class Shell:
             scheme=scope["scheme"],
         )
         try:
-            answer = await self._core.handle(request)
+            answer = await self._core.handle(request, connection)
         except ConnectionError:
             return  # the client left while its body was read: nobody to answer
         except asyncio.CancelledError as error:
@@ -177,6 +177,8 @@ class _Connection:
         self._limits = limits
         self._waited, self._came = 0.0, 0
         self._ended = asyncio.Event()
+        self._left: asyncio.Event | None = scope.get("extensions", {}).get(GONE)  # None: not on our server
+        self._unwanted = False
         names = {name: value for name, value in scope["headers"] if name in _FRAMING}
         http1 = scope["http_version"].startswith("1")
         framed = not http1 and scope["method"] not in ("GET", "HEAD")
@@ -210,11 +212,23 @@ class _Connection:
         part: bytes = message.get("body", b"")
         return None if self.done and not part else part
 
+    def drop_body(self) -> None:
+        """Nobody will read the body: who waits for the client to go may throw it away."""
+        self._unwanted = True
+
     async def gone(self) -> None:
-        """Return when the client has gone away. While a body is still to be read, its reader sees that first."""
-        await self._ended.wait()
-        while (await self._receive())["type"] != "http.disconnect":
-            pass
+        """Return when the client has gone away.
+
+        An unwanted body is read and dropped meanwhile: one that fills its room would hide the end behind it. One that
+        waits for 100 Continue is not asked for.
+        """
+        if self._left is not None and (self._waits or not self._unwanted):
+            await self._left.wait()
+            return
+        if not self._unwanted:
+            await self._ended.wait()
+        while (message := await self._receive())["type"] != "http.disconnect":
+            self.done = self.done or not message.get("more_body", False)
 
     async def receive(self) -> Message:
         """For a Starlette Response, which asks for nothing but the end."""

@@ -108,6 +108,9 @@ class Http2(H2Protocol):
         await self._flush()
         self._tasks.spawn(self.send_task)
 
+    def lose(self) -> None:
+        """As Http1's: nothing ever waits."""
+
     async def resume(self) -> None:
         """As Http1's: nothing ever waits."""
 
