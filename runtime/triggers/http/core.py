@@ -5,6 +5,7 @@ Called by the shells (app now, a faster one later). Compiles each route once; a 
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterator
+from functools import partial
 from http import HTTPStatus
 from inspect import iscoroutinefunction
 from typing import Protocol
@@ -193,11 +194,16 @@ class _FunctionRoute:
                 call.link.drop_body()
             return await self._call(call, b"")
         body = await read_body(request, self._plan)
+        answer = None
         try:
-            return await self._call(call, body)
+            answer = await self._call(call, body)
         finally:
             if isinstance(body, dict):
-                await close_files(body)
+                if answer is not None and isinstance(answer.body, Parts):
+                    answer.body.on_close = partial(close_files, body)  # its handler may still read them
+                else:
+                    await close_files(body)
+        return answer
 
     async def _call(self, call: Call, body: bytes | Form) -> Answer:
         invocation = Invocation(

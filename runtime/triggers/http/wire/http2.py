@@ -4,10 +4,10 @@ Made by connection, for TLS that agreed on h2 and for clients that begin with it
 
 Faults of Hypercorn 0.18 mended here: a stream whose application fails midway is never ended; an answer that comes
 before its request is complete leaves the stream open; bytes of a body are acknowledged before anybody has read them,
-and one application that reads slowly holds up all streams of its connection; a stream that is reset while it sends ends the
-sending of all; data for a stream that is over ends the
-connection, and so does a path that is not ASCII; PRIORITY frames fill a tree that fails at its thousandth stream;
-floods and rapid resets (CVE-2023-44487) cost the client nothing; WebSockets over CONNECT are promised.
+and one application that reads slowly holds up all streams of its connection; a stream that is reset while it sends
+ends the sending of all; data for a stream that is over ends the connection, and so does a path that is not ASCII;
+PRIORITY frames fill a tree that fails at its thousandth stream; floods and rapid resets (CVE-2023-44487) cost the
+client nothing; WebSockets over CONNECT are promised.
 """
 
 import asyncio
