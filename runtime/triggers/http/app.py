@@ -94,6 +94,7 @@ class Shell:
 
     async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
         started = time.perf_counter()
+        run_id = new_run_id()
         connection = _Connection(scope, receive, self.limits)
         client = scope.get("client")
         request = Request(
@@ -106,14 +107,15 @@ class Shell:
             scheme=scope["scheme"],
         )
         try:
-            answer = await self._core.handle(request, connection)
+            answer = await self._core.handle(request, run_id, connection)
         except ConnectionError:
             return  # the client left while its body was read: nobody to answer
         except asyncio.CancelledError as error:
             if error.args != (_GIVEN_UP,):
                 raise
-            answer = problem_answer(new_run_id(), Problem(503, detail="the server is shutting down"))
-            answer.headers += [(b"retry-after", b"2"), (b"connection", b"close")]
+            answer = problem_answer(run_id, Problem(503, detail="the server is shutting down"))
+            answer.run_id = run_id
+            answer.headers += [(b"retry-after", b"2"), (b"connection", b"close"), (b"x-run-id", run_id.encode())]
             connection.done = True  # there is no time to read on
         if isinstance(answer.body, Parts):
             await _send_stream(answer, answer.body, connection, send)
@@ -163,10 +165,11 @@ def _cors(cors: CorsSettings) -> Middleware:
 
 async def _answer_fault(_request: Any, error: Exception) -> Response:
     """What escaped a middleware: the shell itself raises nothing. Starlette raises it again for the server's log."""
-    answer = problem_answer(
-        new_run_id(), Problem(500, detail=f"a middleware raised {type(error).__name__}; see the log")
-    )
-    return Response(answer.body, answer.status, {name.decode(): value.decode() for name, value in answer.headers})
+    run_id = new_run_id()
+    log.error("a middleware failed", run_id=run_id, error=repr(error))  # what raised it follows, without the id
+    answer = problem_answer(run_id, Problem(500, detail=f"a middleware raised {type(error).__name__}; see the log"))
+    headers = [*answer.headers, (b"x-run-id", run_id.encode())]
+    return Response(answer.body, answer.status, {name.decode(): value.decode() for name, value in headers})
 
 
 class _Connection:

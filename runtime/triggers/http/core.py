@@ -14,7 +14,7 @@ import anyio.to_thread
 import msgspec
 
 from runtime.base.errors import InputError, Problem
-from runtime.base.ids import Trace, new_run_id, trace_of
+from runtime.base.ids import Trace, trace_of
 from runtime.base.logs import get_logger
 from runtime.base.settings import HttpSettings
 from runtime.declare.lifespan import ErrorHandler, Lifespan
@@ -103,9 +103,8 @@ class HttpCore:
         self.draining = False
         self._access = access
 
-    async def handle(self, request: Request, link: Link | None = None) -> Answer:
+    async def handle(self, request: Request, run_id: str, link: Link | None = None) -> Answer:
         """The answer to a request; never raises, but for the cancellation of its caller."""
-        run_id = new_run_id()
         given_trace = request.header(b"traceparent")
         trace = trace_of(run_id, given_trace)
         try:
