@@ -56,7 +56,7 @@ class HttpPlan:
     """Reads the arguments of one route and method.
 
     needs_body: whether `bind` wants a body; takes_raw: as it came; takes_files: only a form with files in it.
-    content_type: what a body is that does not say.
+    takes_request: the handler gets the Request, and may read its body. content_type: what a body is that does not say.
     """
 
     def __init__(self, function: Function, trigger: Http, method: str) -> None:
@@ -74,6 +74,7 @@ class HttpPlan:
         self._read_body = body_reader(inputs)
         self._read_form = form_reader(inputs)
         self.takes_files = bool(self._files)
+        self.takes_request = bool(self._requests)
         self.takes_raw = any(i.origin == "raw" for i in inputs)
         self.needs_body = self._read_body is not None or self.takes_files
         self.content_type = "multipart/form-data" if self.takes_files else "application/json"

@@ -253,6 +253,21 @@ def test_nothing_outlives_the_drain_time(write_project, start, path: str):
     assert "drain time is over" in server.output
 
 
+def test_who_is_given_up_is_answered_with_the_id_of_its_run(write_project, start):
+    server = start(write_project(**APP), "serve", environ={**PUBLIC, "FNRUN_SERVE__DRAIN": "200ms"})
+    answers: list[httpx.Response] = []
+    url = f"{server.url}/slow?seconds=60"
+    asking = threading.Thread(target=lambda: answers.append(httpx.get(url, timeout=20)))
+    asking.start()
+    server.wait_for_line("at work")
+    assert server.stop() == 0
+    asking.join()
+    (answer,) = answers
+    assert (answer.status_code, answer.headers["x-run-id"]) == (503, answer.json()["run_id"])
+    (logged,) = [json.loads(line) for line in server.lines if '"event":"request"' in line.replace(" ", "")]
+    assert (logged["status"], logged["run_id"]) == (503, answer.headers["x-run-id"])
+
+
 def test_an_idle_connection_does_not_hold_up_the_end(server):
     with server.client() as client:
         client.get("/pid")

@@ -3,6 +3,7 @@
 import asyncio
 import json
 import socket
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
@@ -262,6 +263,21 @@ def test_a_client_that_resets_a_stream_has_gone_from_it(server: Wired):
         client.h2.reset_stream(stream)
         client.flush()
         until(lambda: b"reset cancelled" in client.hear(client.ask("/seen"))[1])
+
+
+def test_a_stream_reset_while_its_connection_is_full_leaves_the_others_their_answers(server: Wired):
+    with server.connect() as sock:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 262_144)
+        client = Client(sock, 2**31 - 1)
+        client.h2.increment_flow_control_window(2**31 - 1 - 65_535)
+        stream = client.ask("/big?size=20000000")
+        client.wait_for(h2.events.ResponseReceived, stream)
+        time.sleep(0.2)  # until nothing more fits into the sockets
+        client.h2.reset_stream(stream)
+        client.flush()
+        time.sleep(0.2)  # until it is known: nothing tells when
+        assert client.hear(client.ask("/echo", "POST", b"after"))[0] == 200
+        assert len(client.hear(client.ask("/big?size=100000"))[1]) == 100_000
 
 
 def test_what_a_client_closes_cancels_all_its_streams(server: Wired):

@@ -6,7 +6,7 @@ traceback.
 
 import json
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from http import HTTPStatus
 from types import UnionType
 from typing import Annotated, Any, Self, Union, get_args, get_origin
@@ -137,7 +137,7 @@ async def stream_answer(stream: Stream, plan: ResultPlan) -> Answer:
 
 
 class Parts:
-    """The bytes of a stream, part by part. `aclose` ends its handler, read or not.
+    """The bytes of a stream, part by part. `aclose` ends its handler, read or not, and then awaits `on_close`.
 
     keep_alive_seconds: send a comment when nothing else came for so long, so that nobody takes the line for dead.
     """
@@ -146,6 +146,7 @@ class Parts:
         self._stream = stream
         self._encode = encode
         self._keep_alive_seconds = keep_alive_seconds
+        self.on_close: Callable[[], Awaitable[None]] | None = None
 
     def __aiter__(self) -> Self:
         return self
@@ -157,7 +158,11 @@ class Parts:
 
     async def aclose(self) -> None:
         """See Stream.aclose."""
-        await self._stream.aclose()
+        try:
+            await self._stream.aclose()
+        finally:
+            if self.on_close is not None:
+                await self.on_close()
 
 
 def encode_event(item: Any) -> bytes:

@@ -26,7 +26,7 @@ from runtime.declare.request import ClientGone, Request
 from runtime.invoke.execute import run_async
 from runtime.triggers.http.answers import Answer, Parts, check_headers, problem_answer
 from runtime.triggers.http.core import HttpCore
-from runtime.triggers.http.wire.requests import Limits
+from runtime.triggers.http.wire.requests import GONE, Limits
 
 log = get_logger(__name__)
 
@@ -94,6 +94,7 @@ class Shell:
 
     async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
         started = time.perf_counter()
+        run_id = new_run_id()
         connection = _Connection(scope, receive, self.limits)
         client = scope.get("client")
         request = Request(
@@ -106,14 +107,15 @@ class Shell:
             scheme=scope["scheme"],
         )
         try:
-            answer = await self._core.handle(request)
+            answer = await self._core.handle(request, run_id, connection)
         except ConnectionError:
             return  # the client left while its body was read: nobody to answer
         except asyncio.CancelledError as error:
             if error.args != (_GIVEN_UP,):
                 raise
-            answer = problem_answer(new_run_id(), Problem(503, detail="the server is shutting down"))
-            answer.headers += [(b"retry-after", b"2"), (b"connection", b"close")]
+            answer = problem_answer(run_id, Problem(503, detail="the server is shutting down"))
+            answer.run_id = run_id
+            answer.headers += [(b"retry-after", b"2"), (b"connection", b"close"), (b"x-run-id", run_id.encode())]
             connection.done = True  # there is no time to read on
         if isinstance(answer.body, Parts):
             await _send_stream(answer, answer.body, connection, send)
@@ -163,10 +165,11 @@ def _cors(cors: CorsSettings) -> Middleware:
 
 async def _answer_fault(_request: Any, error: Exception) -> Response:
     """What escaped a middleware: the shell itself raises nothing. Starlette raises it again for the server's log."""
-    answer = problem_answer(
-        new_run_id(), Problem(500, detail=f"a middleware raised {type(error).__name__}; see the log")
-    )
-    return Response(answer.body, answer.status, {name.decode(): value.decode() for name, value in answer.headers})
+    run_id = new_run_id()
+    log.error("a middleware failed", run_id=run_id, error=repr(error))  # what raised it follows, without the id
+    answer = problem_answer(run_id, Problem(500, detail=f"a middleware raised {type(error).__name__}; see the log"))
+    headers = [*answer.headers, (b"x-run-id", run_id.encode())]
+    return Response(answer.body, answer.status, {name.decode(): value.decode() for name, value in headers})
 
 
 class _Connection:
@@ -177,6 +180,8 @@ class _Connection:
         self._limits = limits
         self._waited, self._came = 0.0, 0
         self._ended = asyncio.Event()
+        self._left: asyncio.Event | None = scope.get("extensions", {}).get(GONE)  # None: not on our server
+        self._unwanted = False
         names = {name: value for name, value in scope["headers"] if name in _FRAMING}
         http1 = scope["http_version"].startswith("1")
         framed = not http1 and scope["method"] not in ("GET", "HEAD")
@@ -210,11 +215,23 @@ class _Connection:
         part: bytes = message.get("body", b"")
         return None if self.done and not part else part
 
+    def drop_body(self) -> None:
+        """Nobody will read the body: who waits for the client to go may throw it away."""
+        self._unwanted = True
+
     async def gone(self) -> None:
-        """Return when the client has gone away. While a body is still to be read, its reader sees that first."""
-        await self._ended.wait()
-        while (await self._receive())["type"] != "http.disconnect":
-            pass
+        """Return when the client has gone away.
+
+        An unwanted body is read and dropped meanwhile: one that fills its room would hide the end behind it. One that
+        waits for 100 Continue is not asked for.
+        """
+        if self._left is not None and (self._waits or not self._unwanted):
+            await self._left.wait()
+            return
+        if not self._unwanted:
+            await self._ended.wait()
+        while (message := await self._receive())["type"] != "http.disconnect":
+            self.done = self.done or not message.get("more_body", False)
 
     async def receive(self) -> Message:
         """For a Starlette Response, which asks for nothing but the end."""

@@ -5,6 +5,7 @@ Called by the shells (app now, a faster one later). Compiles each route once; a 
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterator
+from functools import partial
 from http import HTTPStatus
 from inspect import iscoroutinefunction
 from typing import Protocol
@@ -13,12 +14,12 @@ import anyio.to_thread
 import msgspec
 
 from runtime.base.errors import InputError, Problem
-from runtime.base.ids import Trace, new_run_id, trace_of
+from runtime.base.ids import Trace, trace_of
 from runtime.base.logs import get_logger
 from runtime.base.settings import HttpSettings
 from runtime.declare.lifespan import ErrorHandler, Lifespan
 from runtime.declare.registry import Function
-from runtime.declare.request import Request, Wire
+from runtime.declare.request import Request
 from runtime.declare.triggers import Http
 from runtime.invoke.binding import BindingFailed, HttpPlan
 from runtime.invoke.execute import Stream
@@ -53,12 +54,23 @@ class Invokes(Protocol):
         """See Invoker.invoke."""
 
 
+class Link(Protocol):
+    """The connection a request came over, as a shell gives it."""
+
+    def drop_body(self) -> None:
+        """Nobody will read the body: what comes of it may be thrown away."""
+
+    async def gone(self) -> None:
+        """Return when the client has gone away, however much of the body is unread."""
+
+
 class Call(msgspec.Struct, frozen=True):
-    """A request on its way, with the identity every answer to it carries."""
+    """A request on its way, with the identity every answer to it carries. link: None where no client can leave."""
 
     request: Request
     run_id: str
     trace: Trace
+    link: Link | None = None
 
 
 class Endpoint(msgspec.Struct, frozen=True, kw_only=True):
@@ -91,13 +103,12 @@ class HttpCore:
         self.draining = False
         self._access = access
 
-    async def handle(self, request: Request) -> Answer:
+    async def handle(self, request: Request, run_id: str, link: Link | None = None) -> Answer:
         """The answer to a request; never raises, but for the cancellation of its caller."""
-        run_id = new_run_id()
         given_trace = request.header(b"traceparent")
         trace = trace_of(run_id, given_trace)
         try:
-            answer = await self._route(Call(request, run_id, trace))
+            answer = await self._route(Call(request, run_id, trace, link))
         except (Problem, InputError) as error:
             answer = problem_answer(run_id, error)
         except BindingFailed as error:
@@ -178,13 +189,20 @@ class _FunctionRoute:
         request = call.request
         request.max_body = self._max_body
         if not self._plan.needs_body:
+            if call.link is not None and not self._plan.takes_request:
+                call.link.drop_body()
             return await self._call(call, b"")
         body = await read_body(request, self._plan)
+        answer = None
         try:
-            return await self._call(call, body)
+            answer = await self._call(call, body)
         finally:
             if isinstance(body, dict):
-                await close_files(body)
+                if answer is not None and isinstance(answer.body, Parts):
+                    answer.body.on_close = partial(close_files, body)  # its handler may still read them
+                else:
+                    await close_files(body)
+        return answer
 
     async def _call(self, call: Call, body: bytes | Form) -> Answer:
         invocation = Invocation(
@@ -195,17 +213,17 @@ class _FunctionRoute:
             trace=call.trace,
             timeout_seconds=self._timeout_seconds,
         )
-        wire = call.request.wire if self._cancels else None
-        outcome = await (self._invoke(invocation) if wire is None else self._invoke_watched(wire, invocation))
+        link = call.link if self._cancels else None
+        outcome = await (self._invoke(invocation) if link is None else self._invoke_watched(link, invocation))
         return await answer_outcome(call, outcome, self._function, self._result, self._site.lifespan)
 
-    async def _invoke_watched(self, wire: Wire, invocation: Invocation) -> Outcome:
+    async def _invoke_watched(self, link: Link, invocation: Invocation) -> Outcome:
         """Invoke, but cancel the handler when the client goes away; then raise ConnectionResetError."""
         task, loop = asyncio.current_task(), asyncio.get_running_loop()
         watcher: asyncio.Task[None] | None = None
 
         async def watch() -> None:
-            await wire.gone()
+            await link.gone()
             if task is not None:
                 task.cancel(_LEFT)
 

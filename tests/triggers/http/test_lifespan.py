@@ -137,6 +137,7 @@ async def test_a_middleware_that_raises_is_answered_as_a_problem(http):
     answer = await http.get("/broken")
     assert (answer.status_code, answer.headers["content-type"]) == (500, "application/problem+json")
     assert answer.json()["detail"] == "a middleware raised ZeroDivisionError; see the log"
+    assert answer.headers["x-run-id"] == answer.json()["run_id"]
 
 
 async def test_one_that_cannot_be_made_stops_the_start(write_project):

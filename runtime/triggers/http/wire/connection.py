@@ -76,6 +76,8 @@ class Connection(asyncio.Protocol):
         self._host.on_left(self)
         if self._drained is not None:
             self._drained.set()
+        if self._protocol is not None:
+            self._protocol.lose()
         self._go_on()
 
     @override

@@ -188,6 +188,11 @@ class Http1(H11Protocol):
             self._ended = True
             await self._close_stream()
 
+    def lose(self) -> None:
+        """The client has gone. Said at once: `handle` may still wait for room for a body that nobody reads."""
+        if self._caller is not None:
+            self._caller.messages.end()
+
     async def resume(self) -> None:
         """Go on with what came while the last request was under way."""
         await self._handle_events()

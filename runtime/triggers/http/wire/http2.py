@@ -4,9 +4,10 @@ Made by connection, for TLS that agreed on h2 and for clients that begin with it
 
 Faults of Hypercorn 0.18 mended here: a stream whose application fails midway is never ended; an answer that comes
 before its request is complete leaves the stream open; bytes of a body are acknowledged before anybody has read them,
-and one application that reads slowly holds up all streams of its connection; data for a stream that is over ends the
-connection, and so does a path that is not ASCII; PRIORITY frames fill a tree that fails at its thousandth stream;
-floods and rapid resets (CVE-2023-44487) cost the client nothing; WebSockets over CONNECT are promised.
+and one application that reads slowly holds up all streams of its connection; a stream that is reset while it sends
+ends the sending of all; data for a stream that is over ends the connection, and so does a path that is not ASCII;
+PRIORITY frames fill a tree that fails at its thousandth stream; floods and rapid resets (CVE-2023-44487) cost the
+client nothing; WebSockets over CONNECT are promised.
 """
 
 import asyncio
@@ -107,6 +108,9 @@ class Http2(H2Protocol):
         self.connection.increment_flow_control_window(_CONNECTION_WINDOW)
         await self._flush()
         self._tasks.spawn(self.send_task)
+
+    def lose(self) -> None:
+        """As Http1's: nothing ever waits."""
 
     async def resume(self) -> None:
         """As Http1's: nothing ever waits."""
@@ -267,7 +271,8 @@ class Http2(H2Protocol):
 
     @override
     async def _send_data(self, stream_id: int) -> None:
-        await super()._send_data(stream_id)
+        with suppress(KeyError):  # the stream was closed while what it sent was flushed
+            await super()._send_data(stream_id)
         if stream_id not in self.stream_buffers and stream_id not in self.streams:
             await self._end(stream_id)
 

@@ -33,6 +33,9 @@ App = Callable[[Any, Any, Any], Awaitable[None]]
 OF_THE_CONNECTION = frozenset({b"connection", b"keep-alive", b"proxy-connection", b"transfer-encoding", b"upgrade"})
 """What HTTP/2 and 3 say otherwise: RFC 9113, 8.2.2."""
 
+GONE = "fnrun.gone"
+"""The extension of a scope that holds the event of its client's leaving: seen also by who reads no message."""
+
 BODY_ROOM = 65_536
 """Bytes of a body that wait for the application; past it the client waits."""
 
@@ -200,8 +203,8 @@ class Messages:
     Hypercorn's queue counts messages, and bounds their end as well: where an application answers without reading a long
     body nobody makes a place, and both sides wait for ever. This one counts bytes, and its end is always let in.
 
-    size: bytes that nobody has read. wanted: called once, when the application first asks. taken: called with the
-    length of each part it took.
+    size: bytes that nobody has read. gone: set once no more will come. wanted: called once, when the application
+    first asks. taken: called with the length of each part it took.
     """
 
     def __init__(
@@ -215,24 +218,28 @@ class Messages:
         self._taken = taken
         self._items: deque[Any] = deque()
         self.size = 0
-        self._ended = False
+        self.gone = asyncio.Event()
         self._came = asyncio.Event()
         self._left: asyncio.Event | None = None
 
     async def put(self, message: Any) -> None:
         """Hand over a message; waits while too much is unread."""
         if message["type"] == "http.disconnect":
-            self._ended = True
-            self._came.set()
-            if self._left is not None:
-                self._left.set()
+            self.end()
             return
-        while self.size >= self._room and not self._ended:
+        while self.size >= self._room and not self.gone.is_set():
             self._left = asyncio.Event()
             await self._left.wait()
         self.size += len(message["body"])
         self._items.append(message)
         self._came.set()
+
+    def end(self) -> None:
+        """The client has gone away, or is answered."""
+        self.gone.set()
+        self._came.set()
+        if self._left is not None:
+            self._left.set()
 
     async def get(self) -> Any:
         """The next message; once the client is gone, that, for ever."""
@@ -240,7 +247,7 @@ class Messages:
             wanted, self._wanted = self._wanted, None
             await wanted()
         while not self._items:
-            if self._ended:
+            if self.gone.is_set():
                 return {"type": "http.disconnect"}
             self._came.clear()
             await self._came.wait()
@@ -293,6 +300,7 @@ class Caller:
 
     async def spawn_app(self, app: App, _config: Config, scope: Any, send: Send) -> Any:
         """Start it; returns where the request's messages go."""
+        scope["extensions"][GONE] = self.messages.gone
         self.task = self._tasks.spawn(_run, app, scope, self.messages.get, send)
         return self.messages.put
 
