@@ -42,6 +42,20 @@ _OTHER_FILES = 256
 """File descriptors that are left for functions, out of what the process may have."""
 _PAUSE_SECONDS = 0.1
 _OUT_OF_FILES = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
+_OF_A_CLIENT = frozenset(
+    getattr(errno, name, None)  # ENONET is Linux's alone
+    for name in (
+        "ENETDOWN",
+        "EPROTO",
+        "ENOPROTOOPT",
+        "EHOSTDOWN",
+        "ENONET",
+        "EHOSTUNREACH",
+        "EOPNOTSUPP",
+        "ENETUNREACH",
+    )
+)
+"""Errors of the connection that would be accepted, not of the listener: accept(2)."""
 _SETTLE_SECONDS = 0.05
 """For handshakes that have begun when no new ones are let in any more."""
 
@@ -193,6 +207,8 @@ class Server:
         except ConnectionError:  # it is gone already
             return True
         except OSError as error:
+            if error.errno in _OF_A_CLIENT:
+                return True
             if error.errno not in _OUT_OF_FILES:
                 raise
             self._make_room("the system has no more files for connections")
