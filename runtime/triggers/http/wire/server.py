@@ -5,14 +5,11 @@ connection, http1 and http2, which run on Hypercorn's protocols; Hypercorn's own
 the kernel still holds for it, and has no limit of connections.
 """
 
-import array
 import asyncio
 import errno
 import resource
 import socket
 import ssl
-import struct
-import sys
 from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
@@ -56,8 +53,6 @@ _OF_A_CLIENT = frozenset(
     )
 )
 """Errors of the connection that would be accepted, not of the listener: accept(2)."""
-_SETTLE_SECONDS = 0.05
-"""For handshakes that have begun when no new ones are let in any more."""
 
 
 class Wire(msgspec.Struct, frozen=True, kw_only=True):
@@ -134,10 +129,8 @@ class Server:
         """Stop accepting, and close the connections.
 
         alone: no other process has the socket, so that this closes it for good: whom the kernel has let in by then is
-        answered, and nobody is let in any more.
+        answered.
         """
-        if alone and _let_nobody_in(self._sock):
-            await asyncio.sleep(_SETTLE_SECONDS)
         self._stopped = True
         self._accept_off()
         while alone and self._accept():
@@ -271,20 +264,3 @@ def _most_connections(wanted: int) -> int:
     if soft == resource.RLIM_INFINITY or soft >= needed:
         return wanted
     return max(soft - _OTHER_FILES, soft // 2, 1)
-
-
-def _let_nobody_in(sock: socket.socket) -> bool:
-    """Let the kernel drop what would begin a connection, so that none comes between the last accept and the close.
-
-    Whoever tries is refused a second later, when it tries again, instead of being reset. Linux only; False elsewhere.
-    """
-    if sys.platform != "linux":
-        return False
-    # A classic BPF program on TCP's header: the flags' byte, is SYN set? drop : keep.
-    steps = ((0x30, 0, 0, 13), (0x45, 0, 1, 0x02), (0x06, 0, 0, 0), (0x06, 0, 0, 0xFFFFFFFF))
-    program = array.array("B", b"".join(struct.pack("HBBI", *step) for step in steps))
-    attach_filter = 26  # SO_ATTACH_FILTER, which Python does not name
-    with suppress(OSError):
-        sock.setsockopt(socket.SOL_SOCKET, attach_filter, struct.pack("HP", len(steps), program.buffer_info()[0]))
-        return True
-    return False
