@@ -108,6 +108,8 @@ def _invoke_by_name(function: Function, site: Site) -> Callable[[Call], Awaitabl
             trace=call.trace,
             timeout_seconds=timeout_seconds,
         )
-        return await answer_outcome(call, await site.invoker.invoke(invocation), function, result, site.lifespan)
+        return await answer_outcome(
+            call, await site.invoker.invoke(invocation), function, result, site.lifespan, float(site.settings.timeout)
+        )
 
     return invoke

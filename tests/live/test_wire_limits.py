@@ -188,6 +188,26 @@ def test_past_the_limit_the_longest_idle_connection_makes_room(tmp_path: Path):
     server.stop()
 
 
+def test_who_begins_a_head_at_the_limit_makes_room_and_who_is_answered_does_not(tmp_path: Path):
+    server = Wired(write_files(tmp_path, **APP), max_connections="5")
+    with ExitStack() as stack:
+        held = [stack.enter_context(server.connect()) for _ in range(5)]
+        held[0].sendall(b"GET /slow?seconds=2 HTTP/1.1\r\n" + H + b"\r\n")
+        until(lambda: server.role.shell.in_flight == 1)
+        for sock in held[1:]:
+            sock.sendall(b"GET /fa")
+        until(lambda: server.ask(lambda: len(server.server.asking)) == 4)
+        started = time.monotonic()
+        (answer,) = server.answers(b"GET /fast HTTP/1.1\r\n" + H + b"Connection: close\r\n\r\n")
+        assert answer.status == 200
+        assert time.monotonic() - started < 5  # a head has 15 s
+        assert b"200 OK" in held[0].recv(65536)
+        held[-1].sendall(b"st HTTP/1.1\r\n" + H + b"\r\n")
+        assert b"200 OK" in held[-1].recv(65536)
+        assert server.ask(lambda: len(server.server.asking)) < 4
+    server.stop()
+
+
 def test_who_comes_when_all_are_busy_waits_in_the_kernel(tmp_path: Path):
     server = Wired(write_files(tmp_path, **APP), max_connections="3")
     with ExitStack() as stack:

@@ -6,6 +6,7 @@ import socket
 import ssl
 import subprocess
 import time
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -112,6 +113,20 @@ def test_a_handshake_that_does_not_end_is_cut_off(tmp_path):
         sock.sendall(b"\x16\x03\x01")
         _all(sock)
         assert time.monotonic() - started < 3
+    server.stop()
+
+
+def test_silent_handshakes_at_the_limit_make_room(tmp_path):
+    authority = write_certificate(write_files(tmp_path, **APP))
+    server = Wired(tmp_path, certfile="cert.pem", keyfile="cert-key.pem", max_connections="5")
+    with ExitStack() as stack:
+        for _ in range(10):
+            stack.enter_context(server.connect())
+        started = time.monotonic()
+        with server.connect(context=context_of(authority)) as sock:
+            sock.sendall(b"GET /scheme HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")
+            assert hear(sock).startswith(b"HTTP/1.1 200 ")
+        assert time.monotonic() - started < 5  # a handshake has 10 s
     server.stop()
 
 

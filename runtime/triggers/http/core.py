@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable, Iterator
 from functools import partial
 from http import HTTPStatus
 from inspect import iscoroutinefunction
-from typing import Protocol
+from typing import Any, Protocol
 
 import anyio.to_thread
 import msgspec
@@ -22,7 +22,7 @@ from runtime.declare.registry import Function
 from runtime.declare.request import Request
 from runtime.declare.triggers import Http
 from runtime.invoke.binding import BindingFailed, HttpPlan
-from runtime.invoke.execute import Stream
+from runtime.invoke.execute import Stream, run_async
 from runtime.invoke.invocation import Invocation, Outcome
 from runtime.invoke.readers import Form
 from runtime.triggers.http.access import Access, Action
@@ -215,7 +215,8 @@ class _FunctionRoute:
         )
         link = call.link if self._cancels else None
         outcome = await (self._invoke(invocation) if link is None else self._invoke_watched(link, invocation))
-        return await answer_outcome(call, outcome, self._function, self._result, self._site.lifespan)
+        seconds = float(self._site.settings.timeout)
+        return await answer_outcome(call, outcome, self._function, self._result, self._site.lifespan, seconds)
 
     async def _invoke_watched(self, link: Link, invocation: Invocation) -> Outcome:
         """Invoke, but cancel the handler when the client goes away; then raise ConnectionResetError."""
@@ -247,13 +248,18 @@ class _FunctionRoute:
 
 
 async def answer_outcome(
-    call: Call, outcome: Outcome, function: Function, result: ResultPlan, lifespan: Lifespan
+    call: Call,
+    outcome: Outcome,
+    function: Function,
+    result: ResultPlan,
+    lifespan: Lifespan,
+    timeout_seconds: float,
 ) -> Answer:
-    """The answer to an Outcome. Raises Problem."""
+    """The answer to an Outcome. Raises Problem. timeout_seconds: for the author's exception handler."""
     if outcome.state == "failed":
         handler = lifespan.handler_of(outcome.error)
         if handler is not None:
-            return await _answer_by_handler(call, handler, outcome.error)
+            return await _answer_by_handler(call, handler, outcome.error, timeout_seconds)
         if isinstance(outcome.error, Problem | InputError):
             return problem_answer(call.run_id, outcome.error)
         if outcome.reason == "timeout":
@@ -268,17 +274,32 @@ async def answer_outcome(
         raise Problem(500, detail="the function's result cannot be sent; its log has the run id") from None
 
 
-async def _answer_by_handler(call: Call, handler: ErrorHandler, error: BaseException | None) -> Answer:
-    """What an exception handler of the author's makes of an error. Raises Problem."""
-    try:
-        if iscoroutinefunction(handler):
-            return answer_of(await handler(call.request, error))
-        return answer_of(await anyio.to_thread.run_sync(handler, call.request, error))
-    except (Problem, InputError):
-        raise
-    except Exception:
-        log.exception("exception handler failed", run_id=call.run_id, error=repr(error))
-        raise Problem(500, detail="the function failed; its log has the run id") from None
+async def _answer_by_handler(
+    call: Call, handler: ErrorHandler, error: BaseException | None, timeout_seconds: float
+) -> Answer:
+    """What an exception handler of the author's makes of an error. Raises Problem.
+
+    One that takes too long is left: a thread ends by itself.
+    """
+    work: Callable[[], Any] = partial(handler, call.request, error)
+    if not iscoroutinefunction(handler):
+        work = partial(anyio.to_thread.run_sync, work, abandon_on_cancel=True)
+    finished = await run_async("exception handler", work, timeout_seconds)
+    if isinstance(finished.error, Problem | InputError):
+        raise finished.error
+    failure: BaseException | str | None = finished.error
+    if finished.timed_out:
+        failure = f"it took longer than {timeout_seconds:g} s"
+    elif failure is None:
+        try:
+            return answer_of(finished.value)
+        except Unencodable as bad:
+            failure = bad
+    traceback = failure if isinstance(failure, BaseException) else None
+    log.error(
+        "exception handler failed", run_id=call.run_id, error=repr(error), reason=str(failure), exc_info=traceback
+    )
+    raise Problem(500, detail="the function failed; its log has the run id")
 
 
 def _answer_without_endpoint(request: Request, match: Match[Endpoint]) -> Answer:

@@ -1,5 +1,8 @@
 """What functions/_lifespan.py adds for the whole project, and CORS by setting."""
 
+import sys
+import time
+
 import pytest
 
 from runtime.base.errors import StartError
@@ -197,3 +200,52 @@ async def test_dev_takes_unsafe_calls_of_named_or_local_origins_only(write_proje
     async with client_of(project, open_locally=True) as client:
         answer = await client.post("/sum", json={"x": 1, "y": 2}, headers={"origin": origin})
         assert answer.status_code == status
+
+
+HANGING = """
+    import asyncio, threading
+    from runtime import http
+
+    go_on = threading.Event()
+
+    @http.get("/fails/{kind}")
+    async def fails(kind: str):
+        raise {"thread": KeyError, "loop": ValueError, "deaf": OSError}[kind](kind)
+    """
+HANGING_HANDLERS = """
+    import asyncio
+    from functions import app
+
+    def in_thread(request, error):
+        app.go_on.wait(30)
+
+    async def in_loop(request, error):
+        await asyncio.sleep(30)
+
+    async def deaf(request, error):
+        for _ in range(3):
+            try:
+                await asyncio.sleep(1)
+            except asyncio.CancelledError:
+                pass
+
+    exception_handlers = {KeyError: in_thread, ValueError: in_loop, OSError: deaf}
+    """
+
+
+@pytest.mark.parametrize("kind", ["thread", "loop", "deaf"])
+async def test_an_exception_handler_that_hangs_is_left_when_its_time_is_over(write_project, log, kind: str):
+    root = write_project(**{"functions/app.py": HANGING, "functions/_lifespan.py": HANGING_HANDLERS})
+    project = load_project(root, {**PUBLIC, "http__timeout": "200ms"})
+    assert project.registry.failures == ()
+    role = HttpRole(project)
+    started = time.monotonic()
+    async with client_on(role) as client:
+        answer = await client.get(f"/fails/{kind}")
+    assert answer.json()["detail"] == "the function failed; its log has the run id"
+    assert answer.status_code == 500
+    assert time.monotonic() - started < 2.5
+    (line,) = [line for line in log.entries if line["event"] == "exception handler failed"]
+    assert (line["reason"], line["run_id"]) == ("it took longer than 0.2 s", answer.headers["x-run-id"])
+    sys.modules["functions.app"].go_on.set()
+    role.invoker.threads.close()

@@ -27,10 +27,14 @@ _PREFACE = b"PRI"
 
 
 class Acceptor(Host, Protocol):
-    """What a connection needs of its server. idle: connections without a request, the longest so first."""
+    """What a connection needs of its server.
+
+    idle: connections without a request, the longest so first. asking: those with a part of a head, the longest first.
+    """
 
     http2: bool
     idle: "dict[Connection, None]"
+    asking: "dict[Connection, None]"
 
     def on_opened(self, connection: "Connection") -> None:
         """It is there, its handshake done."""
@@ -148,7 +152,7 @@ class Connection(asyncio.Protocol):
         if not idle:
             self._fresh = self._in_head = False
             self.deadline = None
-            self._host.idle.pop(self, None)
+            self._unlist()
         elif self._host.context.terminated.is_set():
             self.close()
         else:
@@ -159,8 +163,13 @@ class Connection(asyncio.Protocol):
 
     def _rest(self) -> None:
         self.deadline = self._loop.time() + self._host.limits.idle_seconds
-        self._host.idle.pop(self, None)
+        self._unlist()
         self._host.idle[self] = None
+
+    def _unlist(self) -> None:
+        """It is none of those that make room for others."""
+        self._host.idle.pop(self, None)
+        self._host.asking.pop(self, None)
 
     def _go_on(self) -> None:
         if not self._running:
@@ -189,7 +198,8 @@ class Connection(asyncio.Protocol):
         elif not self._closing and not self._in_head and (self._inbox if protocol is None else protocol.partial):
             self._in_head = True
             self.deadline = self._loop.time() + self._host.limits.head_seconds
-            self._host.idle.pop(self, None)
+            self._unlist()
+            self._host.asking[self] = None
 
     def _take(self) -> bytes:
         data = self._inbox[0] if len(self._inbox) == 1 else b"".join(self._inbox)
@@ -283,9 +293,9 @@ class Connection(asyncio.Protocol):
         self._transport.abort()  # over TLS the missing close_notify tells
 
     def drop(self) -> None:
-        """Close an idle connection now, for the sake of another."""
+        """Close a connection without a whole request now, for the sake of another."""
         self._closing = True
-        self._host.idle.pop(self, None)
+        self._unlist()
         self._transport.close()
 
     def close(self) -> None:
@@ -294,7 +304,7 @@ class Connection(asyncio.Protocol):
             return
         self._flush()
         self._closing = True
-        self._host.idle.pop(self, None)
+        self._unlist()
         if self._eof or not self._transport.can_write_eof():
             self._transport.close()
             self.deadline = None

@@ -5,16 +5,14 @@ connection, http1 and http2, which run on Hypercorn's protocols; Hypercorn's own
 the kernel still holds for it, and has no limit of connections.
 """
 
-import array
 import asyncio
 import errno
 import resource
 import socket
 import ssl
-import struct
-import sys
 from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -41,8 +39,20 @@ _OTHER_FILES = 256
 """File descriptors that are left for functions, out of what the process may have."""
 _PAUSE_SECONDS = 0.1
 _OUT_OF_FILES = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
-_SETTLE_SECONDS = 0.05
-"""For handshakes that have begun when no new ones are let in any more."""
+_OF_A_CLIENT = frozenset(
+    getattr(errno, name, None)  # ENONET is Linux's alone
+    for name in (
+        "ENETDOWN",
+        "EPROTO",
+        "ENOPROTOOPT",
+        "EHOSTDOWN",
+        "ENONET",
+        "EHOSTUNREACH",
+        "EOPNOTSUPP",
+        "ENETUNREACH",
+    )
+)
+"""Errors of the connection that would be accepted, not of the listener: accept(2)."""
 
 
 class Wire(msgspec.Struct, frozen=True, kw_only=True):
@@ -69,7 +79,7 @@ def wire_of(root: Path, settings: HttpSettings) -> Wire:
 class Server:
     """One listening socket, which is its own from now on, and its connections.
 
-    idle: those without a request, the longest so first.
+    idle: those without a request, the longest so first. asking: those with a part of a head, the longest first.
     """
 
     def __init__(self, app: App, sock: socket.socket, wire: Wire) -> None:
@@ -82,13 +92,14 @@ class Server:
         self.context = WorkerContext(None)
         self.connections: set[Connection] = set()
         self.idle: dict[Connection, None] = {}
+        self.asking: dict[Connection, None] = {}
         self._tls = wire.tls
         self._http3 = wire.http3
         self._quic: Http3Server | None = None
         self._sock = sock
         self._loop = asyncio.get_running_loop()
         self._limit = _most_connections(wire.limits.connections)
-        self._opening: set[Connection] = set()
+        self._opening: dict[Connection, asyncio.Task[None]] = {}  # in their handshakes, the longest first
         self._changed = asyncio.Event()
         self._accepting = False
         self._stopped = False
@@ -118,10 +129,8 @@ class Server:
         """Stop accepting, and close the connections.
 
         alone: no other process has the socket, so that this closes it for good: whom the kernel has let in by then is
-        answered, and nobody is let in any more.
+        answered.
         """
-        if alone and _let_nobody_in(self._sock):
-            await asyncio.sleep(_SETTLE_SECONDS)
         self._stopped = True
         self._accept_off()
         while alone and self._accept():
@@ -145,14 +154,18 @@ class Server:
 
     def on_opened(self, connection: Connection) -> None:
         """A connection is there, its handshake done."""
-        self._opening.discard(connection)
+        self._opening.pop(connection, None)
         self.connections.add(connection)
         self._changed.set()
 
     def on_left(self, connection: Connection) -> None:
         """A connection has ended: there may be room for another."""
         self.idle.pop(connection, None)
+        self.asking.pop(connection, None)
         self.connections.discard(connection)
+        self._on_less()
+
+    def _on_less(self) -> None:
         self._changed.set()
         if not self._accepting and not self._stopped and not self._is_full():
             self._accept_on()
@@ -187,37 +200,47 @@ class Server:
         except ConnectionError:  # it is gone already
             return True
         except OSError as error:
+            if error.errno in _OF_A_CLIENT:
+                return True
             if error.errno not in _OUT_OF_FILES:
                 raise
             self._make_room("the system has no more files for connections")
             return False
         sock.setblocking(False)
         connection = Connection(self)
-        self._opening.add(connection)
-        self.tasks.spawn(self._open, connection, sock)
+        task = self._opening[connection] = self.tasks.spawn(self._open, connection, sock)
+        task.add_done_callback(partial(self._on_open_ended, connection, sock))
         return True
 
     def _make_room(self, reason: str) -> None:
-        """Close the longest idle connection, and wait: what comes next waits in the kernel."""
+        """Close the connection that asks least: idle, else in its handshake, else in its head; of those the oldest.
+
+        Then wait: what comes next waits in the kernel.
+        """
         self._accept_off()
         if not self._told:
             self._told = True
             log.warning("connections wait to be accepted", reason=reason, connections=len(self.connections))
-        longest = next(iter(self.idle), None)
-        if longest is not None:
-            longest.drop()
+        if self.idle:
+            next(iter(self.idle)).drop()
+        elif self._opening:
+            next(iter(self._opening.values())).cancel()
+        elif self.asking:
+            next(iter(self.asking)).drop()
         self._loop.call_later(_PAUSE_SECONDS, self._accept_on)
 
     async def _open(self, connection: Connection, sock: socket.socket) -> None:
         seconds = self.limits.handshake_seconds if self._tls is not None else None
-        try:
-            with suppress(OSError, TimeoutError):  # what goes wrong in a handshake is the client's
-                await self._loop.connect_accepted_socket(
-                    lambda: connection, sock, ssl=self._tls, ssl_handshake_timeout=seconds
-                )
-        finally:
-            self._opening.discard(connection)
-            self._changed.set()
+        with suppress(OSError, TimeoutError):  # what goes wrong in a handshake is the client's
+            await self._loop.connect_accepted_socket(
+                lambda: connection, sock, ssl=self._tls, ssl_handshake_timeout=seconds
+            )
+
+    def _on_open_ended(self, connection: Connection, sock: socket.socket, task: asyncio.Task[None]) -> None:
+        if task.cancelled():  # for the sake of another, perhaps before it began
+            sock.close()
+        self._opening.pop(connection, None)
+        self._on_less()
 
     async def _watch(self) -> None:
         """Look at the deadlines of all connections, over and over: a timer for each would cost each request."""
@@ -241,20 +264,3 @@ def _most_connections(wanted: int) -> int:
     if soft == resource.RLIM_INFINITY or soft >= needed:
         return wanted
     return max(soft - _OTHER_FILES, soft // 2, 1)
-
-
-def _let_nobody_in(sock: socket.socket) -> bool:
-    """Let the kernel drop what would begin a connection, so that none comes between the last accept and the close.
-
-    Whoever tries is refused a second later, when it tries again, instead of being reset. Linux only; False elsewhere.
-    """
-    if sys.platform != "linux":
-        return False
-    # A classic BPF program on TCP's header: the flags' byte, is SYN set? drop : keep.
-    steps = ((0x30, 0, 0, 13), (0x45, 0, 1, 0x02), (0x06, 0, 0, 0), (0x06, 0, 0, 0xFFFFFFFF))
-    program = array.array("B", b"".join(struct.pack("HBBI", *step) for step in steps))
-    attach_filter = 26  # SO_ATTACH_FILTER, which Python does not name
-    with suppress(OSError):
-        sock.setsockopt(socket.SOL_SOCKET, attach_filter, struct.pack("HP", len(steps), program.buffer_info()[0]))
-        return True
-    return False
