@@ -194,7 +194,7 @@ class HttpRole:
         self.invoker = Invoker(threads=settings.serve.threads, expected=tuple(lifespan.exception_handlers))
         self.core = HttpCore(Access(KeyFile(project.root), open_locally=open_locally, origins=settings.cors.origins))
         self.shell = Shell(self.core, log_all=settings.log.requests == "all")
-        self.app = build_app(self.shell, lifespan.middleware, settings.cors)
+        self.app = build_app(self.shell, lifespan.middleware, settings.cors, open_locally=open_locally)
         self._site = Site(self.invoker, settings.http, lifespan)
         self._routes: dict[Function, list[Route]] = {}
         self.adopt(project.registry)

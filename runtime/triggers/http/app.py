@@ -16,7 +16,7 @@ from starlette.middleware import Middleware
 from starlette.middleware.cors import CORSMiddleware
 from starlette.responses import FileResponse, Response
 from starlette.staticfiles import NotModifiedResponse, StaticFiles
-from starlette.types import Message, Receive, Scope, Send
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from runtime.base.errors import Problem, StartError
 from runtime.base.ids import new_run_id
@@ -31,6 +31,8 @@ from runtime.triggers.http.wire.requests import GONE, Limits
 log = get_logger(__name__)
 
 _SERVER_ERROR = 500
+_CUT = "fnrun.cut"
+_LOCAL_ORIGIN = r"https?://(localhost|[^/]+\.localhost|127\.0\.0\.1|\[::1\])(:[0-9]+)?"
 _GIVEN_UP = "the drain time is over"
 _FRAMING = frozenset({b"content-length", b"transfer-encoding", b"expect"})
 _DISCARD_SECONDS = 1.0
@@ -118,7 +120,7 @@ class Shell:
             answer.headers += [(b"retry-after", b"2"), (b"connection", b"close"), (b"x-run-id", run_id.encode())]
             connection.done = True  # there is no time to read on
         if isinstance(answer.body, Parts):
-            await _send_stream(answer, answer.body, connection, send)
+            await _send_stream(answer, answer.body, scope, connection, send)
         elif isinstance(answer.body, Response):
             await _send_response(answer, answer.body, scope, connection, send)
         else:
@@ -134,14 +136,16 @@ class Shell:
             )
 
 
-def build_app(shell: Shell, middleware: Sequence[Any] = (), cors: CorsSettings = CorsSettings()) -> Starlette:  # noqa: B008 - frozen
+def build_app(shell: Shell, middleware: Sequence[Any], cors: CorsSettings, *, open_locally: bool) -> Starlette:
     """The Starlette application around a shell, whose router is bypassed: the core routes.
 
-    middleware: the author's, outermost first. StartError if one cannot be made.
+    middleware: the author's, outermost first. open_locally: as Access has it. StartError if one cannot be made.
     """
     stack = [one if isinstance(one, Middleware) else Middleware(one) for one in middleware]
     if cors.origins:
-        stack.insert(0, _cors(cors))
+        stack.insert(0, _cors(cors, open_locally=open_locally))
+    if middleware:
+        stack.insert(0, Middleware(_Guard))
     app = Starlette(middleware=stack, exception_handlers={Exception: _answer_fault})
     app.router.default = shell
     try:
@@ -151,10 +155,35 @@ def build_app(shell: Shell, middleware: Sequence[Any] = (), cors: CorsSettings =
     return app
 
 
-def _cors(cors: CorsSettings) -> Middleware:
+class _Guard:
+    """Outermost: what middleware adds to an answer that the shell has cut is dropped, else it would look complete."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        cut: list[bool] = []
+        scope[_CUT] = cut  # a list, so that a copied scope still leads to it
+
+        async def guarded(message: Message) -> None:
+            if not cut:
+                await send(message)
+
+        await self._app(scope, receive, guarded)
+
+
+def _keep_incomplete(scope: Scope) -> None:
+    if _CUT in scope:
+        scope[_CUT].append(True)
+
+
+def _cors(cors: CorsSettings, *, open_locally: bool) -> Middleware:
+    anyone = "*" in cors.origins
     return Middleware(
         CORSMiddleware,
-        allow_origins=cors.origins,
+        allow_origins=() if anyone and open_locally else cors.origins,
+        # Where no key is asked for, any page in the developer's browser could read what "*" lets it.
+        allow_origin_regex=_LOCAL_ORIGIN if anyone and open_locally else None,
         allow_methods=cors.methods,
         allow_headers=cors.headers,
         allow_credentials=cors.credentials,
@@ -272,7 +301,7 @@ async def _send_whole(answer: Answer, content: bytes, connection: _Connection, s
     await _send_last(content, connection, send)
 
 
-async def _send_stream(answer: Answer, parts: Parts, connection: _Connection, send: Send) -> None:
+async def _send_stream(answer: Answer, parts: Parts, scope: Scope, connection: _Connection, send: Send) -> None:
     """Send parts as they come. Without the last message the server cuts the connection: so does a failed stream."""
     complete = False
     try:
@@ -288,6 +317,7 @@ async def _send_stream(answer: Answer, parts: Parts, connection: _Connection, se
                 log.error(  # noqa: TRY400 - the traceback is in it
                     "stream failed and was cut", run_id=answer.run_id, reason=reason, exc_info=error
                 )
+                _keep_incomplete(scope)
             group.cancel_scope.cancel()
     finally:
         with anyio.CancelScope(shield=True):
@@ -347,4 +377,5 @@ async def _send_response(answer: Answer, response: Response, scope: Scope, conne
         await send(_start(500, [*failed.headers, *answer.headers]))
         await _send_last(failed.body if isinstance(failed.body, bytes) else b"", connection, send)
     else:
+        _keep_incomplete(scope)
         await connection.discard()

@@ -249,3 +249,13 @@ async def test_an_exception_handler_that_hangs_is_left_when_its_time_is_over(wri
     assert (line["reason"], line["run_id"]) == ("it took longer than 0.2 s", answer.headers["x-run-id"])
     sys.modules["functions.app"].go_on.set()
     role.invoker.threads.close()
+
+
+@pytest.mark.parametrize(
+    ("origin", "allowed"), [("https://evil.example", None), ("http://localhost:5173", "http://localhost:5173")]
+)
+async def test_every_origin_means_those_of_this_machine_where_no_key_is_asked_for(write_project, origin, allowed):
+    project = load_project(write_project(**{"functions/app.py": APP}), {"cors__origins": "*"})
+    async with client_of(project, open_locally=True) as client:
+        answer = await client.get("/_/functions", headers={"origin": origin})
+        assert (answer.status_code, answer.headers.get("access-control-allow-origin")) == (200, allowed)

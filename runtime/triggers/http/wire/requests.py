@@ -55,8 +55,8 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     header_lines: int = 100
     head_seconds: float = 15.0  # from the first byte of a head to its last: one byte a second does not prolong it
     handshake_seconds: float = 10.0
-    body_silence_seconds: float = 30.0  # in the middle of a body
-    body_seconds: float = 30.0  # that may be waited for a body, and one more for each `body_bytes_a_second` that came
+    body_silence_seconds: float = 20.0  # in the middle of a body; below the 30 s that a handler has, so that it is told
+    body_seconds: float = 20.0  # that may be waited for a body, and one more for each `body_bytes_a_second` that came
     body_bytes_a_second: int = 500  # a tenth of the slowest modem
     write_seconds: float = 30.0  # to take at least `write_bytes` of an answer that waits
     write_bytes: int = 15_000
