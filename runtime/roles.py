@@ -186,8 +186,9 @@ class HttpRole:
         # Imported here: the CLI's other commands need no server, and start in half the time.
         from runtime.invoke.invoker import Invoker  # noqa: PLC0415
         from runtime.triggers.http.access import Access  # noqa: PLC0415
-        from runtime.triggers.http.app import Shell, build_app  # noqa: PLC0415
+        from runtime.triggers.http.app import Shell  # noqa: PLC0415
         from runtime.triggers.http.core import HttpCore, Site  # noqa: PLC0415
+        from runtime.triggers.http.middleware import build_app  # noqa: PLC0415
 
         settings = project.settings
         lifespan = project.registry.lifespan or Lifespan()

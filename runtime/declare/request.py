@@ -34,9 +34,6 @@ class Wire(Protocol):
     async def next(self) -> bytes | None:
         """The next part of the body; None at its end. ClientGone if the client left before."""
 
-    async def gone(self) -> None:
-        """Return when the client has gone away. Only to be awaited once the body has been read."""
-
 
 class Request:
     """method, path (raw, percent-encoded), query_string, headers (names in lower case), client, scheme.
@@ -144,11 +141,6 @@ class Request:
         if self._body is None:
             self._body = b"".join([part async for part in self.stream()])
         return self._body
-
-    @property
-    def wire(self) -> Wire | None:
-        """The connection, once it can be watched: when nothing of the body is left to read."""
-        return self._wire if self._wire is not None and self._wire.done else None
 
     async def json(self) -> Any:
         """The body as JSON. InputError (400) if it is none."""

@@ -410,7 +410,7 @@ def test_pipelined_requests_are_answered_in_order(server):
     one = b"GET /slow?seconds=0.2 HTTP/1.1\r\nhost: localhost\r\n\r\n"
     two = b"GET /pid HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n"
     answers = raw_exchange(server.port, one + two)
-    assert answers.index(b'"done"') < answers.index(str(server.process.pid).encode())
+    assert answers.index(b'\r\n\r\n"done"') < answers.index(f"\r\n\r\n{server.process.pid}".encode())
 
 
 @pytest.mark.parametrize("path", [b"/..", b"/%2e%2e", b"/a%00b", b"/a/../pid", b"*", b"pid"])

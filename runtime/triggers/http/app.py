@@ -1,38 +1,33 @@
-"""The ASGI shell: Starlette on Hypercorn, around the core.
+"""The ASGI shell around the core.
 
 Built by roles. Turns a scope into a Request and an Answer into messages; decides nothing itself.
 """
 
 import asyncio
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from http import HTTPStatus
 from typing import Any
 
 import anyio
-from starlette.applications import Starlette
 from starlette.datastructures import Headers
-from starlette.middleware import Middleware
-from starlette.middleware.cors import CORSMiddleware
 from starlette.responses import FileResponse, Response
 from starlette.staticfiles import NotModifiedResponse, StaticFiles
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.types import Message, Receive, Scope, Send
 
-from runtime.base.errors import Problem, StartError
+from runtime.base.errors import Problem
 from runtime.base.ids import new_run_id
 from runtime.base.logs import get_logger
-from runtime.base.settings import CorsSettings
 from runtime.declare.request import ClientGone, Request
 from runtime.invoke.execute import run_async
 from runtime.triggers.http.answers import Answer, Parts, check_headers, problem_answer
 from runtime.triggers.http.core import HttpCore
+from runtime.triggers.http.middleware import keep_incomplete
 from runtime.triggers.http.wire.requests import GONE, Limits
 
 log = get_logger(__name__)
 
 _SERVER_ERROR = 500
-_CUT = "fnrun.cut"
-_LOCAL_ORIGIN = r"https?://(localhost|[^/]+\.localhost|127\.0\.0\.1|\[::1\])(:[0-9]+)?"
 _GIVEN_UP = "the drain time is over"
 _FRAMING = frozenset({b"content-length", b"transfer-encoding", b"expect"})
 _DISCARD_SECONDS = 1.0
@@ -134,71 +129,6 @@ class Shell:
                 ms=round((time.perf_counter() - started) * 1000, 1),
                 run_id=answer.run_id,
             )
-
-
-def build_app(shell: Shell, middleware: Sequence[Any], cors: CorsSettings, *, open_locally: bool) -> Starlette:
-    """The Starlette application around a shell, whose router is bypassed: the core routes.
-
-    middleware: the author's, outermost first. open_locally: as Access has it. StartError if one cannot be made.
-    """
-    stack = [one if isinstance(one, Middleware) else Middleware(one) for one in middleware]
-    if cors.origins:
-        stack.insert(0, _cors(cors, open_locally=open_locally))
-    if middleware:
-        stack.insert(0, Middleware(_Guard))
-    app = Starlette(middleware=stack, exception_handlers={Exception: _answer_fault})
-    app.router.default = shell
-    try:
-        app.middleware_stack = app.build_middleware_stack()  # else Starlette does it at the first request
-    except Exception as error:
-        raise StartError(f"functions/_lifespan.py: a middleware cannot be made: {error!r}") from error
-    return app
-
-
-class _Guard:
-    """Outermost: what middleware adds to an answer that the shell has cut is dropped, else it would look complete."""
-
-    def __init__(self, app: ASGIApp) -> None:
-        self._app = app
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        cut: list[bool] = []
-        scope[_CUT] = cut  # a list, so that a copied scope still leads to it
-
-        async def guarded(message: Message) -> None:
-            if not cut:
-                await send(message)
-
-        await self._app(scope, receive, guarded)
-
-
-def _keep_incomplete(scope: Scope) -> None:
-    if _CUT in scope:
-        scope[_CUT].append(True)
-
-
-def _cors(cors: CorsSettings, *, open_locally: bool) -> Middleware:
-    anyone = "*" in cors.origins
-    return Middleware(
-        CORSMiddleware,
-        allow_origins=() if anyone and open_locally else cors.origins,
-        # Where no key is asked for, any page in the developer's browser could read what "*" lets it.
-        allow_origin_regex=_LOCAL_ORIGIN if anyone and open_locally else None,
-        allow_methods=cors.methods,
-        allow_headers=cors.headers,
-        allow_credentials=cors.credentials,
-        expose_headers=cors.expose,
-        max_age=int(cors.max_age),
-    )
-
-
-async def _answer_fault(_request: Any, error: Exception) -> Response:
-    """What escaped a middleware: the shell itself raises nothing. Starlette raises it again for the server's log."""
-    run_id = new_run_id()
-    log.error("a middleware failed", run_id=run_id, error=repr(error))  # what raised it follows, without the id
-    answer = problem_answer(run_id, Problem(500, detail=f"a middleware raised {type(error).__name__}; see the log"))
-    headers = [*answer.headers, (b"x-run-id", run_id.encode())]
-    return Response(answer.body, answer.status, {name.decode(): value.decode() for name, value in headers})
 
 
 class _Connection:
@@ -317,7 +247,7 @@ async def _send_stream(answer: Answer, parts: Parts, scope: Scope, connection: _
                 log.error(  # noqa: TRY400 - the traceback is in it
                     "stream failed and was cut", run_id=answer.run_id, reason=reason, exc_info=error
                 )
-                _keep_incomplete(scope)
+                keep_incomplete(scope)
             group.cancel_scope.cancel()
     finally:
         with anyio.CancelScope(shield=True):
@@ -377,5 +307,5 @@ async def _send_response(answer: Answer, response: Response, scope: Scope, conne
         await send(_start(500, [*failed.headers, *answer.headers]))
         await _send_last(failed.body if isinstance(failed.body, bytes) else b"", connection, send)
     else:
-        _keep_incomplete(scope)
+        keep_incomplete(scope)
         await connection.discard()

@@ -36,6 +36,7 @@ from runtime.triggers.http.wire.requests import (
     Refused,
     Stream,
     answer_options,
+    judge_expected,
     judge_host,
     judge_target,
     refusal,
@@ -317,7 +318,6 @@ def _judge(request: h11.Request, method: str, headers: list[tuple[bytes, bytes]]
         headers[:] = [(b"host", host), *((name, value) for name, value in headers if name != b"host")]
     if any(name == b"upgrade" and value.lower() == b"websocket" for name, value in headers):
         raise Refused(501, "WebSockets are not served")  # any other Upgrade is passed over: RFC 9110, 7.8
-    expected = [value.lower() for name, value in headers if name == b"expect"]
-    if expected not in ([], [b"100-continue"]) and request.http_version != b"1.0":
-        raise Refused(417, "the one thing that can be expected is 100-continue")
+    if request.http_version != b"1.0":
+        judge_expected(headers)
     return target

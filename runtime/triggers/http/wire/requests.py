@@ -114,10 +114,15 @@ def judge_pseudo(pairs: Iterable[tuple[bytes, bytes]], method: str, headers: Hea
     judge_host(headers[0][1])
     if ended and any(name == b"content-length" and value != b"0" for name, value in pairs):
         raise Refused(400, "the body is missing")  # h2 compares lengths only where there is data
+    judge_expected(headers)
+    return target
+
+
+def judge_expected(headers: Headers) -> None:
+    """Refused (417) for an Expect of anything but 100-continue: RFC 9110, 10.1.1."""
     expected = [value.lower() for name, value in headers if name == b"expect"]
     if expected not in ([], [b"100-continue"]):
         raise Refused(417, "the one thing that can be expected is 100-continue")
-    return target
 
 
 def with_ours(headers: Headers, config: Config) -> Headers:

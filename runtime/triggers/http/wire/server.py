@@ -31,9 +31,6 @@ if TYPE_CHECKING:  # an extra: it may not be installed
 
 log = get_logger(__name__)
 
-BACKLOG = 2048
-"""Connections the kernel holds while none is accepted."""
-
 _ACCEPTED_AT_ONCE = 100
 _OTHER_FILES = 256
 """File descriptors that are left for functions, out of what the process may have."""
