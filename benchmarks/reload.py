@@ -60,7 +60,7 @@ def measure(files: int, saves: int) -> tuple[list[float], list[float]]:
                     reloads.append(wait_for(lambda: client.get("/f0"), lambda found, value=value: found[0] == value))
                     time.sleep(0.2)
                 for value in range(max(3, saves // 5)):
-                    pid = client.get("/f0").json()[1]
+                    pid = httpx.get(f"{url}/f0").json()[1]
                     (root / "functions.toml").write_text(f"[http]\ntimeout = {value + 1}\n")
                     # A new connection for each call: those of the old process end with it.
                     restarts.append(wait_for(lambda: httpx.get(f"{url}/f0"), lambda found, pid=pid: found[1:] != [pid]))
