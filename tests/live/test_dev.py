@@ -31,6 +31,9 @@ APP = {
 }
 
 
+BLOCKS = "print('at work', flush=True)\n" + 4 * " " + "while True: pass"
+
+
 @pytest.fixture
 def root(write_project):
     return write_project(**APP)
@@ -103,10 +106,10 @@ def test_the_last_good_version_serves_while_the_new_one_is_broken(root, server):
 
 def test_a_request_at_work_is_answered_by_the_version_it_began_with(root, server):
     with server.client() as client, ThreadPoolExecutor() as pool:
-        change(root, "return 1", "import asyncio; await asyncio.sleep(1); return 1")
+        change(root, "return 1", "import asyncio; print('at work', flush=True); await asyncio.sleep(1); return 1")
         until(lambda: server.output.count("reloaded"))
         slow = pool.submit(client.get, "/answer")
-        time.sleep(0.2)
+        server.wait_for_line("^at work")
         change(root, "return 1", "return 2")
         until(lambda: server.output.count("reloaded") == 2)
         assert slow.result().json() == 1
@@ -116,11 +119,11 @@ def test_a_request_at_work_is_answered_by_the_version_it_began_with(root, server
 def test_a_handler_that_blocks_the_server_gives_way_to_its_mended_version(root, server):
     with server.client() as client, ThreadPoolExecutor() as pool:
         assert client.get("/answer").json() == 1
-        change(root, "return 1", "while True: pass")
+        change(root, "return 1", BLOCKS)
         until(lambda: "reloaded" in server.output)
         blocked = pool.submit(httpx.get, f"{server.url}/answer", timeout=20)
-        time.sleep(0.2)
-        change(root, "while True: pass", "return 4")
+        server.wait_for_line("^at work")
+        change(root, BLOCKS, "return 4")
         server.wait_for_line("a handler blocks it")
         until(lambda: httpx.get(f"{server.url}/answer", timeout=20).json() == 4)
         with suppress(httpx.HTTPError):
@@ -265,11 +268,11 @@ def test_an_import_that_takes_long_ends_nobody(root, server):
 def test_a_stuck_server_that_is_being_replaced_does_not_outlive_its_parent(root, server):
     with server.client() as client:
         child = client.get("/pid").json()
-    change(root, "return 1", "while True: pass")
+    change(root, "return 1", BLOCKS)
     until(lambda: "reloaded" in server.output)
     with ThreadPoolExecutor() as pool:
         blocked = pool.submit(httpx.get, f"{server.url}/answer", timeout=20)
-        time.sleep(0.2)
+        server.wait_for_line("^at work")
         (root / "functions.toml").write_text("[http]\ntimeout = 5\n")
         server.wait_for_line("listening")
         assert server.stop(signal.SIGINT) == 0

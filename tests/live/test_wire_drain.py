@@ -8,6 +8,7 @@ from collections import Counter
 
 import pytest
 
+from tests.live_servers import until
 from tests.wire_servers import hear
 
 pytestmark = pytest.mark.live
@@ -39,7 +40,7 @@ def test_clients_that_connect_through_the_end_see_answers_or_refusals(write_proj
     callers = [threading.Thread(target=call_on) for _ in range(8)]
     for caller in callers:
         caller.start()
-    time.sleep(0.5)
+    until(lambda: outcomes["200"] >= 8)
     server.process.send_signal(signal.SIGTERM)
     assert server.wait() == 0
     over.set()

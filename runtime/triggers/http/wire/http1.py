@@ -12,6 +12,7 @@ chunks, chunks in HTTP/1.0, blanks in a chunk's size, any Host.
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from functools import partial
 from http import HTTPStatus
 from typing import Any
 
@@ -35,12 +36,11 @@ from runtime.triggers.http.wire.requests import (
     Messages,
     Refused,
     Stream,
-    answer_options,
     judge_expected,
     judge_host,
     judge_target,
     refusal,
-    refuse,
+    whom_to_ask,
     with_ours,
 )
 
@@ -136,6 +136,7 @@ class Http1(H11Protocol):
     """One connection. idle: no request is under way. partial: the beginning of a head is there."""
 
     def __init__(self, host: Host, ends: Ends, send: Callable[[Event], Awaitable[None]]) -> None:
+        self._app = host.app
         super().__init__(  # the task group is ours, as far as it is used
             host.app, host.config, host.context, host.tasks, ConnectionState({}), ends.secured, ends.client,  # type: ignore[arg-type]
             ends.server, send,
@@ -237,14 +238,7 @@ class Http1(H11Protocol):
         await self.send(Updated(idle=False))
         headers = list(request.headers)
         method = request.method.decode("ascii")
-        target, app = request.target, self.app
-        try:
-            target = _judge(request, method, headers)
-            if target == b"*":
-                app = answer_options  # type: ignore[assignment]
-        except Refused as refused:
-            app = refuse(refused)  # type: ignore[assignment]
-            target = b"/"
+        app, target = whom_to_ask(self._app, partial(_judge, request, method, headers), close=True)
         waits = self.connection.they_are_waiting_for_100_continue
         messages = Messages(BODY_ROOM, self._let_come if waits else None)
         self._caller = Caller(self._tasks, messages)

@@ -36,11 +36,9 @@ from runtime.triggers.http.wire.requests import (
     Ends,
     Host,
     Messages,
-    Refused,
     Stream,
-    answer_options,
     judge_pseudo,
-    refuse,
+    whom_to_ask,
     with_ours,
 )
 
@@ -72,6 +70,7 @@ class Http2(H2Protocol):
     task = None  # as Http1's; here nobody half closes a connection
 
     def __init__(self, host: Host, ends: Ends, send: Callable[[Event], Awaitable[None]]) -> None:
+        self._app = host.app
         super().__init__(  # the task group is ours, as far as it is used
             host.app, host.config, host.context, host.tasks, ConnectionState({}), ends.secured, ends.client,  # type: ignore[arg-type]
             ends.server, send,
@@ -209,14 +208,8 @@ class Http2(H2Protocol):
             return
         method = next(value for name, value in event.headers if name == b":method").decode("latin-1")
         headers = filter_pseudo_headers(event.headers)
-        app = self.app
-        try:
-            target = judge_pseudo(event.headers, method, headers, ended=event.stream_ended is not None)
-            if target == b"*":
-                app = answer_options  # type: ignore[assignment]
-        except Refused as refused:
-            refused.close = False  # the other streams have done nothing
-            app, target = refuse(refused), b"/"  # type: ignore[assignment]
+        judge = partial(judge_pseudo, event.headers, method, headers, ended=event.stream_ended is not None)
+        app, target = whom_to_ask(self._app, judge, close=False)
         expects = any(name == b"expect" for name, _ in headers)
         messages = Messages(
             sys.maxsize,  # the stream's window bounds it

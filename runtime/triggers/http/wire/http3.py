@@ -35,9 +35,8 @@ from runtime.triggers.http.wire.requests import (
     Messages,
     Refused,
     Stream,
-    answer_options,
     judge_pseudo,
-    refuse,
+    whom_to_ask,
     with_ours,
 )
 
@@ -96,15 +95,12 @@ class Http3(QuicConnectionProtocol):
             return
         method = next((value for name, value in event.headers if name == b":method"), b"").decode("latin-1")
         headers = filter_pseudo_headers(event.headers)
-        app = self._host.app
-        try:
+
+        def judge() -> bytes:
             _judge_size(event, limits)
-            target = judge_pseudo(event.headers, method, headers, ended=event.stream_ended)
-            if target == b"*":
-                app = answer_options
-        except Refused as refused:
-            refused.close = False
-            app, target = refuse(refused), b"/"
+            return judge_pseudo(event.headers, method, headers, ended=event.stream_ended)
+
+        app, target = whom_to_ask(self._host.app, judge, close=False)
         expects = any(name == b"expect" for name, _ in headers)
         messages = Messages(sys.maxsize, partial(self._let_come, stream_id) if expects else None)
         caller = self._callers[stream_id] = Caller(self._host.tasks, messages)

@@ -169,6 +169,19 @@ async def answer_options(_scope: Any, _receive: Receive, send: Send) -> None:
     await send({"type": "http.response.body", "body": b"", "more_body": False})
 
 
+def whom_to_ask(app: App, judge: Callable[[], bytes], *, close: bool) -> tuple[App, bytes]:
+    """Who answers a request, and the target to answer: `app`, or in its place what refuses what `judge` refuses.
+
+    close: whether a refusal ends the connection; where it has other streams, those have done nothing.
+    """
+    try:
+        target = judge()
+    except Refused as refused:
+        refused.close = refused.close and close
+        return refuse(refused), b"/"
+    return (answer_options if target == b"*" else app), target
+
+
 class Ends(msgspec.Struct, frozen=True):
     """Both ends of a connection. secured: over TLS. client, server: address and port, None where there is none."""
 
