@@ -4,13 +4,16 @@ Called by roles. Decides nothing about a request; sees to it that an answer that
 """
 
 from collections.abc import Sequence
+from http import HTTPStatus
 from typing import Any
 
 from starlette.applications import Starlette
+from starlette.datastructures import Headers
 from starlette.middleware import Middleware
 from starlette.middleware.cors import CORSMiddleware
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from typing_extensions import override
 
 from runtime.base.errors import Problem, StartError
 from runtime.base.ids import new_run_id
@@ -66,10 +69,24 @@ def keep_incomplete(scope: Scope) -> None:
         scope[_CUT].append(True)
 
 
+class _Cors(CORSMiddleware):
+    """Starlette's, whose answers to preflights carry a run id as all others do; a refusal is a problem."""
+
+    @override
+    def preflight_response(self, request_headers: Headers) -> Response:
+        found, run_id = super().preflight_response(request_headers), new_run_id()
+        if found.status_code >= HTTPStatus.BAD_REQUEST:
+            refusal = problem_answer(run_id, Problem(found.status_code, detail=bytes(found.body).decode()))
+            found.body = refusal.body if isinstance(refusal.body, bytes) else b""
+            found.headers.update({name.decode(): value.decode() for name, value in refusal.headers})
+        found.headers["x-run-id"] = run_id
+        return found
+
+
 def _cors(cors: CorsSettings, *, open_locally: bool) -> Middleware:
     anyone = "*" in cors.origins
     return Middleware(
-        CORSMiddleware,
+        _Cors,
         allow_origins=() if anyone and open_locally else cors.origins,
         # Where no key is asked for, any page in the developer's browser could read what "*" lets it.
         allow_origin_regex=_LOCAL_ORIGIN if anyone and open_locally else None,

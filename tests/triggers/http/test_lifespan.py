@@ -259,3 +259,12 @@ async def test_every_origin_means_those_of_this_machine_where_no_key_is_asked_fo
     async with client_of(project, open_locally=True) as client:
         answer = await client.get("/_/functions", headers={"origin": origin})
         assert (answer.status_code, answer.headers.get("access-control-allow-origin")) == (200, allowed)
+
+
+async def test_a_refused_preflight_is_a_problem_with_a_run_id(write_project):
+    asks = {"origin": "https://evil.example", "access-control-request-method": "POST"}
+    async with client_of(load_project(write_project(**{"functions/app.py": APP}), CORS)) as client:
+        answer = await client.options("/sum", headers=asks)
+        assert (answer.status_code, answer.headers["content-type"]) == (400, "application/problem+json")
+        assert answer.json()["run_id"] == answer.headers["x-run-id"]
+        assert answer.json()["detail"] == "Disallowed CORS origin"
