@@ -1,0 +1,1 @@
+"""The run ledger: every run that was accepted, and what becomes of it."""

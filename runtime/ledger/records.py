@@ -1,0 +1,122 @@
+"""What goes into the ledger and what comes out of it.
+
+Made by triggers and workers; read by all. Times are seconds since the epoch (float), as the store's clock tells them.
+"""
+
+from typing import Literal
+
+import msgspec
+
+State = Literal["scheduled", "queued", "running", "retrying", "succeeded", "failed", "cancelled"]
+Reason = Literal[
+    "error", "timeout", "crashed", "expired", "cancelled", "unknown function", "bad arguments", "bad result"
+]
+FINISHED = frozenset({"succeeded", "failed", "cancelled"})
+DEFAULT_PRIORITY = 5
+DEFAULT_QUEUE = "default"
+
+
+class Submission(msgspec.Struct, frozen=True, kw_only=True):
+    """A run to be accepted.
+
+    payload: JSON object of arguments by name. due: not before then; None for now. max_age_seconds: it expires if it has
+    not begun so long after it was due; None for never. priority: 0 to 9, 9 the most urgent. dedupe: of several runs of
+    a function that say the same, within dedupe_seconds, only the first is accepted. parent: the run that submitted it.
+    max_length: refuse if the queue has so many open runs; 0 for no limit. trace: a W3C traceparent, or "".
+    """
+
+    id: str
+    function: str
+    queue: str = DEFAULT_QUEUE
+    payload: bytes = b"{}"
+    trigger: str = "submit"
+    priority: int = DEFAULT_PRIORITY
+    due: float | None = None
+    max_age_seconds: float | None = None
+    dedupe: str = ""
+    dedupe_seconds: float = 86_400.0
+    parent: str = ""
+    trace: str = ""
+    max_length: int = 0
+
+
+class Accepted(msgspec.Struct, frozen=True):
+    """What became of a submission: known (there is such a run already: id is that one's) or full are refusals."""
+
+    id: str
+    verdict: Literal["accepted", "known", "full"] = "accepted"
+
+
+class Claimed(msgspec.Struct, frozen=True, kw_only=True):
+    """A run to be executed, held by a lease. token: the fence, to be shown at each beat and at the end.
+
+    failures: earlier attempts whose handler failed. crashes: earlier leases that were lost; above 0 it runs alone.
+    due, expires: None for never.
+    """
+
+    id: str
+    function: str
+    queue: str
+    token: int
+    payload: bytes
+    failures: int = 0
+    crashes: int = 0
+    trigger: str = "submit"
+    priority: int = DEFAULT_PRIORITY
+    accepted: float = 0.0
+    due: float = 0.0
+    claimed: float = 0.0
+    expires: float | None = None
+    parent: str = ""
+    trace: str = ""
+
+    @property
+    def attempt(self) -> int:
+        """1 for the first."""
+        return self.failures + 1
+
+
+class Failure(msgspec.Struct, frozen=True, kw_only=True):
+    """Why an attempt failed, as the API shows it. traceback: for those who may read the log."""
+
+    type: str
+    message: str
+    traceback: str = ""
+
+
+class Ending(msgspec.Struct, frozen=True, kw_only=True):
+    """How an attempt ended: the last state, or retrying after retry_seconds. result: JSON. progress: JSON.
+
+    began: when the handler was called. then: a run to be accepted together with it (on_failure).
+    """
+
+    id: str
+    token: int
+    function: str
+    queue: str
+    state: Literal["succeeded", "failed", "cancelled", "retrying"]
+    attempt: int = 1
+    reason: Reason | None = None
+    result: bytes = b""
+    failure: Failure | None = None
+    retry_seconds: float = 0.0
+    progress: bytes = b""
+    began: float = 0.0
+    worker: str = ""
+    then: Submission | None = None
+
+
+class Held(msgspec.Struct, frozen=True):
+    """A lease as its worker knows it. progress: JSON to be shown meanwhile, b"" for nothing new."""
+
+    id: str
+    token: int
+    queue: str
+    progress: bytes = b""
+
+
+class Beat(msgspec.Struct, frozen=True):
+    """What a beat brings back: ids of leases that are lost, and of runs that are to be cancelled."""
+
+    lost: tuple[str, ...] = ()
+    cancelled: tuple[str, ...] = ()
