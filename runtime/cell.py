@@ -12,7 +12,10 @@ new process that loads the functions itself (`alone`).
 import asyncio
 import atexit
 import ctypes
+import errno
+import faulthandler
 import gc
+import io
 import os
 import select
 import signal
@@ -47,7 +50,10 @@ log = get_logger(__name__)
 Tell = Callable[[bytes], None]
 """Send the worker something before the answer. From any thread; waits if the worker is slow to read."""
 Perform = Callable[[bytes, Tell], Coroutine[Any, Any, bytes]]
-"""Do a job: the answer. What it raises ends the cell, and the worker is told how."""
+"""Do a job, in the cell: the answer. What the job needs is opened and closed in here, on the cell's own event loop.
+
+What it raises ends the cell, and the worker is told with which exit code. It is called once.
+"""
 LoopFactory = Callable[[], asyncio.AbstractEventLoop]
 
 _LOOK_SECONDS = 1.0
@@ -70,6 +76,10 @@ def serve_cells(
     prepare: loads the functions; is called once, and shall leave no thread behind. alone: be a cell, on `line`.
     """
     line.set_inheritable(False)
+    # What a run says last, before it kills its process, is worth most.
+    faulthandler.enable()
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(line_buffering=True)
     for number in (signal.SIGTERM, signal.SIGINT):  # the worker's business; it drains, and ends us
         signal.signal(number, _go_on)
     if alone:
@@ -163,7 +173,10 @@ class _Zygote:
             return False
         kind, number = ORDER.unpack(data)
         if kind == FORK:
-            self._start(number, fds[0])
+            if fds:
+                self._start(number, fds[0])
+            else:
+                self._tell(FAILED, number, errno.EMFILE)
         elif number in self._pids:
             _kill(self._pids[number])
         return True

@@ -5,7 +5,6 @@ own socket pair.
 """
 
 import asyncio
-import errno
 import os
 import signal
 import socket
@@ -14,6 +13,7 @@ from collections import deque
 from collections.abc import Sequence
 from contextlib import suppress
 from itertools import count
+from typing import NamedTuple
 
 from runtime.base.errors import FnrunError
 from runtime.base.logs import get_logger
@@ -49,6 +49,14 @@ class Seat:
         self.pid: int | None = None
 
 
+class _Order(NamedTuple):
+    """What is to be sent. theirs: the descriptor that goes along, to be closed then."""
+
+    data: bytes
+    seat: Seat
+    theirs: socket.socket | None
+
+
 class Zygote:
     """Starts `COMMAND --line FD` at once. OSError if that fails. To be made inside the loop that will use it.
 
@@ -62,8 +70,10 @@ class Zygote:
         self._loop = loop
         self._numbers = count(1)
         self._seats: dict[int, Seat] = {}
-        self._outbox: deque[tuple[bytes, socket.socket | None]] = deque()
+        self._outbox: deque[_Order] = deque()
+        self._blocked = False
         self._heard = bytearray()
+        self._reports = 0
         self._retired = False
         self._line, theirs = socket.socketpair()
         with theirs:
@@ -96,16 +106,27 @@ class Zygote:
 
     def end_cell(self, seat: Seat) -> None:
         """Kill a cell with all it started. Nothing happens to one that has ended."""
-        if not seat.ended.done():
-            self._order(KILL, seat)
+        if seat.ended.done():
+            return
+        for waiting in self._outbox:
+            if waiting.seat is seat and waiting.theirs is not None:
+                self._outbox.remove(waiting)
+                waiting.theirs.close()
+                self._end(seat, NoCell("it was not wanted any more"))
+                return
+        self._order(KILL, seat)
 
     async def see_off(self, seat: Seat) -> None:
         """Kill a cell and wait until it is gone; a zygote that does not see to that goes itself."""
         self.end_cell(seat)
-        done, _ = await asyncio.wait((seat.ended,), timeout=_END_SECONDS)
-        if not done:
-            log.error("a zygote does not answer and was killed", pid=self._process.pid)
+        reports = -1
+        while not seat.ended.done() and reports != self._reports:
+            reports = self._reports
+            await asyncio.wait((seat.ended,), timeout=_END_SECONDS)
+        if not seat.ended.done():
+            log.error("a zygote says nothing any more and is killed", pid=self._process.pid, seconds=_END_SECONDS)
             self.kill()
+            self._lose("its zygote does not answer")
 
     def retire(self) -> None:
         """Let it end when its cells have."""
@@ -123,34 +144,37 @@ class Zygote:
             self._process.kill()
 
     def _order(self, kind: bytes, seat: Seat, theirs: socket.socket | None = None) -> None:
-        self._outbox.append((ORDER.pack(kind, seat.number), theirs))
+        order = _Order(ORDER.pack(kind, seat.number), seat, theirs)
+        if theirs is None:
+            self._outbox.appendleft(order)  # a kill comes first
+        else:
+            self._outbox.append(order)
         if self.over:
             self._lose("its zygote is gone")
-        elif len(self._outbox) == 1:
+        elif not self._blocked:
             self._send()
 
     def _send(self) -> None:
         """Send what can be sent; the rest when the line has room again."""
-        while self._outbox:
-            order, theirs = self._outbox[0]
-            try:
-                if theirs is None:
-                    self._line.send(order)
+        try:
+            while self._outbox:
+                order = self._outbox[0]
+                if order.theirs is None:
+                    self._line.send(order.data)
                 else:
-                    socket.send_fds(self._line, [order], [theirs.fileno()])
-            except BlockingIOError:
+                    socket.send_fds(self._line, [order.data], [order.theirs.fileno()])
+                    order.theirs.close()
+                self._outbox.popleft()
+        except BlockingIOError:
+            if not self._blocked:
+                self._blocked = True
                 self._loop.add_writer(self._line, self._send)
-                return
-            except OSError as error:
-                if error.errno != errno.ETOOMANYREFS:  # else it has too many descriptors to take up: later
-                    self._lose("its zygote is gone")
-                else:
-                    self._loop.call_later(0.01, self._send)
-                return
-            self._outbox.popleft()
-            if theirs is not None:
-                theirs.close()
-        self._loop.remove_writer(self._line)
+        except OSError as error:
+            self._lose(f"its zygote cannot be reached: {error}")
+        else:
+            if self._blocked:
+                self._blocked = False
+                self._loop.remove_writer(self._line)
 
     def _read(self) -> None:
         try:
@@ -164,6 +188,7 @@ class Zygote:
             return
         self._heard += data
         whole = len(self._heard) - len(self._heard) % REPORT.size
+        self._reports += whole
         for kind, number, value in REPORT.iter_unpack(bytes(self._heard[:whole])):
             self._note(kind, number, value)
         del self._heard[:whole]
@@ -175,13 +200,14 @@ class Zygote:
         elif kind == STARTED:
             self._seats[number].pid = value
         elif kind in (FAILED, ENDED):
-            seat = self._seats.pop(number)
-            failed = kind == FAILED
-            seat.ended.set_result(
-                NoCell(f"cannot fork: {os.strerror(value)}") if failed else CellDied(describe_end(value))
-            )
-            if self._retired and not self._seats:
-                self.end()
+            how = NoCell(f"cannot fork: {os.strerror(value)}") if kind == FAILED else CellDied(describe_end(value))
+            self._end(self._seats[number], how)
+
+    def _end(self, seat: Seat, how: CellDied) -> None:
+        del self._seats[seat.number]
+        seat.ended.set_result(how)
+        if self._retired and not self._seats:
+            self.end()
 
     def _lose(self, why: str) -> None:
         """Hang up, which ends it if it has not ended; so do its cells."""
@@ -192,9 +218,9 @@ class Zygote:
             self._loop.remove_writer(self._line)
             self._line.close()
             self._line_ended.set()
-        for _, theirs in self._outbox:
-            if theirs is not None:
-                theirs.close()
+        for order in self._outbox:
+            if order.theirs is not None:
+                order.theirs.close()
         self._outbox.clear()
         if not self.ready.done():
             self.ready.set_result(False)

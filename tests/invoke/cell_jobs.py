@@ -76,6 +76,11 @@ async def segfault(_rest, _tell):
     ctypes.string_at(0)
 
 
+async def print_and_die(_rest, _tell):
+    print("the last words")
+    ctypes.string_at(0)
+
+
 async def kill(rest, _tell):
     os.kill(os.getpid(), int(rest))
     return b"alive"

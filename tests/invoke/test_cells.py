@@ -390,13 +390,68 @@ async def test_functions_that_start_threads_are_loaded_anew_for_each_job(monkeyp
     assert "sampler" in capfd.readouterr().out
 
 
-async def test_no_process_to_be_had(monkeypatch, cells):
-    """Where a process takes more memory than there may be, the job is said not to have begun."""
+async def test_a_job_for_which_there_is_no_process_has_not_begun(cells):
     zygote = int((await cells.run(b"pids")).split()[1])
-    resource.prlimit(zygote, resource.RLIMIT_NOFILE, (3, resource.prlimit(zygote, resource.RLIMIT_NOFILE)[1]))
-    with pytest.raises(CellDied):  # it cannot take the descriptor, and goes
+    _, most = limits = resource.prlimit(zygote, resource.RLIMIT_NOFILE)
+    resource.prlimit(zygote, resource.RLIMIT_NOFILE, (3, most))
+    with pytest.raises(NoCell, match="cannot fork: Too many open files"):
         await cells.run(b"echo")
-    assert await cells.run(b"echo on") == b"on"
+    resource.prlimit(zygote, resource.RLIMIT_NOFILE, limits)
+    assert int((await cells.run(b"pids")).split()[1]) == zygote
+
+
+async def test_what_a_job_printed_before_it_died_is_seen(capfd, cells):
+    with pytest.raises(CellDied):
+        await cells.run(b"print_and_die")
+    printed = capfd.readouterr()
+    assert printed.out == "the last words\n"
+    assert "in print_and_die" in printed.err
+
+
+PROJECT = """
+import sys, socket
+from pathlib import Path
+from runtime import roles
+
+def perform_of(project):
+    async def perform(job, tell):
+        return b"%d" % project.registry.functions[job.decode()].call()
+    return perform
+
+roles.serve_cells(Path(sys.argv[1]), socket.socket(fileno=int(sys.argv[-1])), perform_of, alone="--alone" in sys.argv)
+"""
+
+
+async def test_the_functions_of_a_project_are_loaded_once_and_called_in_cells(write_project):
+    root = write_project(
+        **{
+            "functions/where.py": """
+            import os
+            from runtime import http
+
+            LOADED = os.getpid()
+
+            @http.get
+            def loaded(): return LOADED
+
+            @http.get
+            def called(): return os.getpid()
+            """
+        }
+    )
+    cells = Cells([sys.executable, "-c", PROJECT, str(root)])
+    loaded = {await cells.run(b"where.loaded") for _ in range(3)}
+    called = {await cells.run(b"where.called") for _ in range(3)}
+    assert len(loaded) == 1
+    assert len(called | loaded) == 4
+    await cells.close()
+
+
+async def test_a_project_that_cannot_be_loaded(tmp_path):
+    cells = Cells([sys.executable, "-P", "-m", "runtime", "--dir", str(tmp_path), "cell-child"])
+    with pytest.raises(NoCell, match="before it was ready"):
+        await cells.run(b"any")
+    await cells.close()
 
 
 async def test_a_cell_that_does_not_end_after_its_answer_is_ended(cells):
