@@ -144,7 +144,7 @@ def serve_cells(
     root: Path, line: socket.socket, perform_of: "Callable[[Project], Perform]", *, alone: bool = False
 ) -> NoReturn:
     """Be a worker's zygote, or with `alone` one cell. perform_of: what a cell of the loaded project does with a job."""
-    from runtime import cell  # noqa: PLC0415 - the zygote alone needs it
+    from runtime import zygote  # noqa: PLC0415 - the zygote alone needs it
 
     def prepare() -> "Perform":
         project = load_project(root)
@@ -152,7 +152,7 @@ def serve_cells(
         logs.configure(style=settings.log.format, level=settings.log.level, fields=log_fields)
         return perform_of(project)
 
-    cell.serve_cells(line, prepare, alone=alone, loop_factory=_loop_factory())
+    zygote.serve_cells(line, prepare, alone=alone, loop_factory=_loop_factory())
 
 
 def perform_run(_project: Project) -> "Perform":

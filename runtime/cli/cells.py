@@ -1,4 +1,4 @@
-"""The hidden command that a worker's zygote is, and each of its cells where it cannot fork: see runtime.cell."""
+"""The hidden command that a worker's zygote is, and each of its cells where it cannot fork: see runtime.zygote."""
 
 import socket
 from pathlib import Path

@@ -1,7 +1,7 @@
 """Run a job alone in a process of its own, so that it can end nobody but itself.
 
 Called by the queue's worker, for runs that a process died with. Processes are forked by a zygote, which is started at
-the first need: see runtime.cell for what it is. What a job and its answer are is between who calls this and the
+the first need: see runtime.zygote. What a job and its answer are is between who calls this and the
 `perform` that the zygote was given; here they are bytes.
 """
 

@@ -1,7 +1,7 @@
 """A zygote, as its worker sees it: a process that forks others when asked, and tells how they ended.
 
-Used by invoke.cells alone. The other side is runtime.cell. Knows nothing of jobs and answers: those go over each cell's
-own socket pair.
+Used by invoke.cells alone. The other side is runtime.zygote. Knows nothing of jobs and answers: those go over each
+cell's own socket pair.
 """
 
 import asyncio

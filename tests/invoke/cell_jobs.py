@@ -15,7 +15,7 @@ import threading
 import time
 from pathlib import Path
 
-from runtime.cell import serve_cells
+from runtime.zygote import serve_cells
 
 _LONG_SECONDS = 60
 

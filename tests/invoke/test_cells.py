@@ -21,10 +21,15 @@ COMMAND = [sys.executable, str(JOBS)]
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
 
 
-@pytest.fixture(params=["asyncio", "uvloop"])
+on_both_loops = pytest.mark.parametrize("anyio_backend", ["uvloop", "asyncio"], indirect=True)
+
+
+@pytest.fixture
 def anyio_backend(request, monkeypatch):
-    monkeypatch.setenv("CELL_LOOP", request.param)
-    return "asyncio", {"use_uvloop": request.param == "uvloop"}
+    """The loop of the worker, and of its cells."""
+    loop = getattr(request, "param", "uvloop")
+    monkeypatch.setenv("CELL_LOOP", loop)
+    return "asyncio", {"use_uvloop": loop == "uvloop"}
 
 
 @pytest.fixture
@@ -74,6 +79,7 @@ async def begin(cells, job):
     return cell, await told
 
 
+@on_both_loops
 async def test_a_job_is_answered_by_a_process_of_its_own(cells):
     pid, zygote, group = map(int, (await cells.run(b"pids")).split())
     assert os.getpid() not in (pid, zygote)
@@ -83,6 +89,7 @@ async def test_a_job_is_answered_by_a_process_of_its_own(cells):
     assert same_zygote == zygote
 
 
+@on_both_loops
 async def test_a_hundred_at_once(cells, record_property):
     await cells.run(b"echo warm")
     jobs = [b"echo %d" % number for number in range(100)]
@@ -119,6 +126,7 @@ async def test_a_job_that_ends_its_process_ends_no_other(cells, job, how):
     assert await neighbour.answer()
 
 
+@on_both_loops
 @pytest.mark.parametrize(
     "job", [b"close_everything", b"close_everything_in_thread", b"hang_up", b"write_nonsense"], ids=bytes.decode
 )
@@ -152,6 +160,7 @@ async def test_cells_draw_different_random_numbers(cells):
     assert len({await cells.run(b"draw") for _ in range(5)}) == 5
 
 
+@on_both_loops
 async def test_what_a_cell_tells_comes_in_order_before_its_answer(cells):
     told = []
     assert await cells.run(b"count 100", told.append) == b"done"
@@ -174,6 +183,7 @@ async def test_a_callback_that_fails_ends_its_cell_alone(cells):
     assert await cells.run(b"echo on") == b"on"
 
 
+@on_both_loops
 async def test_large_jobs_and_answers(cells):
     large = os.urandom(20_000_000)
     assert await cells.run(b"echo " + large) == large
@@ -190,6 +200,7 @@ def test_what_is_too_large_for_a_frame_is_refused():
         frame(b"j", Huge())
 
 
+@on_both_loops
 @pytest.mark.parametrize("job", [b"fork", b"fork_in_thread"], ids=bytes.decode)
 async def test_a_fork_of_a_cell_does_not_answer(cells, job):
     told = []
@@ -212,6 +223,7 @@ async def test_a_fork_that_escaped_holds_nobody_up(cells):
     assert time.monotonic() - began < 2
 
 
+@on_both_loops
 @pytest.mark.parametrize("job", [b"start_program", b"block_loop", b"block_python", b"wait"], ids=bytes.decode)
 async def test_a_cancelled_run_is_gone_with_all_it_started(cells, job):
     told = asyncio.get_running_loop().create_future()
@@ -271,6 +283,7 @@ async def test_who_waits_for_a_place_can_leave():
     await cells.close()
 
 
+@on_both_loops
 async def test_a_killed_zygote_takes_its_cells_along_and_is_replaced(cells):
     cell, (pid, zygote, program) = await begin(cells, b"start_program")
     os.kill(zygote, signal.SIGKILL)
@@ -469,6 +482,7 @@ async def test_only_what_the_job_registered_is_done_at_its_exit(monkeypatch, tmp
     assert capfd.readouterr().out == "loading\n"
 
 
+@on_both_loops
 async def test_nothing_is_left_of_what_was(anyio_backend):
     cells = Cells(COMMAND, limit=8)
     await cells.run(b"echo warm")
