@@ -11,7 +11,7 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -30,6 +30,7 @@ from runtime.processes import Line, Message, end_without_parent
 
 if TYPE_CHECKING:  # the HTTP role alone loads it
     from runtime.admin.api import Route
+    from runtime.cell import Perform
 
 log = logs.get_logger(__name__)
 
@@ -137,6 +138,26 @@ def serve(project: Project, sock: socket.socket, parent: Parent | None = None) -
     if not _one_of_several(parent):
         log.info("stopped")
     end_process(0)
+
+
+def serve_cells(
+    root: Path, line: socket.socket, perform_of: "Callable[[Project], Perform]", *, alone: bool = False
+) -> NoReturn:
+    """Be a worker's zygote, or with `alone` one cell. perform_of: what a cell of the loaded project does with a job."""
+    from runtime import zygote  # noqa: PLC0415 - the zygote alone needs it
+
+    def prepare() -> "Perform":
+        project = load_project(root)
+        settings = project.settings
+        logs.configure(style=settings.log.format, level=settings.log.level, fields=log_fields)
+        return perform_of(project)
+
+    zygote.serve_cells(line, prepare, alone=alone, loop_factory=_loop_factory())
+
+
+def perform_run(_project: Project) -> "Perform":
+    """What a cell does with a job. The seam for the queue's worker, whose jobs they are."""
+    raise StartError("no run can be alone yet: how a job is done is the queue worker's to say")
 
 
 def end_process(code: int) -> NoReturn:
