@@ -28,6 +28,7 @@ _ASK_SECONDS = 1.0
 _LEAVE_SECONDS = 5.0
 _END_SECONDS = 20.0
 _POLL_SECONDS = 0.005
+_FEW_BLOCKS = 16
 _STEADY_SECONDS = 1.0
 _LONGEST_WAIT_SECONDS = 0.5
 
@@ -79,6 +80,13 @@ class Keeper:
             steady = time.monotonic() - began > _STEADY_SECONDS
             wait_seconds = 0.0 if steady else min(wait_seconds * 2 + 0.05, _LONGEST_WAIT_SECONDS)
 
+    def keep_or_end(self) -> None:
+        """Keep, and end this process if that cannot be."""
+        try:
+            self.keep()
+        except OSError as error:
+            self._give_up(f"{error.filename or 'its folder'}: {error.strerror}")
+
     def end(self) -> None:
         """End the server, and this process. No other is started meanwhile."""
         with self._starting:
@@ -105,11 +113,16 @@ class Keeper:
         loading = False
         while (answer := ask(self._path, b"PING")) != b"+PONG":
             if os.waitpid(process, os.WNOHANG)[0]:
-                self._give_up(_fault(log, logged))
+                self._give_up(_fault(log, logged) or self._silence())
             if not loading and answer.startswith(b"-LOADING"):
                 loading = True
                 self._tell("loading")
             time.sleep(_POLL_SECONDS)
+
+    def _silence(self) -> str:
+        """Why a server may have had no word."""
+        full = os.statvfs(self._folder).f_bavail < _FEW_BLOCKS
+        return "No space left on device" if full else "it ended without a word"
 
     def _spawn(self, lock: int, log: int) -> int:
         with suppress(FileNotFoundError):
@@ -166,7 +179,7 @@ class Keeper:
             os.write(self._told, word.encode() + b"\n")
 
     def _give_up(self, reason: str) -> None:
-        self._tell(reason or "it ended without a word")
+        self._tell(reason)
         os._exit(1)
 
 
@@ -204,12 +217,13 @@ def main(arguments: list[str]) -> None:
         signal.signal(number, lambda *_: None)  # not SIG_IGN, which the server would inherit
     for descriptor in (int(lock), int(told)):
         os.set_inheritable(descriptor, False)
-    os.ftruncate(int(lock), 0)
-    os.pwrite(int(lock), b"%d\n" % os.getpid(), 0)
+    with suppress(OSError):  # for people; a full disk is told when the server says so
+        os.ftruncate(int(lock), 0)
+        os.pwrite(int(lock), b"%d\n" % os.getpid(), 0)
     os.umask(0o077)
     os.chdir(folder)
     keeper = Keeper(folder, path, server, int(told))
-    threading.Thread(target=keeper.keep, daemon=True).start()
+    threading.Thread(target=keeper.keep_or_end, daemon=True).start()
     users = os.open(os.path.join(folder, USERS), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     fcntl.flock(users, fcntl.LOCK_EX)  # nobody is left, and who comes waits until this process has ended
     keeper.end()
