@@ -263,4 +263,5 @@ def _fault(error: Exception, address: Address) -> str:
     said = next(said for kind, said in _FAULTS if isinstance(error, kind)).format(text)
     if address.scheme == "rediss" and ("SSL" in text or "connecting" in text):
         return f"{said}; if it speaks no TLS, write redis://"
-    return f"{said}; if it speaks TLS, write rediss://" if "closed by server" in text else said
+    hung_up = "closed by server" in text or "reset by peer" in text
+    return f"{said}; if it speaks TLS, write rediss://" if hung_up and address.scheme == "redis" else said
