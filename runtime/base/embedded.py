@@ -160,15 +160,21 @@ class Embedded:
         """Start a new keeper whenever the one there is has died, for as long as this use lasts."""
         wait_seconds = 0.0
         while not self._closing.wait(wait_seconds):
-            if self._keeper is not None:
-                self._keeper.wait()  # it is our child: else it stays as a zombie
-                self._keeper = None
+            self._await_keeper()
             try:
                 if self._replace_keeper():
                     wait_seconds = 0.0
             except (StartError, OSError) as error:
                 wait_seconds = min(wait_seconds * 2 + 0.5, _LONGEST_WAIT_SECONDS)
                 log.error("the embedded store is away", reason=str(error), next_try_seconds=wait_seconds)  # noqa: TRY400
+
+        self._await_keeper()
+
+    def _await_keeper(self) -> None:
+        """Wait for the end of the keeper that this process has started: as its child, it would stay as a zombie."""
+        if self._keeper is not None:
+            self._keeper.wait()
+            self._keeper = None
 
     def _replace_keeper(self) -> bool:
         """Wait for the end of the keeper there is; start another, unless this use is over."""
