@@ -154,13 +154,16 @@ def _announce_failures(failures: Iterable[LoadFailure]) -> None:
 
 
 def _announce_listening(project: Project, url: str) -> None:
-    """Say that the project is served, and which functions need no key."""
-    functions = project.registry.functions.values()
-    count, failed = len(functions), len(project.registry.failures)
+    """Say that the project is served."""
+    count, failed = len(project.registry.functions), len(project.registry.failures)
     log.info("listening", url=url, docs=f"{url}/_/docs", functions=count, failures=failed)
+
+
+def _announce_public(project: Project) -> None:
+    """Say which functions need no key."""
     public = [
         function.name
-        for function in functions
+        for function in project.registry.functions.values()
         for trigger in function.triggers
         if isinstance(trigger, Http) and (trigger.auth or project.settings.http.auth) == "public"
     ]
@@ -231,6 +234,8 @@ async def _serve_http(project: Project, sock: socket.socket, parent: Parent | No
     server = Server(role.app, sock, wire_of(project.root, settings.http))
     if not _one_of_several(parent):
         _announce_listening(project, url_of(sock, settings.http))
+    if parent is None or parent.announce:
+        _announce_public(project)
     await server.begin()
     following = asyncio.create_task(_follow(parent, project, role, stop, replaced)) if parent else None
     if parent is not None:
