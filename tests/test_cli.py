@@ -262,6 +262,23 @@ def test_help_names_every_command():
     assert "serve-child" not in result.stdout
 
 
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--only", "htp"], 'command line: serve.only[0]: there is no role "htp"; did you mean "http"?'),
+        (["--only", "http,scheduler"], "command line: serve.only[1]: this version has no scheduler yet"),
+        (["--only", ""], "command line: serve.only: Expected `array` of length >= 1"),
+        (["--concurrency", "many"], "command line: queue.concurrency: Expected `int`, got `str`"),
+        (["--concurrency", "0"], "command line: queue.concurrency: Expected `int` >= 1"),
+        (["--queues", ","], "command line: queue.queues: Expected `array` of length >= 1"),
+    ],
+)
+def test_roles_that_cannot_be_are_named(fnrun, options, message):
+    result = fnrun("serve", *options)
+    assert result.exit_code == 1
+    assert message in result.stderr
+
+
 def test_the_customers_function_adds():
     result = CliRunner().invoke(main, ["--dir", str(ROOT), "invoke", "sum", "--data", '{"x": 2, "y": 3}'])
     assert json.loads(result.stdout) == {"result": 5.0}

@@ -48,7 +48,7 @@ class Role(str):
         if name in _LATER_ROLES:
             raise ValueError(f"this version has no {name} yet; there are: {', '.join(_ROLES)}")
         if name not in _ROLES:
-            hint = did_you_mean(name, _ROLES) or f"; there are: {', '.join(_ROLES)}"
+            hint = did_you_mean(str(name), _ROLES) or f"; there are: {', '.join(_ROLES)}"
             raise ValueError(f'there is no role "{name}"{hint}')
         return cls(name)
 
@@ -186,8 +186,9 @@ def _convert(tree: Any, kind: type[_S], prefix: str, sources: Mapping[str, str])
         return msgspec.convert(tree, kind, strict=False, dec_hook=_parse)
     except msgspec.ValidationError as error:
         detail, _, where = str(error).partition(" - at `$")
-        path = (prefix + where.removesuffix("`").partition("[")[0]).removeprefix(".")  # without the place in a list
-        raise SettingsError(f"{sources.get(path, FILE_NAME)}: {path}: {detail}") from None
+        path = (prefix + where.removesuffix("`")).removeprefix(".")
+        source = sources.get(path.partition("[")[0], FILE_NAME)  # a list has one source for all in it
+        raise SettingsError(f"{source}: {path}: {detail}") from None
 
 
 def _is_list(section: str, key: str) -> bool:

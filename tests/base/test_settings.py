@@ -118,7 +118,7 @@ def test_settings_cannot_be_changed(settings_from):
     ("text", "message"),
     [
         ("[htp]", 'functions.toml: unknown setting "htp"; did you mean "http"?'),
-        ("[zzz]", 'functions.toml: unknown setting "zzz"; there are: http, cors, serve, log, functions'),
+        ("[zzz]", 'functions.toml: unknown setting "zzz"; there are: http, cors, serve, queue, log, functions'),
         ("[http]\nbnd = 1", 'functions.toml: unknown setting "http.bnd"; did you mean "bind"?'),
         ("[http]\nzzz = 1", 'functions.toml: unknown setting "http.zzz"; there are: bind, auth, max_body, timeout'),
         (
@@ -136,6 +136,17 @@ def test_settings_cannot_be_changed(settings_from):
         ('[http]\nmax_body = "x"', 'functions.toml: http.max_body: \'x\' is not a size; write "1MB", "256MiB"'),
         ('[cors]\norigins = ["https://a.example/"]', "functions.toml: cors.origins[0]: Expected `str` matching regex"),
         ('[cors]\norigins = "*"', "functions.toml: cors.origins: Expected `array`, got `str`"),
+        (
+            '[serve]\nonly = ["wrker"]',
+            'functions.toml: serve.only[0]: there is no role "wrker"; did you mean "worker"?',
+        ),
+        ('[serve]\nonly = ["x"]', 'functions.toml: serve.only[0]: there is no role "x"; there are: http, worker'),
+        (
+            '[serve]\nonly = ["http", "scheduler"]',
+            "functions.toml: serve.only[1]: this version has no scheduler yet; there are: http, worker",
+        ),
+        ("[serve]\nonly = []", "functions.toml: serve.only: Expected `array` of length >= 1"),
+        ("[serve]\nonly = [1]", 'functions.toml: serve.only[0]: there is no role "1"'),
         ("[serve]\nthreads = 0", "functions.toml: serve.threads: Expected `int` >= 1"),
         (
             '[functions."a.b"]\ntimeout = "soon"',
@@ -206,8 +217,12 @@ def test_every_value_is_shown_with_its_source(settings_from):
         Sourced("cors.expose", '["X-Run-Id","Retry-After","Location","Preference-Applied"]', "default"),
         Sourced("cors.credentials", "false", "default"),
         Sourced("cors.max_age", "10m", "default"),
+        Sourced("serve.only", '["http","worker"]', "default"),
         Sourced("serve.threads", "40", "default"),
         Sourced("serve.drain", "1m", "command line"),
+        Sourced("queue.workers", "1", "default"),
+        Sourced("queue.concurrency", "100", "default"),
+        Sourced("queue.queues", '["*"]', "default"),
         Sourced("log.format", '"auto"', "default"),
         Sourced("log.level", '"error"', "FNRUN_LOG__LEVEL"),
         Sourced("log.requests", '"problems"', "default"),
