@@ -80,7 +80,7 @@ class Child:
     def __init__(self, process: asyncio.subprocess.Process, line: Line) -> None:
         self._process = process
         self._stopped = False
-        self._cleared = False
+        self._end = asyncio.create_task(self._clear())
         self.line = line
 
     @classmethod
@@ -115,12 +115,15 @@ class Child:
         return f"exit code {code}" if code >= 0 else f"signal {signal.Signals(-code).name}"
 
     async def wait(self) -> str:
-        """Wait for its end; how it ended. What it started and left in its process group goes with it."""
-        await self._process.wait()
-        if not self._cleared:  # once: later the number may be another's
-            self._cleared = True
-            self.kill()
+        """Wait for its end; how it ended."""
+        await asyncio.shield(self._end)
         return self.ended or ""
+
+    async def _clear(self) -> None:
+        """End what it started and left in its process group, and the line, which such a one may hold."""
+        await self._process.wait()
+        self.kill()
+        self.line.close()
 
     def stop(self) -> None:
         """Ask it, once, to finish what it does and end: a second signal would end it at once."""
@@ -153,7 +156,6 @@ class Child:
                 log.warning("a process did not end in time and was killed", pid=self.pid, seconds=within_seconds)
             self.kill()
             await self.wait()
-        self.line.close()
 
     async def _ends(self, within_seconds: float) -> bool:
         try:

@@ -139,7 +139,6 @@ class Supervisor:
                 self._note_ready(place, ready)
             how = await child.wait()
             place.well = False
-            child.line.close()
             if self._stopping.is_set():
                 return
             if place.first and place.vital:

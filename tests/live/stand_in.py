@@ -25,6 +25,9 @@ serving.PROGRAM = (sys.executable, __file__)
 def worker_child(root: Path, line: int, announce: bool) -> None:
     said = (root / "stand_in.txt").read_text() if (root / "stand_in.txt").exists() else ""
     print(f"worker {os.getpid()} begins" + " and announces" * announce, flush=True)
+    if "heir" in said and os.fork() == 0:  # it has the line, too
+        while True:
+            signal.pause()
     if "dies" in said:
         sys.exit(3)
     settings = load_settings(root)

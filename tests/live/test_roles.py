@@ -177,6 +177,13 @@ def test_http_is_served_while_no_worker_can_start(run, root):
     assert server.stop() == 0
 
 
+def test_one_that_dies_is_noticed_though_a_fork_of_it_holds_the_line(run, root):
+    told(root, "heir, dies")
+    server = run("serve")
+    server.says('"pause_seconds": 0.4')
+    assert server.stop() == 0
+
+
 def test_it_stops_at_once_while_it_waits_to_start_a_worker(run, root):
     told(root, "dies")
     server = run("serve")
@@ -263,6 +270,14 @@ def test_a_worker_that_dies_is_started_again_by_itself(dev):
         until(lambda: dev.output.count('"taking runs"') == number + 1)  # noqa: B023 - called at once
     assert dev.output.count("the worker ended and is started again") == 2
     assert httpx.get(f"{dev.url}/pid").status_code == 200
+
+
+def test_so_is_one_whose_fork_holds_the_line(run, root):
+    told(root, "heir")
+    server = run("dev")
+    server.says("taking runs")
+    os.kill(server.workers()[0], signal.SIGKILL)
+    until(lambda: server.output.count('"taking runs"') == 2)
 
 
 def test_and_at_a_save_at_once(dev, root):
