@@ -182,7 +182,9 @@ class Place:
 
     def _quit_seconds(self, within_seconds: float) -> float | None:
         """After how long SIGQUIT is for one that may take so long; None for a server, which does not know it."""
-        return max(0.0, within_seconds - _QUIT_SECONDS) if self._sock is None else None
+        if self._sock is not None or within_seconds <= _QUIT_SECONDS:
+            return None
+        return within_seconds - _QUIT_SECONDS
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.create_task(work)

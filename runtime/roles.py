@@ -156,7 +156,8 @@ def _announce_failures(failures: Iterable[LoadFailure]) -> None:
 def _announce_listening(project: Project, url: str) -> None:
     """Say that the project is served."""
     count, failed = len(project.registry.functions), len(project.registry.failures)
-    log.info("listening", url=url, docs=f"{url}/_/docs", functions=count, failures=failed)
+    roles = [str(role) for role in project.settings.serve.only]
+    log.info("listening", url=url, docs=f"{url}/_/docs", roles=roles, functions=count, failures=failed)
 
 
 def _announce_public(project: Project) -> None:

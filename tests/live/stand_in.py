@@ -39,12 +39,12 @@ def worker_child(root: Path, line: int, announce: bool) -> None:
         signal.signal(signal.SIGQUIT, signal.SIG_IGN)
     sock = socket.socket(fileno=line)
     end_without_parent(sock, float(settings.settings.serve.drain) + 0.5)
-    asyncio.run(work(sock, settings.settings.queue, deaf="deaf" in said))
+    asyncio.run(work(sock, settings.settings.queue, deaf="deaf" in said, mute="mute" in said))
     print(f"worker {os.getpid()} leaves", flush=True)
     serving.roles.end_process(0)
 
 
-async def work(sock: socket.socket, queue, *, deaf: bool) -> None:
+async def work(sock: socket.socket, queue, *, deaf: bool, mute: bool) -> None:
     line = await Line.on(sock)
     task = asyncio.current_task()
     if not deaf:
@@ -55,6 +55,8 @@ async def work(sock: socket.socket, queue, *, deaf: bool) -> None:
             print(f"worker {os.getpid()} hears {message.kind} {message.files}", flush=True)
             if message.kind == "leave":
                 return
+            if mute:
+                continue
             line.tell(Message("loading"))
             line.tell(Message("restart" if "functions/_lifespan.py" in message.files else "loaded"))
         if deaf:

@@ -293,6 +293,17 @@ def test_and_at_a_save_at_once(dev, root):
     assert len(dev.family()) == 3
 
 
+def test_a_worker_that_is_stuck_gives_way(run, root):
+    told(root, "mute, deaf, stuck")
+    server = run("dev")
+    server.says("taking runs")
+    (root / "functions" / "new.py").write_text("")
+    server.says('"process": "worker", .*"event": "the change is not taken up: a handler blocks it; starting anew"')
+    until(lambda: server.output.count('"taking runs"') == 2)
+    until(lambda: len(server.family()) == 3)
+    assert "told to quit" not in server.output
+
+
 def test_while_a_new_worker_does_not_start_the_old_one_works_on(dev, root):
     (worker,) = dev.workers()
     told(root, "dies")
