@@ -5,7 +5,7 @@ import os
 import socket
 import sys
 from collections.abc import Mapping
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from pathlib import Path
 
 import click
@@ -47,6 +47,7 @@ def dev(root: Path, bind: str | None) -> None:
         if "worker" in settings.serve.only:
             announce = [] if places else ["--announce"]
             places.append(Place("worker", [*_command(root, "worker-child"), *announce], environ))
+        _open_store(root, settings, opened)
         asyncio.run(watch(root, places))
 
 
@@ -117,7 +118,15 @@ def _supervise(root: Path, settings: Settings, environ: Mapping[str, str]) -> No
         if "worker" in settings.serve.only:
             count = settings.queue.workers
             teams.append(Team(name="worker", command=_command(root, "worker-child"), count=count))
+        _open_store(root, settings, opened)
         asyncio.run(Supervisor(teams).run(float(settings.serve.drain), environ))
+
+
+def _open_store(root: Path, settings: Settings, opened: ExitStack) -> None:
+    """Have the store there before the children, which open it again for themselves, and until they have ended."""
+    from runtime.base.store import Store  # noqa: PLC0415 - not every command needs one
+
+    opened.enter_context(closing(Store.open(root, settings.store)))
 
 
 def _show_first_key(root: Path) -> None:
