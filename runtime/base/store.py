@@ -245,9 +245,7 @@ def _fault(error: Exception, address: Address) -> str:
     text = str(error)
     if isinstance(error, redis.AuthenticationError):
         if address.password:
-            return (
-                f"refuses the user or the password ({text}); set the right one in store.url, redis://user:password@host"
-            )
+            return f"refuses the user or the password ({text}); set the right one in store.url, redis://user:password@host"
         return "wants a password; set it in store.url, redis://:password@host, best by FNRUN_STORE__URL"
     if isinstance(error, redis.exceptions.NoPermissionError):
         return f"does not permit what is needed ({text}); let the user run scripts, and use all keys of the namespace"
