@@ -1,0 +1,159 @@
+"""The leases this worker holds, and the threads that keep them: one renews, one takes back what others have lost.
+
+Used by the crew. Knows no event loop and no Celery: a handler that blocks the loop loses no lease.
+"""
+
+import threading
+import time
+from collections.abc import Callable, Iterable
+from typing import Any, Literal
+
+from runtime.base.errors import StoreDown
+from runtime.base.logs import get_logger
+from runtime.ledger.records import Beat, Claimed, Held
+
+log = get_logger(__name__)
+
+Fate = Literal["", "lost", "cancelled", "handed back"]
+
+_LEAST_PAUSE_SECONDS = 0.1
+_LONGEST_PAUSE_SECONDS = 1.0
+_REGISTER_EVERY_SECONDS = 60.0
+
+
+class Lease:
+    """One run that this worker holds. progress: the latest, JSON. fate: why its handler is ended, "" while it is not."""
+
+    __slots__ = ("_told", "fate", "progress", "run")
+
+    def __init__(self, run: Claimed) -> None:
+        self.run = run
+        self.progress = b""
+        self.fate: Fate = ""
+        self._told = b""
+
+    def report(self, progress: bytes) -> None:
+        """Take what the handler says of its progress; from any thread."""
+        self.progress = progress
+
+    def held(self) -> Held:
+        """It as a beat tells of it: progress only where it is news."""
+        news = self.progress if self.progress != self._told else b""
+        self._told = self.progress
+        return Held(self.run.id, self.run.token, self.run.queue, news)
+
+
+class Leases:
+    """All of them, by the id of the run. Each method is one step of the interpreter's, so threads need no lock."""
+
+    def __init__(self) -> None:
+        self._leases: dict[str, Lease] = {}
+
+    def __len__(self) -> int:
+        return len(self._leases)
+
+    def take(self, run: Claimed) -> Lease:
+        """Hold a run that was claimed."""
+        lease = self._leases[run.id] = Lease(run)
+        return lease
+
+    def get(self, run_id: str) -> Lease | None:
+        """The lease of a run; None if it is not held."""
+        return self._leases.get(run_id)
+
+    def drop(self, run_id: str, token: int) -> None:
+        """Hold it no longer; a later lease of the same run stays."""
+        lease = self._leases.get(run_id)
+        if lease is not None and lease.run.token == token:
+            del self._leases[run_id]
+
+    def all(self) -> list[Lease]:
+        """Each lease held now."""
+        return list(self._leases.values())
+
+
+class Keeper:
+    """A thread that calls `step` each so many seconds, as long as it is told; store outages are said once.
+
+    step: returns how long to wait before the next one, None for the usual. after_outage: called when the store is back.
+    """
+
+    def __init__(
+        self, name: str, every_seconds: float, step: Callable[[], float | None], after_outage: Callable[[], Any]
+    ) -> None:
+        self._every_seconds = every_seconds
+        self._step = step
+        self._after_outage = after_outage
+        self._down = False
+        self._stopping = threading.Event()
+        self._thread = threading.Thread(target=self._keep, name=name, daemon=True)
+
+    def start(self) -> None:
+        """Begin with the first step at once."""
+        self._thread.start()
+
+    def stop(self, within_seconds: float) -> None:
+        """Make no further step."""
+        self._stopping.set()
+        self._thread.join(within_seconds)
+
+    def _keep(self) -> None:
+        wait = 0.0
+        while not self._stopping.wait(wait):
+            wait = self._every_seconds
+            try:
+                if self._down:
+                    self._after_outage()
+                    self._down = False
+                found = self._step()
+                wait = self._every_seconds if found is None else found
+            except StoreDown as error:
+                if not self._down:
+                    log.warning("the store does not answer", task=self._thread.name, reason=str(error))
+                self._down = True
+                wait = min(self._every_seconds, _LONGEST_PAUSE_SECONDS)
+            except Exception:
+                log.exception("a step of the worker's upkeep failed", task=self._thread.name)
+
+
+def beat_step(
+    leases: Leases, beat: Callable[[list[Held]], Beat], stop: Callable[[Iterable[str], Fate], None]
+) -> Callable[[], None]:
+    """One beat: renew all leases, end the handlers of those that are lost or cancelled."""
+
+    def step() -> None:
+        answer = beat([lease.held() for lease in leases.all()])
+        if answer.lost:
+            log.warning("leases are lost; their handlers are ended", runs=len(answer.lost))
+            stop(answer.lost, "lost")
+        if answer.cancelled:
+            stop(answer.cancelled, "cancelled")
+
+    return step
+
+
+class Reaping:
+    """When to reap: often while there is something, never just after an outage, when living workers renew first.
+
+    reap: returns how many runs it moved. beat_seconds: how long to wait after an outage, or a call so slow that it was
+    one.
+    """
+
+    def __init__(self, reap: Callable[[], int], beat_seconds: float) -> None:
+        self._reap = reap
+        self._beat_seconds = beat_seconds
+        self._not_before = time.monotonic() + beat_seconds
+
+    def wait_for_others(self) -> None:
+        """Reap nothing for one beat."""
+        self._not_before = time.monotonic() + self._beat_seconds
+
+    def step(self) -> float:
+        """Reap, unless it is too early. Seconds until the next step."""
+        began = time.monotonic()
+        if began < self._not_before:
+            return min(self._not_before - began, _LONGEST_PAUSE_SECONDS)
+        moved = self._reap()
+        if time.monotonic() - began > self._beat_seconds:
+            self.wait_for_others()
+        return 0.0 if moved else _LEAST_PAUSE_SECONDS
