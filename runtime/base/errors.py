@@ -4,6 +4,7 @@
     |-- SettingsError       functions.toml or the environment says something that cannot hold
     |-- DeclarationError    a function file says something that cannot hold; knows file and line
     |-- StartError          a role cannot start: the port is in use, there is no functions/ folder
+    |-- StoreDown           the store does not answer, or refuses to write
     |-- UnknownFunction     no function has that name
     |-- InputError          the arguments do not fit the function; knows each wrong one
     `-- Problem             an answer the handler means to give (RFC 9457)
@@ -39,6 +40,10 @@ class SettingsError(FnrunError):
 
 class StartError(FnrunError):
     """A role cannot start."""
+
+
+class StoreDown(FnrunError):  # noqa: N818 - a state, and not the caller's fault
+    """The store does not answer, or refuses to write: what was asked for may or may not have happened."""
 
 
 class UnknownFunction(FnrunError):  # noqa: N818 - as the built-in LookupError's children say it

@@ -85,15 +85,13 @@ class Failure(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Ending(msgspec.Struct, frozen=True, kw_only=True):
-    """How an attempt ended: the last state, or retrying after retry_seconds. result: JSON. progress: JSON.
+    """How an attempt ended: the last state, or retrying after retry_seconds. result, progress: JSON.
 
-    began: when the handler was called. then: a run to be accepted together with it (on_failure).
+    began, ended: of the handler.
     """
 
     id: str
     token: int
-    function: str
-    queue: str
     state: Literal["succeeded", "failed", "cancelled", "retrying"]
     attempt: int = 1
     reason: Reason | None = None
@@ -102,8 +100,8 @@ class Ending(msgspec.Struct, frozen=True, kw_only=True):
     retry_seconds: float = 0.0
     progress: bytes = b""
     began: float = 0.0
+    ended: float = 0.0
     worker: str = ""
-    then: Submission | None = None
 
 
 class Held(msgspec.Struct, frozen=True):

@@ -1,0 +1,237 @@
+"""The ledger: accept, claim, beat, finish, and the rest, each one short script that the store runs as a whole.
+
+Builds Calls and does no I/O itself; triggers, workers, admin and the CLI run them. See scripts/common.lua for the keys.
+"""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, TypeVar
+
+import msgspec
+
+from runtime.ledger.calls import Argument, Call, script
+from runtime.ledger.records import Accepted, Beat, Claimed, Ending, Held, Submission
+from runtime.ledger.views import Page, QueueView, RunView, read_page, read_queues, read_show
+
+T = TypeVar("T")
+
+_CLAIMED_FIELDS = 15
+_REAPED = 100
+_MOST_RUNS = 1000
+
+
+class Keeping(msgspec.Struct, frozen=True, kw_only=True):
+    """How long finished runs are kept: good ones for so long and so many a function, failed ones for longer."""
+
+    seconds: float = 7 * 86_400.0
+    failures_seconds: float = 30 * 86_400.0
+    count: int = 10_000
+
+
+class Ledger:
+    """The runs of a namespace.
+
+    lease_seconds: a worker without a beat for so long loses its runs. stays_seconds: how long it counts as alive.
+    clock: seconds since the epoch in place of the store's own clock, for tests.
+    """
+
+    def __init__(
+        self,
+        namespace: str,
+        *,
+        lease_seconds: float = 10.0,
+        keeping: Keeping | None = None,
+        clock: Callable[[], float] | None = None,
+    ) -> None:
+        keeping = keeping or Keeping()
+        self.prefix = f"{namespace}:"
+        self.lease_seconds = lease_seconds
+        self.stays_seconds = max(30.0, lease_seconds * 3)
+        self._clock = clock
+        self._keeping = (_ms(keeping.seconds), _ms(keeping.failures_seconds), keeping.count)
+
+    def bell(self, queue: str) -> str:
+        """The list that something is pushed to when a queue has work. A hint: look each second, too."""
+        return f"{self.prefix}bell:{queue}"
+
+    def done(self, run_id: str) -> str:
+        """The channel on which the end of a run is told."""
+        return f"{self.prefix}done:{run_id}"
+
+    def accept(self, runs: Iterable[Submission]) -> Call[list[Accepted]]:
+        """Record runs, all of them at once. What became of each."""
+        arguments: list[Argument] = []
+        for run in runs:
+            arguments += (
+                run.id, run.function, run.queue, run.payload, run.trigger, run.priority,
+                "" if run.due is None else _ms(run.due),
+                "" if run.max_age_seconds is None else _ms(run.max_age_seconds),
+                run.dedupe, max(1, _ms(run.dedupe_seconds)), run.parent, run.trace, run.max_length,
+            )  # fmt: skip
+        return self._call("accept", arguments, _read_accepted)
+
+    def register(
+        self, worker: str, functions: Sequence[str], on_failure: Mapping[str, tuple[str, str]], info: bytes = b"{}"
+    ) -> Call[None]:
+        """Say which functions a worker knows; again before stays_seconds are over, and when they change.
+
+        on_failure: of a function, the (function, queue) to be run when one of its runs has failed for good.
+        """
+        pairs = [part for name, (target, queue) in on_failure.items() for part in (name, f"{target} {queue}")]
+        arguments: list[Argument] = [worker, _ms(self.stays_seconds), info, len(functions), *functions, *pairs]
+        return self._call("register", arguments, _read_nothing)
+
+    def leave(self, worker: str) -> Call[None]:
+        """A worker ends in good order."""
+        return self._call("leave", (worker,), _read_nothing)
+
+    def claim(self, worker: str, queues: Sequence[str], slots: int) -> Call[list[Claimed] | None]:
+        """At most so many runs for a worker; None if it has to register first (again, perhaps)."""
+        return self._call("claim", (worker, slots, _ms(self.lease_seconds), *queues), _read_claimed)
+
+    def beat(self, worker: str, held: Iterable[Held]) -> Call[Beat]:
+        """Renew a worker's leases."""
+        arguments: list[Argument] = [worker, _ms(self.lease_seconds), _ms(self.stays_seconds)]
+        for one in held:
+            arguments += (one.id, one.token, one.queue, one.progress)
+        return self._call("beat", arguments, _read_beat)
+
+    def finish(self, endings: Iterable[Ending]) -> Call[list[bool]]:
+        """Write how attempts ended. False: refused, the run is no longer the caller's."""
+        arguments: list[Argument] = []
+        for ending in endings:
+            arguments += (
+                ending.id, ending.token, ending.state, ending.reason or "", ending.result,
+                msgspec.json.encode(ending.failure) if ending.failure else b"", _log_entry(ending),
+                _ms(ending.retry_seconds), ending.progress,
+            )  # fmt: skip
+        return self._call("finish", arguments, lambda found: [bool(one) for one in found])
+
+    def release(self, held: Iterable[Held]) -> Call[int]:
+        """Hand runs back as if they had not been claimed. How many."""
+        return self._call("release", [part for one in held for part in (one.id, one.token, one.queue)], int)
+
+    def reap(self) -> Call[int]:
+        """Move what its time has come for: due runs, lost leases. How many; call again at once while there are any."""
+        return self._call("reap", (_REAPED,), int)
+
+    def cancel(self, run_ids: Iterable[str]) -> Call[list[str]]:
+        """For each: cancelled, cancelling, finished, unknown."""
+        return self._call("cancel", tuple(run_ids), _read_words)
+
+    def redrive(self, run_ids: Iterable[str]) -> Call[list[str]]:
+        """Run failed and cancelled runs again. For each: queued, succeeded (left alone), open, unknown."""
+        return self._call("redrive", tuple(run_ids), _read_words)
+
+    def purge(self, run_ids: Iterable[str]) -> Call[list[str]]:
+        """Forget finished runs. For each: purged, open, unknown."""
+        return self._call("purge", tuple(run_ids), _read_words)
+
+    def pause(self, queue: str, *, paused: bool) -> Call[bool]:
+        """Let nobody claim from a queue; or again. Whether that is a change."""
+        return self._call("pause", (queue, int(paused)), bool)
+
+    def show(self, run_ids: Iterable[str]) -> Call[list[RunView | None]]:
+        """All that is known of runs; None for one that is not."""
+        return self._call("show", tuple(run_ids), read_show)
+
+    def runs(
+        self,
+        functions: Sequence[str] = (),
+        *,
+        states: Sequence[str] = (),
+        trigger: str = "",
+        since: float = 0.0,
+        cursor: str = "",
+        limit: int = 50,
+    ) -> Call[Page]:
+        """A page of runs, newest first, of all functions if none is named. cursor: of the page before."""
+        after, _, last = cursor.partition(":")
+        limit = min(limit, _MOST_RUNS)
+        arguments: tuple[Argument, ...] = (
+            limit,
+            after or "+inf",
+            last,
+            ",".join(states),
+            trigger,
+            _ms(since),
+            *functions,
+        )
+        return self._call("list", arguments, read_page)
+
+    def queues(self) -> Call[list[QueueView]]:
+        """Every queue that has ever had a run, by name."""
+        return self._call("queues", (), read_queues)
+
+    def children(self, run_id: str) -> str:
+        """The key of the set of runs that a run has submitted."""
+        return f"{self.prefix}children:{run_id}"
+
+    def _call(self, name: str, arguments: Iterable[Argument], read: Callable[[Any], T]) -> Call[T]:
+        now = "" if self._clock is None else _ms(self._clock())
+        return Call(script(name), (self.prefix, now, *self._keeping, *arguments), read)
+
+
+def _ms(seconds: float) -> int:
+    return round(seconds * 1000)
+
+
+def _log_entry(ending: Ending) -> bytes:
+    failure = ending.failure
+    return msgspec.json.encode(
+        {
+            "attempt": ending.attempt,
+            "token": ending.token,
+            "state": ending.state,
+            "began": ending.began,
+            "finished": ending.ended,
+            "worker": ending.worker,
+            "reason": ending.reason or "",
+            "message": f"{failure.type}: {failure.message}" if failure else "",
+        }
+    )
+
+
+def _read_nothing(_: Any) -> None:
+    return None
+
+
+def _read_words(found: Sequence[bytes]) -> list[str]:
+    return [word.decode() for word in found]
+
+
+def _read_accepted(found: Sequence[bytes]) -> list[Accepted]:
+    words = _read_words(found)
+    return [Accepted(words[i + 1], words[i]) for i in range(0, len(words), 2)]  # type: ignore[arg-type]  # script's words
+
+
+def _read_beat(found: Sequence[Sequence[bytes]]) -> Beat:
+    lost, cancelled = found
+    return Beat(tuple(_read_words(lost)), tuple(_read_words(cancelled)))
+
+
+def _read_claimed(found: Sequence[Any] | None) -> list[Claimed] | None:
+    if found is None:
+        return None
+    return [_claimed(found[i : i + _CLAIMED_FIELDS]) for i in range(0, len(found), _CLAIMED_FIELDS)]
+
+
+def _claimed(fields: Sequence[Any]) -> Claimed:
+    run_id, function, queue, token, payload, failures, crashes, trigger, priority, *rest = fields
+    accepted, due, claimed, expires, parent, trace = rest
+    return Claimed(
+        id=run_id.decode(),
+        function=function.decode(),
+        queue=queue.decode(),
+        token=int(token),
+        payload=payload,
+        failures=int(failures),
+        crashes=int(crashes),
+        trigger=trigger.decode(),
+        priority=int(priority),
+        accepted=int(accepted) / 1000,
+        due=int(due) / 1000,
+        claimed=int(claimed) / 1000,
+        expires=int(expires) / 1000 if expires else None,
+        parent=parent.decode(),
+        trace=trace.decode(),
+    )

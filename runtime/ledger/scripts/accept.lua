@@ -1,0 +1,8 @@
+-- Accept runs. ARGV: submissions. Returns verdict, id for each.
+local answer = {}
+for at = FIRST, #ARGV, SUBMISSION do
+  local verdict, id = accept(at)
+  answer[#answer + 1] = verdict
+  answer[#answer + 1] = id
+end
+return answer

@@ -1,0 +1,35 @@
+-- Write how attempts ended. ARGV: id, token, state, reason, result, failure, entry for the log, ms to the next attempt,
+-- progress of each. Returns 1 for each that was written, 0 for one whose token is stale.
+local answer = {}
+for at = FIRST, #ARGV, 9 do
+  local id, token, state, reason, result, failure, entry, pause, progress = unpack(ARGV, at, at + 8)
+  local run, _, output = keys_of(id)
+  local found = redis.call('HMGET', run, 'token', 'state', 'fn', 'q', 'prio', 'cancel')
+  local fn, q = found[3], found[4]
+  local valid = found[1] == token and found[2] == 'running'
+  if valid then
+    redis.call('ZREM', ns .. 'leases:' .. q, id)
+    note_attempt(id, entry)
+    if progress ~= '' then
+      redis.call('SET', ns .. 'progress:' .. id, progress)
+    end
+    if found[6] then
+      close(id, fn, 'cancelled', 'cancelled', '')
+    elseif state == 'retrying' then
+      local due = now + tonumber(pause)
+      redis.call('HINCRBY', run, 'failures', 1)
+      redis.call('HSET', run, 'state', 'retrying', 'due', due)
+      redis.call('SET', output, failure)
+      redis.call('ZADD', ns .. 'due:' .. q, due, id)
+    else
+      if state == 'succeeded' then
+        redis.call('SET', output, result)
+      elseif state == 'failed' then
+        redis.call('HINCRBY', run, 'failures', 1)
+      end
+      close(id, fn, state, reason, failure)
+    end
+  end
+  answer[#answer + 1] = valid and 1 or 0
+end
+return answer

@@ -1,0 +1,74 @@
+-- Move what its time has come for: due runs, lost leases, runs that nobody knows. ARGV: how many of each in a queue.
+-- Returns how many were moved.
+local most = ARGV[FIRST]
+local count = 0
+
+local function over(key)
+  local ids = redis.call('ZRANGEBYSCORE', key, '-inf', now, 'LIMIT', 0, most)
+  if #ids > 0 then
+    redis.call('ZREM', key, unpack(ids))
+  end
+  count = count + #ids
+  return ids
+end
+
+local function take_back(id, q)
+  local run = keys_of(id)
+  local found = redis.call('HMGET', run, 'state', 'fn', 'prio', 'cancel', 'token', 'claimed', 'worker', 'failures')
+  if found[1] ~= 'running' then
+    return
+  end
+  local crashes = redis.call('HINCRBY', run, 'crashes', 1)
+  note_attempt(id, cjson.encode({
+    attempt = (found[8] or 0) + 1, token = tonumber(found[5]), state = 'crashed', began = tonumber(found[6]) / 1000,
+    finished = now / 1000, worker = found[7]
+  }))
+  if found[4] then
+    close(id, found[2], 'cancelled', 'cancelled', '')
+  elseif crashes > ALONE then
+    local failure = cjson.encode({
+      type = 'Crashed', traceback = '',
+      message = 'the process that ran it died ' .. string.format('%d', crashes) .. ' times'
+    })
+    close(id, found[2], 'failed', 'crashed', failure)
+  else
+    redis.call('HSET', run, 'state', 'queued')
+    make_ready(id, q, tonumber(found[3]), true)
+  end
+end
+
+local someone = redis.call('ZCOUNT', ns .. 'workers', now, '+inf') > 0
+local function judge_unknown(id, q)
+  local fn = redis.call('HGET', ns .. 'run:' .. id, 'fn')
+  if not fn then
+    return
+  end
+  local known = redis.call('ZSCORE', ns .. 'known', fn)
+  if not someone or (known and tonumber(known) > now) then
+    redis.call('ZADD', ns .. 'unknown:' .. q, now + PATIENCE, id)
+  else
+    leave_wait(id, q, fn)
+    close(id, fn, 'failed', 'unknown function', cjson.encode({
+      type = 'UnknownFunction', traceback = '', message = 'no worker knows the function ' .. fn
+    }))
+  end
+end
+
+for _, q in ipairs(redis.call('SMEMBERS', ns .. 'queues')) do
+  for _, id in ipairs(over(ns .. 'due:' .. q)) do
+    local prio = redis.call('HGET', ns .. 'run:' .. id, 'prio')
+    if prio then
+      redis.call('HSET', ns .. 'run:' .. id, 'state', 'queued')
+      make_ready(id, q, tonumber(prio))
+    end
+  end
+  for _, id in ipairs(over(ns .. 'leases:' .. q)) do
+    take_back(id, q)
+  end
+  for _, id in ipairs(over(ns .. 'unknown:' .. q)) do
+    judge_unknown(id, q)
+  end
+end
+redis.call('ZREMRANGEBYSCORE', ns .. 'workers', '-inf', now)
+redis.call('ZREMRANGEBYSCORE', ns .. 'known', '-inf', now)
+return count

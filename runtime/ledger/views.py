@@ -1,0 +1,163 @@
+"""Runs and queues as people and the API see them.
+
+Made by Ledger of what the store returns; read by admin, the CLI and Run.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Self
+
+import msgspec
+
+from runtime.ledger.records import DEFAULT_PRIORITY, FINISHED, Failure, Reason, State
+
+
+class Attempt(msgspec.Struct, frozen=True, kw_only=True):
+    """An attempt that is over, from began to finished (seconds since the epoch). state: "crashed", too."""
+
+    attempt: int
+    state: str
+    token: int = 0
+    began: float = 0.0
+    finished: float = 0.0
+    worker: str = ""
+    reason: str = ""
+    message: str = ""
+
+
+class RunView(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """A run. Times in seconds since the epoch. attempts: of handlers that failed, and of processes that died.
+
+    result, payload: JSON. failure: of the last attempt. due: when it begins, or began, at the earliest.
+    """
+
+    id: str
+    function: str
+    queue: str
+    state: State
+    trigger: str
+    accepted: float
+    due: float
+    reason: Reason | None = None
+    priority: int = DEFAULT_PRIORITY
+    failures: int = 0
+    crashes: int = 0
+    redriven: int = 0
+    claimed: float | None = None
+    finished: float | None = None
+    expires: float | None = None
+    worker: str = ""
+    parent: str = ""
+    trace: str = ""
+    cancelling: bool = False
+    attempts: tuple[Attempt, ...] = ()
+    progress: msgspec.Raw | None = None
+    payload: msgspec.Raw | None = None
+    result: msgspec.Raw | None = None
+    failure: Failure | None = None
+
+    @property
+    def is_finished(self) -> bool:
+        """Whether its state is the last one, unless it is redriven."""
+        return self.state in FINISHED
+
+    @classmethod
+    def of(cls, run_id: str, pairs: Sequence[bytes], **more: Any) -> Self:
+        """The run of a hash's fields and values, as the store returns them."""
+        found = {pairs[i].decode(): pairs[i + 1].decode() for i in range(0, len(pairs), 2)}
+        return cls(
+            id=run_id,
+            function=found["fn"],
+            queue=found["q"],
+            state=found["state"],  # type: ignore[arg-type]  # the scripts write no other
+            trigger=found["trigger"],
+            accepted=int(found["accepted"]) / 1000,
+            due=int(found["due"]) / 1000,
+            reason=found.get("reason") or None,  # type: ignore[arg-type]  # as above
+            priority=int(found["prio"]),
+            failures=int(found.get("failures", 0)),
+            crashes=int(found.get("crashes", 0)),
+            redriven=int(found.get("redriven", 0)),
+            claimed=_seconds(found, "claimed"),
+            finished=_seconds(found, "finished"),
+            expires=_seconds(found, "expires"),
+            worker=found.get("worker", ""),
+            parent=found.get("parent", ""),
+            trace=found.get("trace", ""),
+            cancelling="cancel" in found,
+            **more,
+        )
+
+
+class Page(msgspec.Struct, frozen=True):
+    """Some runs, newest first. cursor: where the next page begins; "" after the last."""
+
+    runs: tuple[RunView, ...]
+    cursor: str = ""
+
+
+class QueueView(msgspec.Struct, frozen=True, kw_only=True):
+    """A queue. ready: wait for a worker. later: for their time. unknown: for a worker that knows their function.
+
+    age_seconds: for how long the oldest ready run has waited.
+    """
+
+    name: str
+    ready: int
+    later: int
+    running: int
+    unknown: int
+    paused: bool
+    age_seconds: float
+
+
+def read_show(found: Sequence[Any]) -> list[RunView | None]:
+    """What the script `show` returns."""
+    return [None if one is None else _whole(*one) for one in found]
+
+
+def read_page(found: Sequence[Any]) -> Page:
+    """What the script `list` returns."""
+    after, last, *rows = found
+    runs = tuple(RunView.of(rows[i].decode(), rows[i + 1]) for i in range(0, len(rows), 2))
+    return Page(runs, f"{after.decode()}:{last.decode()}" if last else "")
+
+
+def read_queues(found: Sequence[Sequence[Any]]) -> list[QueueView]:
+    """What the script `queues` returns, by name."""
+    views = [
+        QueueView(
+            name=name.decode(),
+            ready=ready,
+            later=later,
+            running=running,
+            unknown=unknown,
+            paused=bool(paused),
+            age_seconds=age / 1000,
+        )
+        for name, ready, later, running, unknown, paused, age in found
+    ]
+    return sorted(views, key=lambda view: view.name)
+
+
+def _whole(
+    run_id: bytes, pairs: Sequence[bytes], log: Sequence[bytes], output: bytes | None, *rest: bytes | None
+) -> RunView:
+    progress, payload = rest
+    view = RunView.of(
+        run_id.decode(),
+        pairs,
+        attempts=tuple(msgspec.json.decode(entry, type=Attempt) for entry in log),
+        progress=_raw(progress),
+        payload=_raw(payload),
+    )
+    if view.state == "succeeded":
+        return msgspec.structs.replace(view, result=_raw(output))
+    return msgspec.structs.replace(view, failure=msgspec.json.decode(output, type=Failure) if output else None)
+
+
+def _raw(text: bytes | None) -> msgspec.Raw | None:
+    return msgspec.Raw(text) if text else None
+
+
+def _seconds(found: Mapping[str, str], name: str) -> float | None:
+    return int(found[name]) / 1000 if name in found else None
