@@ -5,7 +5,7 @@ Used by the crew. Knows no event loop and no Celery: a handler that blocks the l
 
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import Any, Literal
 
 from runtime.base.errors import StoreDown
@@ -18,7 +18,6 @@ Fate = Literal["", "lost", "cancelled", "handed back"]
 
 _LEAST_PAUSE_SECONDS = 0.1
 _LONGEST_PAUSE_SECONDS = 1.0
-_REGISTER_EVERY_SECONDS = 60.0
 
 
 class Lease:
@@ -56,10 +55,6 @@ class Leases:
         """Hold a run that was claimed."""
         lease = self._leases[run.id] = Lease(run)
         return lease
-
-    def get(self, run_id: str) -> Lease | None:
-        """The lease of a run; None if it is not held."""
-        return self._leases.get(run_id)
 
     def drop(self, run_id: str, token: int) -> None:
         """Hold it no longer; a later lease of the same run stays."""
@@ -116,20 +111,49 @@ class Keeper:
                 log.exception("a step of the worker's upkeep failed", task=self._thread.name)
 
 
-def beat_step(
-    leases: Leases, beat: Callable[[list[Held]], Beat], stop: Callable[[Iterable[str], Fate], None]
-) -> Callable[[], None]:
-    """One beat: renew all leases, end the handlers of those that are lost or cancelled."""
+class Beating:
+    """Renew all leases, and end the handlers of those that are lost or cancelled.
 
-    def step() -> None:
-        answer = beat([lease.held() for lease in leases.all()])
-        if answer.lost:
-            log.warning("leases are lost; their handlers are ended", runs=len(answer.lost))
-            stop(answer.lost, "lost")
-        if answer.cancelled:
-            stop(answer.cancelled, "cancelled")
+    beat: tells the ledger. register: says to the ledger what this worker knows, which holds only for a while.
+    """
 
-    return step
+    def __init__(
+        self,
+        leases: Leases,
+        beat: Callable[[list[Held]], Beat],
+        stop: Callable[[list[Lease], Fate], None],
+        register: Callable[[], None],
+        register_seconds: float,
+    ) -> None:
+        self._leases = leases
+        self._beat = beat
+        self._stop = stop
+        self._register = register
+        self._register_seconds = register_seconds
+        self._register_at = 0.0
+
+    def step(self) -> None:
+        """One beat."""
+        if time.monotonic() > self._register_at:
+            self._register()
+            self._register_at = time.monotonic() + self._register_seconds
+        held = self._leases.all()
+        answer = self._beat([lease.held() for lease in held])
+        for fate, ids in (("lost", answer.lost), ("cancelled", answer.cancelled)):
+            found = [lease for lease in held if lease.run.id in ids] if ids else []
+            if found:
+                self._end(found, "lost" if fate == "lost" else "cancelled")
+
+    def _end(self, leases: list[Lease], fate: Fate) -> None:
+        if fate == "lost":
+            log.warning("leases are lost; their handlers are ended", run_ids=[lease.run.id for lease in leases])
+            for lease in leases:
+                self._leases.drop(lease.run.id, lease.run.token)
+        self._stop(leases, fate)
+
+    def register_again(self) -> None:
+        """The store was away, and may have forgotten."""
+        self._register_at = 0.0
 
 
 class Reaping:

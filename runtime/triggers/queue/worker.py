@@ -1,0 +1,96 @@
+"""The queue's worker: Celery's own worker in this process, on our transport and our pool.
+
+Called by roles. The main thread is Celery's (its hub); handlers run on the crew's loop.
+"""
+
+import logging
+import os
+import secrets
+import signal
+import socket
+from collections.abc import Callable
+
+from celery.signals import worker_ready
+from celery.worker import WorkController, state
+from typing_extensions import override
+
+from runtime.base.logs import get_logger
+from runtime.triggers.queue.app import App
+from runtime.triggers.queue.consumer import Consumer
+from runtime.triggers.queue.crew import Crew
+from runtime.triggers.queue.pool import Pool
+
+log = get_logger(__name__)
+
+_QUIET = ("celery", "kombu", "celery.worker.consumer", "amqp")
+
+
+def worker_name() -> str:
+    """A name no other worker has, as Celery wants it."""
+    return f"worker-{os.getpid()}-{secrets.token_hex(3)}@{socket.gethostname()}"
+
+
+class Controller(WorkController):  # type: ignore[misc]  # Celery has no types
+    """Celery's worker, without its banner, its logging and its signal handlers. on_ready: called when it consumes."""
+
+    on_ready: Callable[[], None] | None = None
+
+    @override
+    def on_consumer_ready(self, consumer: Consumer) -> None:
+        worker_ready.send(sender=consumer)
+        if self.on_ready is not None:
+            self.on_ready()
+
+
+class QueueWorker:
+    """Make it, `run` it in the main thread. name: of this worker, for Celery and the ledger."""
+
+    def __init__(self, app: App, crew: Crew, name: str, *, drain_seconds: float) -> None:
+        for one in _QUIET:
+            logging.getLogger(one).setLevel(logging.WARNING)
+        app.crew = crew
+        app.drain_seconds = drain_seconds
+        app.adopt(crew.functions, crew.queues)
+        self._app = app
+        self._crew = crew
+        self._stops = 0
+        self._controller = Controller(
+            app=app,
+            hostname=name,
+            pool=Pool,
+            concurrency=crew.limit,
+            without_gossip=True,
+            without_mingle=True,
+            optimization="fair",
+        )
+
+    def run(self, on_ready: Callable[[], None]) -> int:
+        """Claim and run until told to stop, by SIGTERM, SIGINT, SIGQUIT or `stop`. The exit code."""
+        self._controller.on_ready = on_ready
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT):
+            signal.signal(number, self._on_signal)
+        self._controller.start()
+        return self._controller.exitcode or 0
+
+    def _on_signal(self, number: int, _: object) -> None:
+        self.stop(at_once=number == signal.SIGQUIT or self._stops > 0)
+
+    def stop(self, *, at_once: bool = False) -> None:
+        """Claim no more; end when the handlers have ended, or at once, handing their runs back. From any thread."""
+        self._stops += 1
+        self._crew.closing = True
+        if at_once:
+            self._crew.hurry()
+        state.should_stop = 0
+        self._controller.pool.wake()
+
+    def adopt(self) -> None:
+        """Let Celery know the crew's functions; from any thread."""
+        self._controller.hub.call_soon(self._adopt)
+
+    def _adopt(self) -> None:
+        consumer = self._controller.consumer
+        self._app.adopt(self._crew.functions, self._crew.queues)
+        consumer.update_strategies()
+        for queue in self._crew.queues:
+            consumer.add_task_queue(queue)
