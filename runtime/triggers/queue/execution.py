@@ -102,6 +102,7 @@ class Execution:
 
     def _end(self, lease: Lease, task: asyncio.Task[Ending]) -> None:
         del self._tasks[lease]
+        lease.ended = True
         if not self._tasks:
             self._idle.set()
         self._ended(lease, self._ending_of(lease, task))

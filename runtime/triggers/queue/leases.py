@@ -18,17 +18,21 @@ Fate = Literal["", "lost", "cancelled", "handed back"]
 
 _LEAST_PAUSE_SECONDS = 0.1
 _LONGEST_PAUSE_SECONDS = 1.0
+_MOST_NAMED = 10
 
 
 class Lease:
-    """One run that this worker holds. progress: the latest, JSON. fate: why its handler is ended, "" while it is not."""
+    """One run that this worker holds. progress: the latest, JSON. fate: why its handler is
+    ended from outside, "" while it is not. ended: the handler is at work no longer.
+    """
 
-    __slots__ = ("_told", "fate", "progress", "run")
+    __slots__ = ("_told", "ended", "fate", "progress", "run")
 
     def __init__(self, run: Claimed) -> None:
         self.run = run
         self.progress = b""
         self.fate: Fate = ""
+        self.ended = False
         self._told = b""
 
     def report(self, progress: bytes) -> None:
@@ -139,17 +143,19 @@ class Beating:
             self._register_at = time.monotonic() + self._register_seconds
         held = self._leases.all()
         answer = self._beat([lease.held() for lease in held])
-        for fate, ids in (("lost", answer.lost), ("cancelled", answer.cancelled)):
-            found = [lease for lease in held if lease.run.id in ids] if ids else []
-            if found:
-                self._end(found, "lost" if fate == "lost" else "cancelled")
+        if answer.lost or answer.cancelled:
+            # What has ended meanwhile is lost because its outcome is written, or about to be.
+            at_work = {lease.run.id: lease for lease in held if not lease.ended}
+            self._lose([at_work[one] for one in answer.lost if one in at_work])
+            self._stop([at_work[one] for one in answer.cancelled if one in at_work], "cancelled")
 
-    def _end(self, leases: list[Lease], fate: Fate) -> None:
-        if fate == "lost":
-            log.warning("leases are lost; their handlers are ended", run_ids=[lease.run.id for lease in leases])
+    def _lose(self, leases: list[Lease]) -> None:
+        if leases:
+            names = [lease.run.id for lease in leases[:_MOST_NAMED]]
+            log.warning("leases are lost; their handlers are ended", count=len(leases), run_ids=names)
             for lease in leases:
                 self._leases.drop(lease.run.id, lease.run.token)
-        self._stop(leases, fate)
+            self._stop(leases, "lost")
 
     def register_again(self) -> None:
         """The store was away, and may have forgotten."""

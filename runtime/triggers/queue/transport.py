@@ -79,16 +79,11 @@ class RunMessage:
         """Where it came from."""
         return {"exchange": "", "routing_key": self.lease.run.queue, "priority": self.lease.run.priority}
 
-    def ack(self, *_: Any, **__: Any) -> None:
-        """Nothing: the run's ending says it."""
-
-    ack_log_error = ack
-
-    def reject_log_error(self, *_: Any, **__: Any) -> None:
-        """Celery knows no task of that name."""
+    def give_back(self, *_: Any, **__: Any) -> None:
+        """Celery does not know what to do with it: our strategy neither acknowledges nor rejects."""
         self.feed.give_back(self.lease)
 
-    reject = reject_log_error
+    ack = ack_log_error = reject = reject_log_error = give_back
 
 
 class QoS(PlainQoS):  # type: ignore[misc]  # kombu has no types
@@ -136,6 +131,10 @@ class Channel(stock.Channel):  # type: ignore[misc]  # kombu has no types
     def basic_consume(self, queue: str, no_ack: bool, callback: Any, *args: Any, **options: Any) -> Any:
         self._receive_run[queue] = callback
         return super().basic_consume(queue, no_ack, callback, *args, **options)
+
+    @override
+    def message_to_python(self, raw_message: Any) -> Any:
+        return raw_message if isinstance(raw_message, RunMessage) else super().message_to_python(raw_message)
 
     @override
     def _brpop_start(self, timeout: float | None = None) -> None:
