@@ -17,12 +17,13 @@ import msgspec
 
 from runtime.base.errors import DeclarationError
 from runtime.base.settings import FILE_NAME, FunctionSettings
-from runtime.declare.docstrings import check_doc
 from runtime.declare.modules import PACKAGE
-from runtime.declare.parameters import check_payload, inputs_for, parameters_of
 from runtime.declare.paths import check_path
 from runtime.declare.registry import Function, LoadFailure
 from runtime.declare.rules import check_interval, check_queue, check_rule
+from runtime.declare.signatures.docstrings import check_doc
+from runtime.declare.signatures.inputs import check_payload, inputs_for
+from runtime.declare.signatures.parameters import parameters_of
 from runtime.declare.triggers import (
     Cron,
     Declaration,

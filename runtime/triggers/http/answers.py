@@ -18,8 +18,8 @@ from runtime.base.durations import parse_duration
 from runtime.base.errors import FnrunError, InputError, Problem, phrase
 from runtime.base.logs import get_logger
 from runtime.declare.markers import ContentType, Event, Reply
-from runtime.declare.parameters import walk_types
 from runtime.declare.registry import Function
+from runtime.declare.signatures.parameters import walk_types
 from runtime.invoke.execute import Finished, Stream
 
 log = get_logger(__name__)
