@@ -12,6 +12,7 @@ import msgspec
 
 from runtime.base.ids import Trace
 from runtime.base.logs import Logger, get_logger
+from runtime.declare.resources import NONE_OPENED, Opened
 
 
 class Context:
@@ -19,6 +20,7 @@ class Context:
 
     run_id: 32 hex digits, time-ordered. function: its name. trigger: "http", "cli", ... attempt: 1 for the first.
     env: the function's environment, what functions.toml says on top of the process's.
+    resources: what functions/_lifespan.py opens, `resources["db"]` or `resources.db`.
     """
 
     __slots__ = (
@@ -28,6 +30,7 @@ class Context:
         "cancelled",
         "env",
         "function",
+        "resources",
         "run_id",
         "trace",
         "trigger",
@@ -44,6 +47,7 @@ class Context:
         trace: Trace,
         started_at: float,
         timeout_seconds: float | None,
+        resources: Opened = NONE_OPENED,
     ) -> None:
         self.run_id = run_id
         self.function = function
@@ -51,6 +55,7 @@ class Context:
         self.attempt = attempt
         self.env = env
         self.trace = trace
+        self.resources = resources
         self.cancelled = False
         """True once the caller no longer waits: sync code looks at it between steps, async code is cancelled."""
         self._started_at = started_at

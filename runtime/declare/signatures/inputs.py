@@ -40,9 +40,13 @@ class Input(msgspec.Struct, frozen=True, kw_only=True):
 def inputs_for(trigger: Trigger | None, parameters: Sequence[Parameter], method: str, path: str) -> tuple[Input, ...]:
     """Where each parameter comes from under `trigger`; None stands for a call by name (CLI, submit).
 
-    method, path: for an Http trigger. Parameters that the trigger leaves to their default are not listed.
+    method, path: for an Http trigger. Parameters that the trigger leaves to their default are not listed, nor are those
+    that are given a resource: no trigger supplies them.
     """
+    parameters, given = [p for p in parameters if p.injected != "resource"], parameters
     if isinstance(trigger, Http):
+        for name in path_names(path).keys() & {p.name for p in given if p.injected == "resource"}:
+            raise DeclarationError(f"@http {path}: parameter {name} is in the path and a resource; rename one")
         return _http_inputs(parameters, method, path)
     if isinstance(trigger, Schedule):
         return tuple(_schedule_inputs(parameters, trigger))
@@ -91,7 +95,7 @@ def _direct_input(parameter: Parameter, names: Mapping[str, str], path: str) -> 
         if parameter.required:
             raise _unobtainable(f"@http {path}", parameter, "give it a default of None")
         return None
-    if parameter.injected is not None:
+    if parameter.injected is not None and parameter.injected != "resource":
         return Input(parameter=parameter, origin=parameter.injected, wire=parameter.name)
     if parameter.name in names:
         return _path_input(parameter, names[parameter.name], path)

@@ -5,7 +5,7 @@ parameter and the fix.
 """
 
 import inspect
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Annotated, Any, Literal, get_args, get_origin
 
 import msgspec
@@ -15,9 +15,10 @@ from runtime.base.errors import DeclarationError
 from runtime.declare.context import Context, Tick
 from runtime.declare.markers import INJECTED, Source
 from runtime.declare.request import Request
+from runtime.declare.resources import Resource, find_resource
 from runtime.declare.signatures.annotations import alternatives, annotated_parameters
 
-Injected = Literal["context", "tick", "request", "file"]
+Injected = Literal["context", "tick", "request", "file", "resource"]
 
 _INJECTED: dict[type, Injected] = {Context: "context", Tick: "tick", Request: "request"}
 _STRUCTURED = (
@@ -31,6 +32,7 @@ class Parameter(msgspec.Struct, frozen=True, kw_only=True):
     """A parameter as its function declares it.
 
     type: its annotation. several: a list of files. info: what msgspec makes of it; None for an injected one.
+    resource: the name of the one it is given.
     default: INJECTED and `inspect.Parameter.empty` mean there is none.
     """
 
@@ -39,6 +41,7 @@ class Parameter(msgspec.Struct, frozen=True, kw_only=True):
     injected: Injected | None = None
     source: Source | None = None
     several: bool = False
+    resource: str = ""
     info: types.Type | None = None
     default: Any = inspect.Parameter.empty
 
@@ -63,22 +66,38 @@ class Parameter(msgspec.Struct, frozen=True, kw_only=True):
         return all(isinstance(info, _RAW) for info in _members(self.info))
 
 
-def parameters_of(function: Callable[..., Any]) -> tuple[Parameter, ...]:
-    """A function's parameters, their annotations resolved and checked. DeclarationError if one cannot be read."""
-    return tuple(_parameter(found, annotation) for found, annotation in annotated_parameters(function))
+def parameters_of(function: Callable[..., Any], resources: Sequence[Resource] = ()) -> tuple[Parameter, ...]:
+    """A function's parameters, their annotations resolved and checked. DeclarationError if one cannot be read.
+
+    resources: what they may be given.
+    """
+    return tuple(_parameter(found, annotation, resources) for found, annotation in annotated_parameters(function))
 
 
-def _parameter(found: inspect.Parameter, annotation: Any) -> Parameter:
+def _parameter(found: inspect.Parameter, annotation: Any, resources: Sequence[Resource]) -> Parameter:
     bare, source = _split(found.name, annotation)
     for kind, injected in _INJECTED.items():
         if kind in alternatives(bare):
             return Parameter(name=found.name, type=annotation, injected=injected, default=found.default)
+    given = find_resource(found.name, annotation, resources) if source is None else None
+    if given is not None:
+        return Parameter(
+            name=found.name, type=annotation, injected="resource", resource=given.name, default=found.default
+        )
     for kind in alternatives(bare):
         if _is_file(kind) or (get_origin(kind) is list and _is_file(get_args(kind)[0])):
             several = get_origin(kind) is list
             return Parameter(name=found.name, type=annotation, injected="file", several=several, default=found.default)
-    info = _inspect(found.name, annotation)
+    try:
+        info = _inspect(found.name, annotation)
+    except DeclarationError as error:
+        hint = next((f'; the resource "{one.name}" is {_name(one)}' for one in resources if one.name == found.name), "")
+        raise DeclarationError(f"{error}{hint}") from None
     return Parameter(name=found.name, type=annotation, source=source, info=info, default=found.default)
+
+
+def _name(resource: Resource) -> str:
+    return " | ".join(getattr(kind, "__name__", str(kind)) for kind in resource.kinds)
 
 
 def _is_file(kind: object) -> bool:
@@ -116,7 +135,7 @@ def _inspect(name: str, annotation: Any) -> types.Type:
                 raise DeclarationError(f"parameter {name}: for the request, annotate it with runtime.Request")
             raise DeclarationError(
                 f"parameter {name}: {found.cls.__qualname__} cannot be read from JSON; use a msgspec.Struct, a "
-                "dataclass, a TypedDict or a plain type"
+                "dataclass, a TypedDict or a plain type, or declare a @resource of that type in functions/_lifespan.py"
             )
     return info
 
