@@ -131,7 +131,11 @@ def serve(project: Project, sock: socket.socket, parent: Parent | None = None) -
     if project.registry.lifespan is None:
         raise StartError("functions/_lifespan.py does not load, and nothing is served without its middleware")
     runner = asyncio.Runner(loop_factory=_loop_factory())
-    left = runner.run(_serve_http(project, sock, parent))
+    try:
+        left = runner.run(_serve_http(project, sock, parent))
+    except StartError as error:  # not by Python's own end: what was opened may have left threads
+        sys.stderr.write(f"Error: {error}\n")
+        end_process(1)
     if left:
         log.warning("handlers are left at work", count=left)
     if not _one_of_several(parent):
@@ -177,7 +181,7 @@ def _loop_factory() -> Any:
 
 
 class HttpRole:
-    """The HTTP role, put together. Make it inside the loop that will run it.
+    """The HTTP role, put together. Make it inside the loop that will run it; `open` it before it answers.
 
     app: the ASGI application. open_locally: to callers of this machine, without a key.
     """
@@ -185,6 +189,7 @@ class HttpRole:
     def __init__(self, project: Project, *, open_locally: bool = False) -> None:
         # Imported here: the CLI's other commands need no server, and start in half the time.
         from runtime.invoke.invoker import Invoker  # noqa: PLC0415
+        from runtime.invoke.resources import Resources  # noqa: PLC0415
         from runtime.triggers.http.access import Access  # noqa: PLC0415
         from runtime.triggers.http.app import Shell  # noqa: PLC0415
         from runtime.triggers.http.core import HttpCore, Site  # noqa: PLC0415
@@ -192,13 +197,26 @@ class HttpRole:
 
         settings = project.settings
         lifespan = project.registry.lifespan or Lifespan()
-        self.invoker = Invoker(threads=settings.serve.threads, expected=tuple(lifespan.exception_handlers))
+        self._resources = Resources(lifespan)
+        self.invoker = Invoker(
+            threads=settings.serve.threads,
+            expected=tuple(lifespan.exception_handlers),
+            resources=self._resources.opened,
+        )
         self.core = HttpCore(Access(KeyFile(project.root), open_locally=open_locally, origins=settings.cors.origins))
         self.shell = Shell(self.core, log_all=settings.log.requests == "all")
         self.app = build_app(self.shell, lifespan.middleware, settings.cors, open_locally=open_locally)
         self._site = Site(self.invoker, settings.http, lifespan)
         self._routes: dict[Function, list[Route]] = {}
         self.adopt(project.registry)
+
+    async def open(self) -> None:
+        """Open the project's resources. StartError if one fails."""
+        await self._resources.open()
+
+    async def close(self) -> None:
+        """Close them, once the handlers have finished."""
+        await self._resources.close()
 
     def adopt(self, registry: Registry) -> None:
         """Serve these functions from the next request on; those at work go on."""
@@ -229,12 +247,14 @@ async def _serve_http(project: Project, sock: socket.socket, parent: Parent | No
     stop, replaced = _stop_event(), asyncio.Event()
     role = HttpRole(project, open_locally=parent is not None and parent.dev and is_loopback(sock))
     server = Server(role.app, sock, wire_of(project.root, settings.http))
+    if parent is not None:
+        end_without_parent(parent.line, float(settings.serve.drain) + _CLOSE_SECONDS * 4)
+    if not await _open(role, stop):
+        return 0
     if not _one_of_several(parent):
         _announce_listening(project, url_of(sock, settings.http))
     await server.begin()
     following = asyncio.create_task(_follow(parent, project, role, stop, replaced)) if parent else None
-    if parent is not None:
-        end_without_parent(parent.line, float(settings.serve.drain) + _CLOSE_SECONDS * 4)
     await stop.wait()
     left_seconds = float(settings.serve.drain)
     if replaced.is_set():
@@ -250,8 +270,22 @@ async def _serve_http(project: Project, sock: socket.socket, parent: Parent | No
     await server.end(alone=parent is None)
     if following is not None:
         following.cancel()
+    await role.close()
     role.invoker.threads.close()
     return await _end_tasks() + role.invoker.threads.busy
+
+
+async def _open(role: HttpRole, stop: asyncio.Event) -> bool:
+    """Open the role's resources; False, and they are closed again, if it is to stop before they are open."""
+    opening, stopping = asyncio.create_task(role.open()), asyncio.create_task(stop.wait())
+    await asyncio.wait((opening, stopping), return_when=asyncio.FIRST_COMPLETED)
+    stopping.cancel()
+    if opening.done():
+        opening.result()
+        return True
+    opening.cancel()
+    await asyncio.wait((opening,))
+    return False
 
 
 async def _follow(
