@@ -10,8 +10,7 @@ import os
 import signal
 import socket
 import sys
-import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -24,8 +23,9 @@ from runtime.base.settings import NOTHING, HttpSettings, Loaded, Settings, load_
 from runtime.declare.context import log_fields
 from runtime.declare.lifespan import Lifespan
 from runtime.declare.loader import Loader
-from runtime.declare.registry import Function, LoadFailure, Registry
+from runtime.declare.registry import Function, Registry
 from runtime.declare.triggers import Http
+from runtime.following import announce_failures, follow
 from runtime.processes import Line, Message, end_without_parent
 
 if TYPE_CHECKING:  # the HTTP role alone loads it
@@ -127,10 +127,10 @@ def serve(project: Project, sock: socket.socket, parent: Parent | None = None) -
     settings = project.settings
     logs.configure(style=settings.log.format, level=settings.log.level, fields=log_fields)
     if parent is None or parent.announce:
-        _announce_failures(project.registry.failures)
+        announce_failures(project.registry.failures)
     if project.registry.lifespan is None:
         raise StartError("functions/_lifespan.py does not load, and nothing is served without its middleware")
-    runner = asyncio.Runner(loop_factory=_loop_factory())
+    runner = asyncio.Runner(loop_factory=loop_factory())
     try:
         left = runner.run(_serve_http(project, sock, parent))
     except StartError as error:  # not by Python's own end: what was opened may have left threads
@@ -151,12 +151,6 @@ def end_process(code: int) -> NoReturn:
     os._exit(code)
 
 
-def _announce_failures(failures: Iterable[LoadFailure]) -> None:
-    for failure in failures:
-        last = " (the last version that loaded serves on)" if failure.serves_last else ""
-        log.error(f"does not load{last}: {failure}\n{failure.traceback}".rstrip())
-
-
 def _announce_listening(project: Project, url: str) -> None:
     """Say that the project is served, and which functions need no key."""
     functions = project.registry.functions.values()
@@ -172,7 +166,8 @@ def _announce_listening(project: Project, url: str) -> None:
         log.info("public functions, callable without a key", functions=sorted(set(public)))
 
 
-def _loop_factory() -> Any:
+def loop_factory() -> Any:
+    """What makes an event loop: uvloop's where it is there, None for Python's own."""
     try:
         import uvloop  # noqa: PLC0415 - not there on every platform
     except ImportError:
@@ -295,17 +290,8 @@ async def _follow(
     line = await Line.on(parent.line)
     registry = project.registry
     line.tell(Message("ready", functions=len(registry.functions), failures=len(registry.failures)))
-    async for message in line.messages():
-        if message.kind == "leave":
-            replaced.set()
-            break
-        line.tell(Message("loading"))
-        try:
-            taken_up = await _take_up(project, role, message.files)
-        except Exception:
-            log.exception("the change cannot be taken up", files=message.files)
-            taken_up = False
-        line.tell(Message("loaded" if taken_up else "restart"))
+    if await follow(line, project.root, project.loader, role):
+        replaced.set()
     stop.set()
 
 
@@ -317,21 +303,6 @@ async def _end_tasks() -> int:
     if tasks:
         await asyncio.wait(tasks, timeout=_CLOSE_SECONDS)
     return sum(1 for task in tasks if not task.done())
-
-
-async def _take_up(project: Project, role: HttpRole, files: Sequence[str]) -> bool:
-    """Serve what changed; False if that takes a new process."""
-    began = time.perf_counter()
-    # In a thread, as at start: no loop runs there, and the requests go on meanwhile.
-    changed = await asyncio.to_thread(project.loader.reload, [project.root / file for file in files])
-    if changed is None:
-        return False
-    known = role.registry.failures
-    role.adopt(changed)
-    ms = round((time.perf_counter() - began) * 1000, 1)
-    log.info("reloaded", files=files, ms=ms, functions=len(changed.functions), failures=len(changed.failures))
-    _announce_failures(one for one in changed.failures if one not in known or one.file in files)
-    return True
 
 
 def _stop_event() -> asyncio.Event:

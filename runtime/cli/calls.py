@@ -65,7 +65,6 @@ async def _invoke_here(project: roles.Project, function: Function, payload: byte
     from runtime.invoke.binding import PayloadPlan  # noqa: PLC0415 - other commands do without
     from runtime.invoke.invocation import Invocation  # noqa: PLC0415
     from runtime.invoke.invoker import Invoker  # noqa: PLC0415
-    from runtime.invoke.results import encode_json  # noqa: PLC0415
     from runtime.invoke.resources import Resources  # noqa: PLC0415
 
     run_id = new_run_id()
@@ -100,7 +99,7 @@ async def _invoke_here(project: roles.Project, function: Function, payload: byte
 async def _print_outcome(function: Function, outcome: "Outcome") -> None:
     """Print what a function returned or streams. ClickException if it failed."""
     from runtime.invoke.execute import Stream  # noqa: PLC0415 - other commands do without
-    from runtime.triggers.http.answers import encode_json  # noqa: PLC0415
+    from runtime.invoke.results import encode_json  # noqa: PLC0415
 
     if outcome.state == "failed":
         error = outcome.error

@@ -50,7 +50,7 @@ def is_worth_another(policy: Retry, error: BaseException) -> bool:
     """Whether an error is of a kind that is tried again."""
     if isinstance(error, RetryAfter):
         return True
-    if isinstance(error, GiveUp) or isinstance(error, policy.giveup or ()):
+    if isinstance(error, (GiveUp, *policy.giveup)):
         return False
     if policy.on:
         return isinstance(error, policy.on)

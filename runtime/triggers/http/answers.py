@@ -18,7 +18,6 @@ from runtime.base.errors import InputError, Problem, phrase
 from runtime.base.logs import get_logger
 from runtime.declare.markers import ContentType, Event, Reply
 from runtime.declare.registry import Function
-from runtime.declare.signatures.parameters import walk_types
 from runtime.invoke.execute import Finished, Stream
 from runtime.invoke.results import Unencodable, encode_json, may_hold_float
 

@@ -47,8 +47,13 @@ class App(Celery):  # type: ignore[misc]  # Celery has no types
         for name in [name for name, task in self.tasks.items() if isinstance(task, RunTask) and name not in names]:
             del self.tasks[name]
         for name in sorted(names - self.tasks.keys()):
-            self.register_task(type(RunTask)(name, (RunTask,), {"name": name, "abstract": False})())
+            self.register_task(_task_of(name))
         self.conf.task_queues = [Queue(name, routing_key=name) for name in queues]
+
+
+def _task_of(name: str) -> Any:
+    kind: Any = type(name, (RunTask,), {"name": name, "abstract": False, "__module__": RunTask.__module__})
+    return kind()
 
 
 def _settings(broker_url: str, namespace: str) -> dict[str, Any]:
@@ -85,7 +90,7 @@ def _settings(broker_url: str, namespace: str) -> dict[str, Any]:
         "worker_disable_rate_limits": True,
         "worker_enable_prefetch_count_reduction": False,
         "worker_detect_quorum_queues": False,
-        # Said, because Celery warns at each lost connection where it is not. Our tasks are not acks_late: none is cancelled.
+        # Where it is not said, Celery warns at each lost connection. Our tasks are not acks_late: none is cancelled.
         "worker_cancel_long_running_tasks_on_connection_loss": True,
         "worker_hijack_root_logger": False,
         "worker_redirect_stdouts": False,

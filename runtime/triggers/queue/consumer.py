@@ -23,6 +23,7 @@ _CLEAN_UP_SECONDS = 1.0
 class Consumer(StockConsumer):  # type: ignore[misc]  # Celery has no types
     """feeds its connection from the crew; reconnects within about a second of the store's return."""
 
+    connection: Any
     _told = False
 
     def __init__(self, *args: Any, **options: Any) -> None:

@@ -8,7 +8,7 @@ import asyncio
 import threading
 from collections import deque
 from collections.abc import Callable, Coroutine, Iterable, Sequence
-from concurrent.futures import Future
+from concurrent.futures import CancelledError, Future
 from typing import Any, Protocol, TypeVar
 
 import msgspec
@@ -23,7 +23,7 @@ from runtime.ledger.calls import ado, do
 from runtime.ledger.ledger import Ledger
 from runtime.ledger.records import Ending, Held
 from runtime.triggers.queue.execution import Execution
-from runtime.triggers.queue.leases import Beating, Fate, Keeper, Lease, Leases, Reaping
+from runtime.triggers.queue.leases import Beating, Keeper, Lease, Leases, Reaping
 from runtime.triggers.queue.outbox import Outbox
 from runtime.triggers.queue.plans import queues_of
 
@@ -33,6 +33,7 @@ T = TypeVar("T")
 
 _CANCEL_SECONDS = 2.0
 _WRITE_SECONDS = 3.0
+_CLOSE_SECONDS = 12.0
 _REAP_SECONDS = 0.2
 _UNWRITTEN_PER_SLOT = 4
 """With so many outcomes waiting for the store, nothing more is claimed."""
@@ -47,6 +48,18 @@ class Connects(Protocol):
 
     def connect_async(self) -> redis.asyncio.Redis:
         """A client for one loop."""
+        ...
+
+
+class Opens(Protocol):
+    """Resources."""
+
+    async def open(self) -> None:
+        """Open them all. StartError."""
+        ...
+
+    async def close(self) -> None:
+        """Close them. Raises nothing."""
         ...
 
 
@@ -75,10 +88,9 @@ class Crew:
         self._claims = store.connect()
         self._invoker = invoker
         self._leases = Leases()
-        self._execution = Execution(
-            invoker, self._note_end, worker=options.worker, result_max=options.result_max
-        )
+        self._execution = Execution(invoker, self._note_end, worker=options.worker, result_max=options.result_max)
         self._at_work = 0
+        self._opening: Future[None] | None = None
         self._arrived: deque[Lease] = deque()
         self._arrived_told = False
         self._ended: deque[Ended] = deque()
@@ -88,16 +100,28 @@ class Crew:
 
     # --- life, from the main thread -----------------------------------------------------------------------------
 
-    def begin(self, functions: Iterable[Function], new_loop: Callable[[], asyncio.AbstractEventLoop]) -> None:
-        """Start the loop and the threads that keep the leases."""
+    def begin(
+        self, functions: Iterable[Function], resources: Opens, new_loop: Callable[[], asyncio.AbstractEventLoop]
+    ) -> bool:
+        """Start the loop, open the resources on it, start the threads that keep the leases.
+
+        False if it was told to hurry before that was done. StartError if a resource cannot be opened.
+        """
         self._execution.adopt(functions)
+        self._resources = resources
         self._loop = new_loop()
-        self._thread = threading.Thread(target=self._loop.run_forever, name="handlers", daemon=True)
-        self._thread.start()
-        self.on_loop(self._open()).result()
+        threading.Thread(target=self._loop.run_forever, name="handlers", daemon=True).start()
+        self._opening = self.on_loop(self._open())
+        try:
+            self._opening.result()
+        except CancelledError:
+            self.on_loop(_settle()).result()
+            return False
         self._begin_keeping()
+        return True
 
     async def _open(self) -> None:
+        await self._resources.open()
         self._async_client = self._store.connect_async()
         self._hurrying = asyncio.Event()
         self._outbox = Outbox(
@@ -134,9 +158,12 @@ class Crew:
         """Run these functions from now on; on the loop."""
         self._execution.adopt(functions)
 
-    def register(self) -> None:
-        """Tell the ledger what this worker knows now."""
-        self._register(self._claims)
+    def register_soon(self) -> None:
+        """Tell the ledger what this worker knows now; from the hub."""
+        try:
+            self._register(self._claims)
+        except StoreDown:
+            log.debug("the store will be told when it is back")
 
     def _register(self, client: redis.Redis) -> None:
         plans = self._execution.plans
@@ -177,7 +204,7 @@ class Crew:
         """Take at most so many runs. StoreDown if the store does not answer."""
         runs = do(self._claims, self._ledger.claim(self._options.worker, queues, slots))
         if runs is None:
-            self.register()
+            self._register(self._claims)
             return []
         self._at_work += len(runs)
         return [self._leases.take(run) for run in runs]
@@ -244,7 +271,11 @@ class Crew:
 
     def hurry(self) -> None:
         """Do not wait for handlers any longer; safe in a signal handler."""
-        self._call_on_loop(lambda: self._hurrying.set())
+        self._call_on_loop(self._hurrying.set)
+
+    def open_no_more(self) -> bool:
+        """Stop opening resources; whether it had not come to its end."""
+        return self._opening is None or self._opening.cancel()
 
     def end(self, drain_seconds: float) -> None:
         """Let the handlers finish for so long, hand the others back, write every outcome, and stop."""
@@ -260,6 +291,10 @@ class Crew:
             do(self._client, self._ledger.leave(self._options.worker))
         except StoreDown:
             log.debug("the store is not there to be told of the worker's end")
+        try:
+            self.on_loop(self._resources.close()).result(_CLOSE_SECONDS)
+        except TimeoutError:
+            log.error("resources are not closed in time")  # noqa: TRY400 - nothing more is known
         self._invoker.threads.close()
         self._call_on_loop(self._loop.stop)
 
@@ -285,3 +320,10 @@ class Crew:
             do(self._claims, self._ledger.release(held))
         except StoreDown as error:
             log.warning("runs cannot be handed back; they begin again when their leases are over", reason=str(error))
+
+
+async def _settle() -> None:
+    """Wait for what else is on this loop: what was cancelled cleans up."""
+    tasks = asyncio.all_tasks() - {asyncio.current_task()}
+    if tasks:
+        await asyncio.wait(tasks, timeout=_CLOSE_SECONDS)

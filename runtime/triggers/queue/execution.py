@@ -25,7 +25,7 @@ from runtime.invoke.invocation import Invocation
 from runtime.invoke.invoker import Invoker
 from runtime.invoke.results import Unencodable, encode_json, may_hold_float
 from runtime.invoke.retry import next_delay
-from runtime.ledger.records import Claimed, Ending, Failure, Reason
+from runtime.ledger.records import Claimed, Ending, Failure
 from runtime.triggers.queue.leases import Fate, Lease
 from runtime.triggers.queue.plans import RunPlan, plan_runs
 
@@ -40,6 +40,10 @@ Ended = Callable[[Lease, Ending | None], None]
 
 class BadResult(FnrunError):  # noqa: N818 - a verdict on what a handler returned
     """A result that cannot be kept, and why."""
+
+
+class _TooLong(Exception):  # noqa: N818 - a verdict
+    """A generator took longer than its run may."""
 
 
 class Execution:
@@ -118,52 +122,47 @@ class Execution:
         return task.result()
 
     async def _run(self, lease: Lease, plan: RunPlan) -> Ending:
-        run, began = lease.run, time.time()
-        ending = partial(self._ending, lease, began=began)
+        run = lease.run
         if run.expires is not None and run.claimed > run.expires and run.token == 1:
-            return ending(state="failed", reason="expired")
+            return self._ending(lease, state="failed", reason="expired")
         try:
             arguments = plan.arguments.bind(_payload_of(run, plan))
         except (InputError, BindingFailed) as error:
-            return ending(state="failed", reason="bad arguments", failure=failure_of(error))
-        timeout_seconds = plan.timeout_on(run.queue)
-        outcome = await self._invoker.invoke(
-            Invocation(
-                function=plan.function,
-                trigger=run.trigger,
-                arguments=arguments,
-                run_id=run.id,
-                trace=trace_of(run.id if len(run.id) == _ID_DIGITS else new_run_id(), run.trace or None),
-                timeout_seconds=timeout_seconds,
-                attempt=run.attempt,
-                report=lease.report,
-            )
+            return self._ending(lease, state="failed", reason="bad arguments", failure=failure_of(error))
+        invocation = Invocation(
+            function=plan.function,
+            trigger=run.trigger,
+            arguments=arguments,
+            run_id=run.id,
+            trace=trace_of(run.id if len(run.id) == _ID_DIGITS else new_run_id(), run.trace or None),
+            timeout_seconds=plan.timeout_on(run.queue),
+            attempt=run.attempt,
+            report=lease.report,
         )
-        error, reason = outcome.error, outcome.reason
-        if outcome.state == "succeeded":
-            try:
-                left_seconds = timeout_seconds - (time.time() - began)
-                return ending(state="succeeded", result=await self._result(outcome.value, plan, left_seconds))
-            except BadResult as bad:
-                log.error("a result cannot be kept", run_id=run.id, function=run.function, reason=str(bad))  # noqa: TRY400 - the reason is all there is to say
-                return ending(state="failed", reason="bad result", failure=failure_of(bad))
-            except TimeoutError as late:
-                error, reason = late, "timeout"
-            except Exception as raised:  # noqa: BLE001 - by the author's generator
-                error, reason = raised, "error"
-        if reason == "timeout":
-            error = TimeoutError(f"it took longer than its timeout of {timeout_seconds:g} s")
-        return self._failed(lease, plan, reason or "error", error or RuntimeError("it failed"), began)
+        began = time.time()
+        outcome = await self._invoker.invoke(invocation)
+        if outcome.state == "failed":
+            return self._failed(lease, plan, outcome.error, began)
+        try:
+            result = await self._result(outcome.value, plan, plan.timeout_on(run.queue) - (time.time() - began))
+        except BadResult as bad:
+            reason = str(bad)
+            log.error("a result cannot be kept", run_id=run.id, function=run.function, reason=reason)  # noqa: TRY400 - it says all
+            return self._ending(lease, state="failed", reason="bad result", failure=failure_of(bad), began=began)
+        except Exception as raised:  # noqa: BLE001 - by the author's generator
+            return self._failed(lease, plan, raised, began)
+        return self._ending(lease, state="succeeded", result=result, began=began)
 
-    def _failed(self, lease: Lease, plan: RunPlan, reason: Reason, error: BaseException, began: float) -> Ending:
-        run = lease.run
-        # Server's times where there are: how old the run was when it was claimed, and how long ago that is by our clock.
+    def _failed(self, lease: Lease, plan: RunPlan, error: BaseException | None, began: float) -> Ending:
+        """The ending of an attempt that raised; error: None, or _TooLong, for one that took too long."""
+        run, reason = lease.run, "error"
+        if error is None or isinstance(error, _TooLong):
+            error, reason = TimeoutError(f"it took longer than its {plan.timeout_on(run.queue):g} s"), "timeout"
+        # The server's times where there are: the run's age when it was claimed, and by our clock since then.
         age = max(0.0, run.claimed - (run.due or run.accepted)) + (time.time() - began)
         delay = next_delay(plan.retry, run.attempt, error, plan.max_age_seconds - age, random.random)
         ending = partial(self._ending, lease, began=began, reason=reason, failure=failure_of(error))
-        if delay is None:
-            return ending(state="failed")
-        return ending(state="retrying", retry_seconds=delay)
+        return ending(state="failed") if delay is None else ending(state="retrying", retry_seconds=delay)
 
     def _ending(self, lease: Lease, **said: Any) -> Ending:
         run = lease.run
@@ -180,8 +179,14 @@ class Execution:
     async def _result(self, value: Any, plan: RunPlan, left_seconds: float) -> bytes:
         """What a handler returned, as JSON: a Reply's body, a generator's items as a list. BadResult if it is none."""
         if isinstance(value, Stream):
-            async with asyncio.timeout(left_seconds):
-                return await self._collect(value)
+            limit = asyncio.timeout(left_seconds)
+            try:
+                async with limit:
+                    return await self._collect(value)
+            except TimeoutError:
+                if limit.expired():
+                    raise _TooLong from None
+                raise
         if isinstance(value, Reply):
             value = value.body
         return self._encode(value, may_be_nan=not self._plain.get(plan.function, False))
@@ -208,8 +213,8 @@ class Execution:
     def _check_size(self, size: int) -> None:
         if size > self._result_max:
             raise BadResult(
-                f"the result is larger than {self._result_max} bytes; keep it elsewhere and return where it is, or raise "
-                "[queue] result_max"
+                f"the result is larger than {self._result_max} bytes; keep it elsewhere and return where it is, or "
+                "raise [queue] result_max"
             )
 
 

@@ -22,8 +22,10 @@ _MOST_NAMED = 10
 
 
 class Lease:
-    """One run that this worker holds. progress: the latest, JSON. fate: why its handler is
-    ended from outside, "" while it is not. ended: the handler is at work no longer.
+    """One run that this worker holds.
+
+    progress: the latest, JSON. fate: why its handler is ended from outside, "" while it is not. ended: the handler is
+    at work no longer.
     """
 
     __slots__ = ("_told", "ended", "fate", "progress", "run")

@@ -64,7 +64,8 @@ class Outbox:
             self._writing = None
 
     def _batch(self) -> list[Ending]:
-        batch, size = [], 0
+        batch: list[Ending] = []
+        size = 0
         while self._waiting and len(batch) < _MOST and size < _MOST_BYTES:
             ending = self._waiting.popleft()
             size += len(ending.result)
@@ -73,34 +74,32 @@ class Outbox:
 
     async def _write(self, batch: Sequence[Ending]) -> None:
         """Write these, however long the store is away."""
-        while batch:
+        while True:
             try:
                 taken = await self._send(batch)
             except StoreDown as error:
                 if not self._pause_seconds:
                     log.warning("outcomes wait for the store", count=len(self), reason=str(error))
-                await self._pause()
             except Exception:
-                if len(batch) > 1:  # one of them may be what the store refuses: the others shall not wait for it
-                    for ending in batch:
-                        await self._write([ending])
-                    return
+                if len(batch) > 1:
+                    return await self._write_singly(batch)
                 if not self._pause_seconds:
                     log.exception("an outcome cannot be written, and is tried again", run_id=batch[0].id)
-                await self._pause()
             else:
-                if self._pause_seconds:
-                    log.info("outcomes are written again", count=len(self))
-                self._pause_seconds = 0.0
-                self._note(batch, taken)
-                return
+                return self._note(batch, taken)
+            self._pause_seconds = min(_LONGEST_PAUSE_SECONDS, self._pause_seconds * 2 or _FIRST_PAUSE_SECONDS)
+            await asyncio.sleep(self._pause_seconds)
 
-    async def _pause(self) -> None:
-        self._pause_seconds = min(_LONGEST_PAUSE_SECONDS, self._pause_seconds * 2 or _FIRST_PAUSE_SECONDS)
-        await asyncio.sleep(self._pause_seconds)
+    async def _write_singly(self, batch: Sequence[Ending]) -> None:
+        """One of these may be what the store refuses: the others shall not wait for it."""
+        for ending in batch:
+            await self._write([ending])
 
     def _note(self, batch: Sequence[Ending], taken: Sequence[bool]) -> None:
+        if self._pause_seconds:
+            log.info("outcomes are written again", count=len(self))
+            self._pause_seconds = 0.0
         for ending, was_taken in zip(batch, taken, strict=True):
             self._written(ending)
             if not was_taken:
-                log.info("an outcome came too late and was refused", run_id=ending.id, function=ending.function)
+                log.info("an outcome came too late and was refused", run_id=ending.id, attempt=ending.attempt)

@@ -3,7 +3,8 @@
 Made by the execution when functions are taken up. Pure data; nothing is looked up per run but a plan by its name.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
 
 import msgspec
 
@@ -72,7 +73,7 @@ def _plan(function: Function, arguments: PayloadPlan, on_failure: str) -> RunPla
     )
 
 
-def _target(function: Function, names: Mapping[object, str]) -> str:
+def _target(function: Function, names: Mapping[Callable[..., Any], str]) -> str:
     wanted = function.policy.on_failure
     if wanted is None:
         return ""

@@ -61,7 +61,7 @@ class RunRequest:
         """The payload, for people."""
         return self.lease.run.payload[:_LONGEST_SHOWN].decode("utf-8", "replace")
 
-    def info(self, safe: bool = False) -> dict[str, Any]:  # noqa: ARG002, FBT001, FBT002 - as Celery calls it
+    def info(self, safe: bool = False) -> dict[str, Any]:  # noqa: ARG002 - as Celery calls it
         """It as `celery inspect active` shows it."""
         run = self.lease.run
         return {

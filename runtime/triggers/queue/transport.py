@@ -7,10 +7,11 @@ from it, and why:
 - kombu pops a message and records it in two steps (kombu#305); the ledger's claim is one, so nothing is to be restored,
   and acknowledgements mean nothing.
 - kombu builds a Redis client a command; one a channel is kept here.
-- redis-py retries ten times by default, with pauses in which the worker is deaf; here Celery's own reconnecting does it.
+- redis-py retries ten times by default, with pauses in which the worker is deaf; Celery's own reconnecting does it.
 """
 
 from collections.abc import Sequence
+from time import monotonic
 from typing import Any, Protocol
 
 from kombu.transport import TRANSPORT_ALIASES
@@ -149,7 +150,7 @@ class Channel(stock.Channel):  # type: ignore[misc]  # kombu has no types
         bells = [feed.bell(queue) for queue in self.active_queues]
         connection = self.client.connection
         self._in_poll = connection
-        self._brpop_sent_at = stock.monotonic()
+        self._brpop_sent_at = monotonic()
         connection.send_command("BRPOP", *bells, _RING_SECONDS)
 
     @override
@@ -214,5 +215,3 @@ class Transport(stock.Transport):  # type: ignore[misc]  # kombu has no types
 
     Channel = Channel
     feed: Feed | None = None
-
-
