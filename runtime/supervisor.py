@@ -25,8 +25,8 @@ _LONGEST_PAUSE_UNREADY_SECONDS = 5.0
 """The same of a worker that dies before it is ready: whatever keeps it from that is not over so soon."""
 _WELL_SECONDS = 10.0
 """One that lived for so long is replaced without a pause."""
-_END_SECONDS = 5.0
-"""What a child may take longer than its drain time."""
+_END_SECONDS = 15.0
+"""What a child may take longer than its drain time, to close what is open."""
 _QUIT_SECONDS = 2.0
 """Of these, what a worker may take before it is told to leave its work."""
 _CALLED = {"http": "an HTTP process", "worker": "a worker"}
