@@ -47,6 +47,10 @@ class Message(msgspec.Struct, frozen=True):
     concurrency: int = 0
 
 
+_open: "set[Line]" = set()
+"""asyncio keeps but weak references to readers and tasks: who waits for a message is kept by the line he waits on."""
+
+
 class Line:
     """One end of the line."""
 
@@ -57,7 +61,9 @@ class Line:
     @classmethod
     async def on(cls, sock: socket.socket) -> Self:
         """The line over a connected socket."""
-        return cls(*await asyncio.open_connection(sock=sock, limit=_LONGEST_LINE))
+        line = cls(*await asyncio.open_connection(sock=sock, limit=_LONGEST_LINE))
+        _open.add(line)
+        return line
 
     def tell(self, message: Message) -> None:
         """Send a message; nothing happens if nobody is there any more."""
@@ -71,6 +77,7 @@ class Line:
 
     def close(self) -> None:
         """Hang up."""
+        _open.discard(self)
         self._writer.close()
 
 

@@ -130,6 +130,8 @@ def serve(project: Project, sock: socket.socket, parent: Parent | None = None) -
         announce_failures(project.registry.failures)
     if project.registry.lifespan is None:
         raise StartError("functions/_lifespan.py does not load, and nothing is served without its middleware")
+    if parent is None or parent.announce:
+        _announce_public(project)
     runner = asyncio.Runner(loop_factory=loop_factory())
     try:
         left = runner.run(_serve_http(project, sock, parent))
@@ -252,8 +254,6 @@ async def _serve_http(project: Project, sock: socket.socket, parent: Parent | No
         return 0
     if not _one_of_several(parent):
         _announce_listening(project, url_of(sock, settings.http))
-    if parent is None or parent.announce:
-        _announce_public(project)
     await server.begin()
     following = asyncio.create_task(_follow(parent, project, role, stop, replaced)) if parent else None
     await stop.wait()
