@@ -296,7 +296,7 @@ async def _follow(
     line = await Line.on(parent.line)
     registry = project.registry
     line.tell(Message("ready", functions=len(registry.functions), failures=len(registry.failures)))
-    if await follow(line, project.root, project.loader, role):
+    if await follow(line, project.root, project.loader, role, announce=parent.announce):
         replaced.set()
     stop.set()
 

@@ -121,7 +121,7 @@ class WorkerRole:
                 concurrency=self._crew.limit,
             )
         )
-        await follow(line, self._project.root, self._project.loader, self)
+        await follow(line, self._project.root, self._project.loader, self, announce=parent.announce)
         self._worker.stop()
 
 

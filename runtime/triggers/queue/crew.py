@@ -9,6 +9,7 @@ import threading
 from collections import deque
 from collections.abc import Callable, Coroutine, Iterable, Sequence
 from concurrent.futures import CancelledError, Future
+from contextlib import suppress
 from typing import Any, Protocol, TypeVar
 
 import msgspec
@@ -296,6 +297,8 @@ class Crew:
         except TimeoutError:
             log.error("resources are not closed in time")  # noqa: TRY400 - nothing more is known
         self._invoker.threads.close()
+        with suppress(TimeoutError):
+            self.on_loop(_end_tasks()).result(_CANCEL_SECONDS)
         self._call_on_loop(self._loop.stop)
 
     async def _drain(self, seconds: float) -> None:
@@ -320,6 +323,13 @@ class Crew:
             do(self._claims, self._ledger.release(held))
         except StoreDown as error:
             log.warning("runs cannot be handed back; they begin again when their leases are over", reason=str(error))
+
+
+async def _end_tasks() -> None:
+    """Cancel what else is on this loop."""
+    for task in asyncio.all_tasks() - {asyncio.current_task()}:
+        task.cancel()
+    await _settle()
 
 
 async def _settle() -> None:
