@@ -96,8 +96,8 @@ def start(tmp_path: Path) -> Iterator[Callable[..., Server]]:
     """Start `fnrun ARGUMENTS` in a folder; whatever still runs at the end is killed."""
     servers: list[Server] = []
 
-    def run(root: Path, *arguments: str, environ: dict[str, str] | None = None) -> Server:
-        servers.append(Server(root, *arguments, environ=environ))
+    def run(root: Path, *arguments: str, environ: dict[str, str] | None = None, roles: str | None = "http") -> Server:
+        servers.append(Server(root, *arguments, environ=environ, roles=roles))
         return servers[-1]
 
     yield run
