@@ -19,6 +19,8 @@ Fate = Literal["", "lost", "cancelled", "handed back"]
 _LEAST_PAUSE_SECONDS = 0.1
 _LONGEST_PAUSE_SECONDS = 1.0
 _MOST_NAMED = 10
+_NOTICE_SECONDS = 3.0
+"""How long another worker's call may hang before it is made again: its client's patience."""
 
 
 class Lease:
@@ -177,8 +179,8 @@ class Reaping:
         self._not_before = time.monotonic() + beat_seconds
 
     def wait_for_others(self) -> None:
-        """Reap nothing for one beat."""
-        self._not_before = time.monotonic() + self._beat_seconds
+        """After an outage: reap nothing until the others have noticed its end, and beaten once."""
+        self._not_before = time.monotonic() + self._beat_seconds + _NOTICE_SECONDS
 
     def step(self) -> float:
         """Reap, unless it is too early. Seconds until the next step."""
