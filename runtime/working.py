@@ -8,6 +8,7 @@ import os
 import socket
 import sys
 from collections.abc import Sequence
+from concurrent.futures import Future
 from typing import NoReturn
 
 import msgspec
@@ -89,6 +90,8 @@ class WorkerRole:
             ),
         )
         self.registry = project.registry
+        self._following: Future[None] | None = None
+        """Kept, because a loop itself keeps no task."""
         app = App(store.broker_url, store.namespace)
         self._worker = QueueWorker(app, self._crew, name, drain_seconds=float(settings.serve.drain))
 
@@ -99,7 +102,7 @@ class WorkerRole:
             if parent is None:
                 log.info("working", queues=self._crew.queues, functions=len(self._crew.functions))
             else:
-                self._crew.on_loop(self._follow(parent))
+                self._following = self._crew.on_loop(self._follow(parent))
 
         functions = self.registry.functions.values()
         return self._worker.run(functions, self._resources, loop_factory() or asyncio.new_event_loop, on_ready)

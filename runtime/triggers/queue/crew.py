@@ -141,9 +141,14 @@ class Crew:
         )
         reaps = self._store.connect()
         reaping = Reaping(lambda: do(reaps, self._ledger.reap()), beat)
+
+        def after_outage() -> None:
+            do(reaps, self._ledger.beat(self._options.worker, ()))  # is it there?
+            reaping.wait_for_others()
+
         self._keepers = (
             Keeper("leases", beat, beating.step, beating.register_again),
-            Keeper("reaper", _REAP_SECONDS, reaping.step, reaping.wait_for_others),
+            Keeper("reaper", _REAP_SECONDS, reaping.step, after_outage),
         )
         for keeper in self._keepers:
             keeper.start()

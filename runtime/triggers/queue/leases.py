@@ -78,7 +78,8 @@ class Leases:
 class Keeper:
     """A thread that calls `step` each so many seconds, as long as it is told; store outages are said once.
 
-    step: returns how long to wait before the next one, None for the usual. after_outage: called when the store is back.
+    step: returns how long to wait before the next one, None for the usual. after_outage:
+    called first when the store may be back; StoreDown if it is not.
     """
 
     def __init__(
@@ -107,9 +108,9 @@ class Keeper:
             try:
                 if self._down:
                     self._after_outage()
-                    self._down = False
                 found = self._step()
                 wait = self._every_seconds if found is None else found
+                self._down = False
             except StoreDown as error:
                 if not self._down:
                     log.warning("the store does not answer", task=self._thread.name, reason=str(error))
