@@ -5,6 +5,7 @@ import json
 import time
 from collections.abc import AsyncIterator, Callable
 
+import anyio
 import msgspec
 import pytest
 
@@ -202,8 +203,9 @@ async def test_what_json_cannot_say_is_a_bad_result(box):
 
 async def test_a_cancelled_run_says_so_with_its_progress(box):
     lease = box.start("never")
-    while not lease.progress:
-        await asyncio.sleep(0)
+    with anyio.fail_after(5):
+        while not lease.progress:
+            await anyio.lowlevel.checkpoint()
     box.execution.stop([lease], "cancelled")
     ending = await box.end()
     assert (ending.state, ending.reason, ending.progress) == ("cancelled", "cancelled", b"[1,2]")
@@ -245,10 +247,10 @@ async def test_functions_that_want_a_request_cannot_run(box):
 
 
 def test_an_error_without_words_is_still_told():
-    class Mute(Exception):
+    class MuteError(Exception):
         def __str__(self) -> str:
             raise SystemExit
 
-    failure = failure_of(Mute())
-    assert (failure.type, failure.message) == ("Mute", "(its __str__ raised SystemExit)")
+    failure = failure_of(MuteError())
+    assert (failure.type, failure.message) == ("MuteError", "(its __str__ raised SystemExit)")
     assert failure_of(ValueError("\ud800")).message == "\\ud800"
