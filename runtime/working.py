@@ -16,6 +16,7 @@ import msgspec
 from runtime.base import logs
 from runtime.base.errors import StartError
 from runtime.base.store import Store
+from runtime.cell import Perform, Tell
 from runtime.declare.context import log_fields
 from runtime.declare.registry import Registry
 from runtime.following import announce_failures, follow
@@ -24,8 +25,10 @@ from runtime.invoke.resources import Resources
 from runtime.ledger.ledger import Keeping, Ledger
 from runtime.processes import Line, Message, end_without_parent
 from runtime.roles import Parent, Project, end_process, loop_factory
+from runtime.triggers.queue.alone import execute_in_cell
 from runtime.triggers.queue.app import App
-from runtime.triggers.queue.crew import Crew, Options
+from runtime.triggers.queue.crew import Crew
+from runtime.triggers.queue.parts import Options
 from runtime.triggers.queue.worker import QueueWorker, worker_name
 
 log = logs.get_logger(__name__)
@@ -87,6 +90,7 @@ class WorkerRole:
                 beat_seconds=float(settings.queue.beat),
                 result_max=int(settings.queue.result_max),
                 info=msgspec.json.encode(told),
+                cell_command=(sys.executable, "-P", "-m", "runtime", "--dir", str(project.root), "cell-child"),
             ),
         )
         self.registry = project.registry
@@ -126,6 +130,21 @@ class WorkerRole:
         )
         await follow(line, self._project.root, self._project.loader, self)
         self._worker.stop()
+
+
+def perform_run(project: Project) -> Perform:
+    """What a cell does with a job: it runs it, with resources of its own."""
+    lifespan = project.registry.lifespan
+    if lifespan is None:
+        raise StartError("functions/_lifespan.py does not load, and nothing is run without its resources")
+
+    async def perform(job: bytes, tell: Tell) -> bytes:
+        async with Resources(lifespan) as resources:
+            invoker = Invoker(threads=2, expected=tuple(lifespan.exception_handlers), resources=resources.opened)
+            result_max = int(project.settings.queue.result_max)
+            return await execute_in_cell(job, tell, project.registry, invoker, result_max=result_max)
+
+    return perform
 
 
 def run_celery(project: Project, arguments: Sequence[str]) -> NoReturn:

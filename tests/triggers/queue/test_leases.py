@@ -6,7 +6,8 @@ import pytest
 
 from runtime.base.errors import StoreDown
 from runtime.ledger.records import Beat, Claimed, Held
-from runtime.triggers.queue.leases import Beating, Keeper, Lease, Leases, Reaping
+from runtime.triggers.queue.leases import Lease, Leases
+from runtime.triggers.queue.upkeep import Beating, Keeper, Reaping
 from tests.live_servers import until
 
 
