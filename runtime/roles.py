@@ -10,7 +10,7 @@ import os
 import signal
 import socket
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -30,6 +30,7 @@ from runtime.processes import Line, Message, end_without_parent
 
 if TYPE_CHECKING:  # the HTTP role alone loads it
     from runtime.admin.api import Route
+    from runtime.cell import Perform
 
 log = logs.get_logger(__name__)
 
@@ -143,6 +144,21 @@ def serve(project: Project, sock: socket.socket, parent: Parent | None = None) -
     if not _one_of_several(parent):
         log.info("stopped")
     end_process(0)
+
+
+def serve_cells(
+    root: Path, line: socket.socket, perform_of: "Callable[[Project], Perform]", *, alone: bool = False
+) -> NoReturn:
+    """Be a worker's zygote, or with `alone` one cell. perform_of: what a cell of the loaded project does with a job."""
+    from runtime import zygote  # noqa: PLC0415 - the zygote alone needs it
+
+    def prepare() -> "Perform":
+        project = load_project(root)
+        settings = project.settings
+        logs.configure(style=settings.log.format, level=settings.log.level, fields=log_fields)
+        return perform_of(project)
+
+    zygote.serve_cells(line, prepare, alone=alone, loop_factory=loop_factory())
 
 
 def end_process(code: int) -> NoReturn:

@@ -83,7 +83,7 @@ def test_list_shows_every_trigger_and_says_what_does_not_run_yet(fnrun):
     assert lines[:8] == [
         "app.add  functions/app.py:6  Add two numbers.",
         "    POST /add  (key)",
-        '    queue "sums"  (declared; this version does not run it yet)',
+        '    queue "sums"',
         '    cron "0 6 * * mon-fri" Europe/Paris  (declared; this version does not run it yet)',
         "    every 900 s  (declared; this version does not run it yet)",
         "    at 2029-12-31T23:00:00+00:00  (declared; this version does not run it yet)",
