@@ -249,11 +249,8 @@ async def _serve_http(project: Project, sock: socket.socket, parent: Parent | No
     server = Server(role.app, sock, wire_of(project.root, settings.http))
     if parent is not None:
         end_without_parent(parent.line, float(settings.serve.drain) + _CLOSE_SECONDS * 4)
-        asyncio.get_running_loop().add_reader(parent.line, stop.set)  # all it can say by now: leave, or that it is gone
-    if not await role.open(stop):
+    if not await _open(role, stop, parent):
         return 0
-    if parent is not None:
-        asyncio.get_running_loop().remove_reader(parent.line)
     if not _one_of_several(parent):
         _announce_listening(project, url_of(sock, settings.http))
     await server.begin()
@@ -276,6 +273,18 @@ async def _serve_http(project: Project, sock: socket.socket, parent: Parent | No
     await role.close()
     role.invoker.threads.close()
     return await _end_tasks() + role.invoker.threads.busy
+
+
+async def _open(role: HttpRole, stop: asyncio.Event, parent: Parent | None) -> bool:
+    """Open the role; False if it is to stop first. All its parent can say by then is "leave", or that it is gone."""
+    if parent is None:
+        return await role.open(stop)
+    loop = asyncio.get_running_loop()
+    loop.add_reader(parent.line, stop.set)
+    try:
+        return await role.open(stop)
+    finally:
+        loop.remove_reader(parent.line)
 
 
 async def _follow(

@@ -53,14 +53,17 @@ class Resources:
             await self._open_all()
             return True
         opening, stopping = asyncio.create_task(self._open_all()), asyncio.create_task(stop.wait())
-        await asyncio.wait((opening, stopping), return_when=asyncio.FIRST_COMPLETED)
-        stopping.cancel()
-        if opening.done():
-            opening.result()
-            return True
-        opening.cancel()
-        await asyncio.wait((opening,))
-        return False
+        try:
+            await asyncio.wait((opening, stopping), return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            stopping.cancel()
+            if not opening.done():
+                opening.cancel()
+                await asyncio.wait((opening,))
+        if opening.cancelled():
+            return False
+        opening.result()
+        return True
 
     async def _open_all(self) -> None:
         try:
