@@ -11,6 +11,7 @@ from runtime.declare.decorators import at, cron, fn, http, interval, queue
 from runtime.declare.markers import INJECTED, Body, Cookie, Event, Header, Html, PlainText, Query, Reply
 from runtime.declare.policies import Breaker, GiveUp, Retry, RetryAfter
 from runtime.declare.request import Request
+from runtime.declare.resources import resource, shutdown, startup
 
 if TYPE_CHECKING:
     from starlette.datastructures import UploadFile
@@ -40,6 +41,9 @@ __all__ = [
     "http",
     "interval",
     "queue",
+    "resource",
+    "shutdown",
+    "startup",
 ]
 
 

@@ -70,10 +70,12 @@ def samples() -> Project:
 
 @asynccontextmanager
 async def client_of(project: Project, *, open_locally: bool = False) -> AsyncIterator[httpx.AsyncClient]:
-    """An HTTP client on a project, in process."""
+    """An HTTP client on a project, in process; its resources are open meanwhile."""
     role = HttpRole(project, open_locally=open_locally)
+    await role.open()
     async with client_on(role) as client:
         yield client
+    await role.close()
     role.invoker.threads.close()
 
 
@@ -94,8 +96,8 @@ def start(tmp_path: Path) -> Iterator[Callable[..., Server]]:
     """Start `fnrun ARGUMENTS` in a folder; whatever still runs at the end is killed."""
     servers: list[Server] = []
 
-    def run(root: Path, *arguments: str, environ: dict[str, str] | None = None) -> Server:
-        servers.append(Server(root, *arguments, environ=environ))
+    def run(root: Path, *arguments: str, environ: dict[str, str] | None = None, roles: str | None = "http") -> Server:
+        servers.append(Server(root, *arguments, environ=environ, roles=roles))
         return servers[-1]
 
     yield run

@@ -12,6 +12,7 @@ from runtime.cli.cells import cell_child
 from runtime.cli.keys import keys
 from runtime.cli.project import check, config, list_functions, openapi
 from runtime.cli.serving import dev, serve, serve_child
+from runtime.cli.working import celery, worker_child
 
 
 class _Group(click.Group):
@@ -37,5 +38,7 @@ def main(ctx: click.Context, root: Path) -> None:
     ctx.obj = root.resolve()
 
 
-for _command in (dev, serve, serve_child, cell_child, list_functions, check, openapi, invoke, config, keys, health):
+for _command in (
+    dev, serve, serve_child, worker_child, cell_child, list_functions, check, openapi, invoke, config, keys, health, celery,
+):  # fmt: skip
     main.add_command(_command)

@@ -14,4 +14,6 @@ from runtime import roles
 @click.pass_obj
 def cell_child(root: Path, line: int, alone: bool) -> None:
     """Fork a process for each run that a worker wants to be alone, until it hangs up."""
-    roles.serve_cells(root, socket.socket(fileno=line), roles.perform_run, alone=alone)
+    from runtime.working import perform_run  # noqa: PLC0415 - no other command runs what is queued
+
+    roles.serve_cells(root, socket.socket(fileno=line), perform_run, alone=alone)

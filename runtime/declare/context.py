@@ -3,7 +3,7 @@
 Made by the invoker for each invocation. Cheap to make: what costs is computed when asked for.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextvars import ContextVar
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -12,6 +12,9 @@ import msgspec
 
 from runtime.base.ids import Trace
 from runtime.base.logs import Logger, get_logger
+from runtime.declare.resources import NONE_OPENED, Opened
+
+_LONGEST_PROGRESS = 64_000
 
 
 class Context:
@@ -19,15 +22,18 @@ class Context:
 
     run_id: 32 hex digits, time-ordered. function: its name. trigger: "http", "cli", ... attempt: 1 for the first.
     env: the function's environment, what functions.toml says on top of the process's.
+    resources: what functions/_lifespan.py opens, `resources["db"]` or `resources.db`.
     """
 
     __slots__ = (
+        "_report",
         "_started_at",
         "_timeout_seconds",
         "attempt",
         "cancelled",
         "env",
         "function",
+        "resources",
         "run_id",
         "trace",
         "trigger",
@@ -44,6 +50,8 @@ class Context:
         trace: Trace,
         started_at: float,
         timeout_seconds: float | None,
+        report: Callable[[bytes], None] | None = None,
+        resources: Opened = NONE_OPENED,
     ) -> None:
         self.run_id = run_id
         self.function = function
@@ -51,8 +59,10 @@ class Context:
         self.attempt = attempt
         self.env = env
         self.trace = trace
+        self.resources = resources
         self.cancelled = False
         """True once the caller no longer waits: sync code looks at it between steps, async code is cancelled."""
+        self._report = report
         self._started_at = started_at
         self._timeout_seconds = timeout_seconds
 
@@ -63,6 +73,17 @@ class Context:
             return current.get()
         except LookupError:
             raise LookupError("no invocation is at work here; Context.current() answers inside a handler") from None
+
+    def progress(self, value: Any) -> None:
+        """Say how far this run has come: anything JSON can say, up to 64 kB. The latest is shown beside its state.
+
+        Nothing happens where nobody looks: in a synchronous call. Raises TypeError or ValueError for what does not fit.
+        """
+        said = msgspec.json.encode(value)
+        if len(said) > _LONGEST_PROGRESS:
+            raise ValueError(f"progress of {len(said)} bytes; it is a short note of at most {_LONGEST_PROGRESS}")
+        if self._report is not None:
+            self._report(said)
 
     @property
     def deadline(self) -> datetime | None:

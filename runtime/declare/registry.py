@@ -12,21 +12,21 @@ import msgspec
 from typing_extensions import override
 
 from runtime.base.errors import UnknownFunction
-from runtime.declare.docstrings import Doc, read_doc
 from runtime.declare.lifespan import Lifespan
 from runtime.declare.markers import Event
-from runtime.declare.parameters import Parameter
 from runtime.declare.policies import Policy
-from runtime.declare.triggers import Http, Trigger
+from runtime.declare.signatures.docstrings import Doc, read_doc
+from runtime.declare.signatures.parameters import Parameter
+from runtime.declare.triggers import Http, Queue, Trigger
 
 Kind = Literal["async", "sync", "async stream", "sync stream"]
 
 _STREAMS = (abc.AsyncIterator, abc.AsyncGenerator, abc.Iterator, abc.Generator)
 
-RUNNING_TRIGGERS: tuple[type[Trigger], ...] = (Http,)
+RUNNING_TRIGGERS: tuple[type[Trigger], ...] = (Http, Queue)
 """The triggers this version runs; the others are declared, checked and listed."""
 
-ENFORCED_POLICIES = frozenset({"timeout"})
+ENFORCED_POLICIES = frozenset({"timeout", "retries", "max_age", "on_failure"})
 """The options of `@fn` this version enforces; `fnrun list` names the others where a function says them."""
 
 

@@ -54,6 +54,11 @@ def _told_as_store_down() -> Iterator[None]:
         yield
     except (NoConnection, NoAnswer, ReadOnlyError, OutOfMemoryError, OSError) as error:
         raise StoreDown(f"the store does not answer as it should: {error}") from error
+    except RuntimeError as error:
+        if "closed" not in str(error):
+            raise
+        # uvloop's word for a connection that was reset a moment ago, which redis-py takes for a fault of its own.
+        raise StoreDown(f"the store has hung up: {error}") from error
 
 
 def do(client: Redis, call: Call[T]) -> T:

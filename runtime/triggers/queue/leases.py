@@ -1,0 +1,62 @@
+"""The leases this worker holds.
+
+Used by the crew and by the threads that keep them (upkeep).
+"""
+
+from typing import Literal
+
+from runtime.ledger.records import Claimed, Held
+
+Fate = Literal["", "lost", "cancelled", "handed back", "crashed"]
+
+
+class Lease:
+    """One run that this worker holds.
+
+    progress: the latest, JSON. fate: why its handler is ended from outside, "" while it is not. ended: the handler is
+    at work no longer.
+    """
+
+    __slots__ = ("_told", "ended", "fate", "progress", "run")
+
+    def __init__(self, run: Claimed) -> None:
+        self.run = run
+        self.progress = b""
+        self.fate: Fate = ""
+        self.ended = False
+        self._told = b""
+
+    def report(self, progress: bytes) -> None:
+        """Take what the handler says of its progress; from any thread."""
+        self.progress = progress
+
+    def held(self) -> Held:
+        """It as a beat tells of it: progress only where it is news."""
+        news = self.progress if self.progress != self._told else b""
+        self._told = self.progress
+        return Held(self.run.id, self.run.token, self.run.queue, news)
+
+
+class Leases:
+    """All of them, by the id of the run. Each method is one step of the interpreter's, so threads need no lock."""
+
+    def __init__(self) -> None:
+        self._leases: dict[str, Lease] = {}
+
+    def __len__(self) -> int:
+        return len(self._leases)
+
+    def take(self, run: Claimed) -> Lease:
+        """Hold a run that was claimed."""
+        lease = self._leases[run.id] = Lease(run)
+        return lease
+
+    def drop(self, run_id: str, token: int) -> None:
+        """Hold it no longer; a later lease of the same run stays."""
+        lease = self._leases.get(run_id)
+        if lease is not None and lease.run.token == token:
+            del self._leases[run_id]
+
+    def all(self) -> list[Lease]:
+        """Each lease held now."""
+        return list(self._leases.values())
