@@ -34,7 +34,7 @@ _PATIENCE_SECONDS = 4.5
 _LOOK_SECONDS = 1.0
 _OUTAGE_SECONDS = 30.0
 """Whoever waits for the end of a run sits out as long an outage of the store."""
-_MOST_ACCEPTED = 500
+_MOST_ACCEPTED = 100
 _MOST_SHOWN = 50
 _MOST_CALLS = 32
 """Calls under way at once on a loop, each of which has a connection."""
