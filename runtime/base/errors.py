@@ -77,7 +77,8 @@ class QueueFull(FnrunError):  # noqa: N818 - a state, and not the caller's fault
     def __init__(self, queue: str, max_length: int, accepted: Sequence[str] = ()) -> None:
         count = f"; {len(accepted)} were accepted before that" if accepted else ""
         super().__init__(
-            f'queue "{queue}" is full: it has {max_length} open runs{count}; try again later, or raise [queue] max_length'
+            f'queue "{queue}" is full: it has {max_length} open runs{count}; try again later, or raise '
+            "[queue] max_length"
         )
         self.queue = queue
         self.accepted = tuple(accepted)

@@ -61,8 +61,8 @@ class Store(Protocol):
 class Desk:
     """A process's way to the ledger.
 
-    max_length: of a queue, in open runs, for submissions; 0 for no limit. registry: the functions that are loaded at the
-    moment, set by roles; where there is none, submit takes names as they are.
+    max_length: of a queue, in open runs, for submissions; 0 for no limit. registry: the functions that are loaded at
+    the moment, set by roles; where there is none, submit takes names as they are.
     """
 
     def __init__(
@@ -105,7 +105,7 @@ class Desk:
         return await (await self._line()).shows.ask(run_id)
 
     async def finished(self, run_id: str, timeout_seconds: float | None) -> RunView | None:
-        """The run once it is over; None if it is not within that time. UnknownRun. Sits out short outages of the store."""
+        """The run once it is over; None if it is not within that time. UnknownRun. Short outages are sat out."""
         line = await self._line()
         now = asyncio.get_running_loop().time
         end = float("inf") if timeout_seconds is None else now() + timeout_seconds
@@ -195,7 +195,7 @@ class _Line:
             await self.client.aclose()
 
     async def accept(self, runs: list[Submission]) -> list[Accepted]:
-        """Have runs recorded in one call, repeated if its answer is lost: their ids tell the store that it knows them."""
+        """Have runs recorded in one call, repeated if its answer is lost: the store knows them by their ids."""
         call = self._ledger.accept(runs)
         async with _patience():
             try:

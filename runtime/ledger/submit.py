@@ -92,9 +92,10 @@ class _Options:
 
 
 class Submit(_Options):
-    """`await submit(function, ...)`. Raises what can be wrong before anything is accepted:
+    """`await submit(function, ...)`.
 
-    SubmitError, UnknownFunction, InputError; then QueueFull, and StoreDown within 5 s: the run may be accepted then.
+    What can be wrong is raised before anything is accepted: SubmitError, UnknownFunction, InputError. Then QueueFull;
+    and StoreDown within 5 s, after which the run may be accepted or not.
     """
 
     @overload
@@ -132,7 +133,7 @@ class Submit(_Options):
 
 
 class SubmitSync(_Options):
-    """`submit_sync(function, ...)`: submit for code without a loop. Blocks; inside of a loop's thread that loop, too."""
+    """`submit_sync(function, ...)`: submit for code without a loop. Blocks; in a loop's thread, all of that loop."""
 
     @overload
     def __call__(

@@ -32,7 +32,7 @@ class Catalogue(Protocol):
 
 
 class Target(msgspec.Struct, frozen=True, kw_only=True):
-    """A function to be run. returns: its annotation, Any if that is not known. plan: reads its arguments, if it is known."""
+    """A function to be run. returns: its annotation, Any if that is not known. plan: reads its arguments, if known."""
 
     name: str
     queue: str = DEFAULT_QUEUE
@@ -72,7 +72,8 @@ def name_of(function: Callable[..., Any]) -> str:
         )
     if package != PACKAGE or not path:
         raise SubmitError(
-            f"{shown} stands in {module}: workers find functions of {PACKAGE}/ only; put it there, and import it from there"
+            f"{shown} stands in {module}, and workers find functions of {PACKAGE}/ only: put it there, and import it "
+            "from there"
         )
     return function_name(path.split("."), function.__name__)
 
