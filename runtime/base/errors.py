@@ -47,7 +47,7 @@ class StartError(FnrunError):
 
 
 class StoreDown(FnrunError):  # noqa: N818 - a state of the world, not a mistake of the caller's
-    """The store cannot be asked now: away, too slow, still loading, full, read-only. Whether a write got there is open."""
+    """The store cannot be asked now: away, too slow, loading, full, read-only. Whether a write got there is open."""
 
 
 class UnknownFunction(FnrunError):  # noqa: N818 - as the built-in LookupError's children say it
