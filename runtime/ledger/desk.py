@@ -134,8 +134,11 @@ class Desk:
             await line.close()
 
     def close(self) -> None:
-        """Close what belongs to no loop, and the store."""
+        """Close what belongs to no loop, and to loops that run in other threads; then the store."""
         own = self._lines()
+        for loop, line in list(own.lines.items()):
+            if loop.is_running() and loop is not asyncio._get_running_loop():
+                asyncio.run_coroutine_threadsafe(line.close(), loop).result(_PATIENCE_SECONDS)
         if own.client is not None:
             own.client.close()
         self.store.close()
