@@ -1,6 +1,5 @@
 """A desk for tests: on a real store, of this process, with the functions of a small project."""
 
-import asyncio
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -22,11 +21,3 @@ def desk_on(url: str, namespace: str, ledger: Ledger | None = None) -> Iterator[
     finally:
         use(before)
         desk.close()
-
-
-async def until_true(condition, seconds: float = 10.0) -> object:
-    """Poll an async condition until it holds; its value."""
-    async with asyncio.timeout(seconds):
-        while not (found := await condition()):
-            await asyncio.sleep(0.01)
-    return found

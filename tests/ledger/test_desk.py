@@ -16,8 +16,9 @@ from runtime.base.errors import StartError, StoreDown, UnknownRun
 from runtime.ledger import desk as desks
 from runtime.ledger.desk import Desk, current, use
 from runtime.ledger.records import Accepted, Submission
-from tests.ledger.desks import desk_on, until_true
+from tests.ledger.desks import desk_on
 from tests.ledger.trial import Trial
+from tests.live_servers import until
 from tests.stores import Proxy
 
 
@@ -105,10 +106,7 @@ def test_each_loop_has_its_own_connections_and_leaves_none(desk, client):
     for thread in threads:
         thread.join()
     assert len(desk._own.lines) == 0
-    until_gone = time.monotonic() + 5
-    while connections() > before and time.monotonic() < until_gone:
-        time.sleep(0.01)
-    assert connections() == before
+    until(lambda: connections() == before)
 
 
 async def test_a_loop_may_close_its_connections_early(desk):
@@ -172,15 +170,11 @@ async def test_one_connection_listens_for_all_and_forgets_who_has_left(desk, tri
     for _ in range(3):
         assert await desk.finished(run_id, 0.05) is None
     waiting = [asyncio.create_task(desk.finished(other, 5)) for _ in range(10)]
-    await until_true(lambda: _channels(client, trial, other))
+    channel = f"{trial.namespace}:done:{other}"
+    await asyncio.to_thread(until, lambda: channel.encode() in client.pubsub_channels(channel))
     assert len([one for one in client.client_list() if int(one["sub"])]) == 1
     trial.cancel(other)
     assert {view.state for view in await asyncio.gather(*waiting)} == {"cancelled"}
-
-
-async def _channels(client: Redis, trial: Trial, run_id: str) -> bool:
-    names = client.pubsub_channels(f"{trial.namespace}:done:*")
-    return f"{trial.namespace}:done:{run_id}".encode() in names
 
 
 async def test_waiting_survives_lost_connections(far_desk, proxy, trial):

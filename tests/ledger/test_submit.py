@@ -144,7 +144,11 @@ async def test_what_is_no_function_is_refused(orders, trial):
         (lambda: 1, SubmitError, "is no function of fnrun's"),
         (orders.stream, SubmitError, '"orders.stream" streams'),
         (orders.needs, DeclarationError, "cannot supply parameter request"),
-        (_elsewhere(), SubmitError, "stands in tests.ledger.test_submit, and workers find functions of functions/ only"),
+        (
+            _elsewhere(),
+            SubmitError,
+            "stands in tests.ledger.test_submit, and workers find functions of functions/ only",
+        ),
     ):
         with pytest.raises(error, match=says.replace("(", r"\(")):
             await submit(what)
@@ -275,7 +279,9 @@ async def test_a_result_is_what_the_annotation_says(orders, trial):
 async def test_a_failure_is_raised_or_returned(orders, trial):
     run = await submit(orders.feed)
     worked_off(trial, state="failed", reason="error", failure=Failure(type="ValueError", message="no stock"))
-    with pytest.raises(RunFailed, match=f"run {run.id} of orders.feed ended with error: ValueError: no stock") as caught:
+    with pytest.raises(
+        RunFailed, match=f"run {run.id} of orders.feed ended with error: ValueError: no stock"
+    ) as caught:
         await run.result()
     error = caught.value
     assert (error.run_id, error.function, error.reason) == (run.id, "orders.feed", "error")
@@ -285,7 +291,7 @@ async def test_a_failure_is_raised_or_returned(orders, trial):
     cancelled = await submit(orders.feed)
     assert await cancelled.cancel() == "cancelled"
     assert await cancelled.cancel() == "finished"
-    with pytest.raises(RunFailed, match="of orders.feed ended with cancelled$"):
+    with pytest.raises(RunFailed, match=r"of orders.feed ended with cancelled$"):
         await cancelled.result()
 
 
