@@ -3,6 +3,7 @@
 import asyncio
 import multiprocessing
 import os
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -256,6 +257,7 @@ async def test_a_store_that_is_away_says_so_at_once_and_is_found_again(far_desk,
 
 def test_a_process_without_a_project_has_no_desk(tmp_path, monkeypatch):
     monkeypatch.setenv("FNRUN_DIR", str(tmp_path))
+    monkeypatch.delitem(sys.modules, "functions", raising=False)
     use(None)
     with pytest.raises(StartError, match=r"there is no functions/ folder in .*; run the script in|or set FNRUN_DIR"):
         current()
