@@ -50,7 +50,7 @@ InputError
 
 def run(file: Path, cwd: Path, **environ: str) -> str:
     """What a script prints; it must have nothing to complain of."""
-    words = [sys.executable, "-X", "dev", "-W", "error", file]
+    words = [sys.executable, "-W", "error", file]
     env = {**os.environ, **environ}
     done = subprocess.run(words, cwd=cwd, env=env, capture_output=True, text=True, timeout=40, check=False)
     assert (done.stderr, done.returncode) == ("", 0)
