@@ -165,8 +165,8 @@ def _decoded(result: msgspec.Raw | None, returns: Any) -> Any:
 
 async def desk_at_work() -> "Desk":
     """The desk of this process; where there is none yet, it is loaded and opened beside the loop."""
-    desks = sys.modules.get("runtime.ledger.desk")
-    desk: Desk | None = None if desks is None else desks.in_use()
+    in_use = getattr(sys.modules.get("runtime.ledger.desk"), "in_use", None)  # None too while it is being loaded
+    desk: Desk | None = None if in_use is None else in_use()
     return await asyncio.to_thread(current_desk) if desk is None else desk
 
 
