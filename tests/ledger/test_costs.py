@@ -60,7 +60,18 @@ def measure(name: str, trial: Trial) -> float:
     return statistics.median(times)
 
 
-NAMES = "accept,accept full,claim and finish,claim and release,beat,reap,cancel,list,queues,show".split(",")
+NAMES = [
+    "accept",
+    "accept full",
+    "claim and finish",
+    "claim and release",
+    "beat",
+    "reap",
+    "cancel",
+    "list",
+    "queues",
+    "show",
+]
 
 
 @pytest.mark.parametrize("name", NAMES)
