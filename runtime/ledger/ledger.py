@@ -66,7 +66,7 @@ class Ledger:
         for run in runs:
             arguments += (
                 run.id, run.function, run.queue, run.payload, run.trigger, run.priority,
-                "" if run.due is None else _ms(run.due),
+                _due_of(run),
                 "" if run.max_age_seconds is None else _ms(run.max_age_seconds),
                 run.dedupe, max(1, _ms(run.dedupe_seconds)), run.parent, run.trace, run.max_length,
             )  # fmt: skip
@@ -168,9 +168,13 @@ class Ledger:
         """Every queue that has ever had a run, by name."""
         return self._call("queues", (), read_queues)
 
-    def children(self, run_id: str) -> str:
-        """The key of the set of runs that a run has submitted."""
-        return f"{self.prefix}children:{run_id}"
+    def children(self, places: Iterable[tuple[str, str]]) -> Call[list[tuple[str, list[str]]]]:
+        """Runs that runs have submitted, some hundreds of each.
+
+        places: ids, each with "0", or with the place that the answer before gave. For each: the next place, "0" at the
+        end, and ids; one may come twice.
+        """
+        return self._call("children", [part for place in places for part in place], _read_children)
 
     def _call(self, name: str, arguments: Iterable[Argument], read: Callable[[Any], T]) -> Call[T]:
         now = "" if self._clock is None else _ms(self._clock())
@@ -179,6 +183,13 @@ class Ledger:
 
 def _ms(seconds: float) -> int:
     return round(seconds * 1000)
+
+
+def _due_of(run: Submission) -> str | int:
+    """When a run is due, in ms; with a + from when it is accepted on; "" for then."""
+    if run.delay_seconds:
+        return f"+{_ms(run.delay_seconds)}"
+    return "" if run.due is None else _ms(run.due)
 
 
 def _begin_after(cursor: str) -> tuple[str, str]:
@@ -211,6 +222,10 @@ def _read_nothing(_: Any) -> None:
 
 def _read_words(found: Sequence[bytes]) -> list[str]:
     return [word.decode() for word in found]
+
+
+def _read_children(found: Sequence[Any]) -> list[tuple[str, list[str]]]:
+    return [(found[i].decode(), _read_words(found[i + 1])) for i in range(0, len(found), 2)]
 
 
 def _read_accepted(found: Sequence[bytes]) -> list[Accepted]:
