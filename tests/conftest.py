@@ -82,10 +82,12 @@ def samples() -> Project:
 
 @asynccontextmanager
 async def client_of(project: Project, *, open_locally: bool = False) -> AsyncIterator[httpx.AsyncClient]:
-    """An HTTP client on a project, in process."""
+    """An HTTP client on a project, in process; its resources are open meanwhile."""
     role = HttpRole(project, open_locally=open_locally)
+    await role.open()
     async with client_on(role) as client:
         yield client
+    await role.close()
     role.invoker.threads.close()
 
 
