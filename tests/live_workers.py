@@ -134,5 +134,3 @@ def journal(root: Path) -> list[tuple[str, int]]:
 def wait_for_lines(root: Path, count: int, seconds: float = 15.0) -> None:
     """Until handlers have written so many."""
     until(lambda: len(journal(root)) >= count, seconds)
-
-

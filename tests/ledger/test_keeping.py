@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from runtime.ledger.calls import do
 from runtime.ledger.ledger import Keeping
 from runtime.ledger.records import Failure
 from tests.ledger.trial import START, Trial
@@ -116,8 +117,7 @@ def test_a_failed_run_starts_what_its_function_names(trial: Trial):
     run_id = trial.accept(payload=b'{"n": 9007199254740993}', trace="00-aa-bb-01")
     failure = Failure(type="ValueError", message='no "such" \u2028 thing\n/é')
     trial.finish(trial.claim_one(), "failed", failure=failure)
-    (started,) = trial.client.smembers(trial.ledger.children(run_id))
-    assert started.decode() == f"{run_id}-failed"
+    assert do(trial.client, trial.ledger.children([(run_id, "0")])) == [("0", [f"{run_id}-failed"])]
     one = trial.claim_one("w", "alarms")
     assert b'"arguments":{"n": 9007199254740993}' in one.payload
     found = json.loads(one.payload)
