@@ -11,6 +11,7 @@ from runtime.cli.calls import health, invoke
 from runtime.cli.keys import keys
 from runtime.cli.project import check, config, list_functions, openapi
 from runtime.cli.serving import dev, serve, serve_child
+from runtime.cli.working import celery, worker_child
 
 
 class _Group(click.Group):
@@ -36,5 +37,18 @@ def main(ctx: click.Context, root: Path) -> None:
     ctx.obj = root.resolve()
 
 
-for _command in (dev, serve, serve_child, list_functions, check, openapi, invoke, config, keys, health):
+for _command in (
+    dev,
+    serve,
+    serve_child,
+    list_functions,
+    check,
+    openapi,
+    invoke,
+    config,
+    keys,
+    health,
+    worker_child,
+    celery,
+):
     main.add_command(_command)

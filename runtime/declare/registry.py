@@ -12,11 +12,11 @@ import msgspec
 from typing_extensions import override
 
 from runtime.base.errors import DeclarationError, UnknownFunction, did_you_mean
-from runtime.declare.docstrings import Doc, read_doc
 from runtime.declare.lifespan import Lifespan
 from runtime.declare.markers import Event
-from runtime.declare.parameters import Parameter
 from runtime.declare.policies import Policy
+from runtime.declare.signatures.docstrings import Doc, read_doc
+from runtime.declare.signatures.parameters import Parameter
 from runtime.declare.triggers import Http, Trigger
 
 Kind = Literal["async", "sync", "async stream", "sync stream"]
