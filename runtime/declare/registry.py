@@ -126,7 +126,7 @@ def check_on_failure(function: Function, functions: Mapping[str, Function]) -> N
 
 
 def _check_takes_news(where: str, function: Function, target: Function) -> None:
-    wrong = [p.name for p in target.parameters if p.required and p.injected != "context"]
+    wrong = [p.name for p in target.parameters if p.required and p.injected not in ("context", "resource")]
     wrong = [name for name in wrong if name not in ON_FAILURE_ARGUMENTS]
     if wrong:
         raise DeclarationError(

@@ -137,7 +137,8 @@ def _by_name(function: Named, args: tuple[Any, ...], arguments: Mapping[str, Any
 class FolderCatalogue:
     """Functions of a project read file by file, each when it is first asked for: what a plain script needs.
 
-    A file that the script has imported is not imported again; others are not run at all.
+    A file that the script has imported is not imported again; others are not run at all, but for _lifespan.py, whose
+    resources parameters may name.
     """
 
     def __init__(self, root: Path, overrides: Mapping[str, FunctionSettings]) -> None:
