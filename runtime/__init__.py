@@ -5,13 +5,15 @@ The names an author needs. Importing this loads no server, broker or scheduler.
 
 from typing import TYPE_CHECKING, Any
 
-from runtime.base.errors import Problem
+from runtime.base.errors import Problem, QueueFull, RunFailed, StoreDown, SubmitError
 from runtime.declare.context import Context, Tick
 from runtime.declare.decorators import at, cron, fn, http, interval, queue
 from runtime.declare.markers import INJECTED, Body, Cookie, Event, Header, Html, PlainText, Query, Reply
 from runtime.declare.policies import Breaker, GiveUp, Retry, RetryAfter
 from runtime.declare.request import Request
 from runtime.declare.resources import resource, shutdown, startup
+from runtime.ledger.run import Run, SyncRun
+from runtime.ledger.submit import submit, submit_sync
 
 if TYPE_CHECKING:
     from starlette.datastructures import UploadFile
@@ -29,10 +31,16 @@ __all__ = [
     "PlainText",
     "Problem",
     "Query",
+    "QueueFull",
     "Reply",
     "Request",
     "Retry",
     "RetryAfter",
+    "Run",
+    "RunFailed",
+    "StoreDown",
+    "SubmitError",
+    "SyncRun",
     "Tick",
     "UploadFile",
     "at",
@@ -44,6 +52,8 @@ __all__ = [
     "resource",
     "shutdown",
     "startup",
+    "submit",
+    "submit_sync",
 ]
 
 

@@ -93,6 +93,11 @@ class Context:
         return datetime.fromtimestamp(self._started_at, UTC) + timedelta(seconds=self._timeout_seconds)
 
     @property
+    def is_run(self) -> bool:
+        """Whether the ledger knows it: a synchronous call is not recorded there."""
+        return self._report is not None
+
+    @property
     def traceparent(self) -> str:
         """W3C header to send with calls made on behalf of this invocation."""
         return self.trace.traceparent

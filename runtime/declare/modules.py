@@ -39,6 +39,12 @@ def open_package(root: Path) -> None:
         sys.path.append(str(root))  # last: a secrets.py of the project's shall not stand in for Python's
 
 
+def open_root() -> Path | None:
+    """The project whose package is open, by open_package or because a script has imported it; None if none is."""
+    package = sys.modules.get(PACKAGE)
+    return None if package is None else next((Path(path).resolve().parent for path in package.__path__), None)
+
+
 def module_of(root: Path, path: Path) -> str | None:
     """The module a file of functions/ is imported as; None for one that is none (a template, an __init__.py)."""
     inner = path.relative_to(root / PACKAGE)
@@ -47,6 +53,12 @@ def module_of(root: Path, path: Path) -> str | None:
         if inner.suffix == ".py" and inner.stem != "__init__"
         else None
     )
+
+
+def function_name(parts: Sequence[str], attribute: str) -> str:
+    """The name of the function `attribute` in the file whose path below functions/ has these parts."""
+    alone = attribute in ("handler", parts[-1].replace("-", "_"))
+    return ".".join(parts if alone else (*parts, attribute))
 
 
 def importers_of(names: Iterable[str]) -> set[str]:

@@ -3,17 +3,20 @@
 Builds Calls and does no I/O itself; triggers, workers, admin and the CLI run them. See scripts/common.lua for the keys.
 """
 
+import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, TypeVar
 
 import msgspec
 
+from runtime.base.errors import InputError
 from runtime.ledger.calls import Argument, Call, script
 from runtime.ledger.records import Accepted, Beat, Claimed, Ending, Held, Submission
 from runtime.ledger.views import Page, QueueView, RunView, read_page, read_queues, read_show
 
 T = TypeVar("T")
 
+_SCORE = re.compile(r"\d{1,20}(\.\d{1,20})?(e[+-]?\d{1,3})?", re.ASCII)
 _CLAIMED_FIELDS = 15
 _REAPED = 100
 _MOST_RUNS = 1000
@@ -63,7 +66,7 @@ class Ledger:
         for run in runs:
             arguments += (
                 run.id, run.function, run.queue, run.payload, run.trigger, run.priority,
-                "" if run.due is None else _ms(run.due),
+                _due_of(run),
                 "" if run.max_age_seconds is None else _ms(run.max_age_seconds),
                 run.dedupe, max(1, _ms(run.dedupe_seconds)), run.parent, run.trace, run.max_length,
             )  # fmt: skip
@@ -72,11 +75,11 @@ class Ledger:
     def register(
         self, worker: str, functions: Sequence[str], on_failure: Mapping[str, tuple[str, str]], info: bytes = b"{}"
     ) -> Call[None]:
-        """Say which functions a worker knows; again before stays_seconds are over, and when they change.
+        """Say which functions a worker knows; again when they change. Beats keep it, for stays_seconds each.
 
         on_failure: of a function, the (function, queue) to be run when one of its runs has failed for good.
         """
-        pairs = [part for name, (target, queue) in on_failure.items() for part in (name, f"{target} {queue}")]
+        pairs = [part for name, target in on_failure.items() for part in (name, msgspec.json.encode(target))]
         arguments: list[Argument] = [worker, _ms(self.stays_seconds), info, len(functions), *functions, *pairs]
         return self._call("register", arguments, _read_nothing)
 
@@ -114,6 +117,10 @@ class Ledger:
         """Move what its time has come for: due runs, lost leases. How many; call again at once while there are any."""
         return self._call("reap", (_REAPED,), int)
 
+    def next_reap(self) -> Call[float | None]:
+        """When reap will have something to move, as things are now; None for never."""
+        return self._call("next", (), lambda found: None if found is None else found / 1000)
+
     def cancel(self, run_ids: Iterable[str]) -> Call[list[str]]:
         """For each: cancelled, cancelling, finished, unknown."""
         return self._call("cancel", tuple(run_ids), _read_words)
@@ -144,17 +151,20 @@ class Ledger:
         cursor: str = "",
         limit: int = 50,
     ) -> Call[Page]:
-        """A page of runs, newest first, of all functions if none is named. cursor: of the page before."""
-        after, _, last = cursor.partition(":")
+        """A page of runs, newest first, of all functions if none is named. cursor: of the page before; InputError.
+
+        Newest by when they were accepted while they are open, by when they ended afterwards.
+        """
+        after, last = _begin_after(cursor)
         limit = min(limit, _MOST_RUNS)
         arguments: tuple[Argument, ...] = (
             limit,
-            after or "+inf",
+            after,
             last,
             ",".join(states),
             trigger,
             _ms(since),
-            *functions,
+            *dict.fromkeys(functions),
         )
         return self._call("list", arguments, read_page)
 
@@ -162,9 +172,13 @@ class Ledger:
         """Every queue that has ever had a run, by name."""
         return self._call("queues", (), read_queues)
 
-    def children(self, run_id: str) -> str:
-        """The key of the set of runs that a run has submitted."""
-        return f"{self.prefix}children:{run_id}"
+    def children(self, places: Iterable[tuple[str, str]]) -> Call[list[tuple[str, list[str]]]]:
+        """Runs that runs have submitted, some hundreds of each.
+
+        places: ids, each with "0", or with the place that the answer before gave. For each: the next place, "0" at the
+        end, and ids; one may come twice.
+        """
+        return self._call("children", [part for place in places for part in place], _read_children)
 
     def _call(self, name: str, arguments: Iterable[Argument], read: Callable[[Any], T]) -> Call[T]:
         now = "" if self._clock is None else _ms(self._clock())
@@ -173,6 +187,21 @@ class Ledger:
 
 def _ms(seconds: float) -> int:
     return round(seconds * 1000)
+
+
+def _due_of(run: Submission) -> str | int:
+    """When a run is due, in ms; with a + from when it is accepted on; "" for then."""
+    if run.delay_seconds:
+        return f"+{_ms(run.delay_seconds)}"
+    return "" if run.due is None else _ms(run.due)
+
+
+def _begin_after(cursor: str) -> tuple[str, str]:
+    """Score and id of the last run of the page before."""
+    score, _, last = cursor.partition(":")
+    if cursor and not (last and _SCORE.fullmatch(score)):
+        raise InputError(422, f"{cursor!r} is no cursor: leave it out, or give one that came with a page")
+    return score or "+inf", last
 
 
 def _log_entry(ending: Ending) -> bytes:
@@ -197,6 +226,10 @@ def _read_nothing(_: Any) -> None:
 
 def _read_words(found: Sequence[bytes]) -> list[str]:
     return [word.decode() for word in found]
+
+
+def _read_children(found: Sequence[Any]) -> list[tuple[str, list[str]]]:
+    return [(found[i].decode(), _read_words(found[i + 1])) for i in range(0, len(found), 2)]
 
 
 def _read_accepted(found: Sequence[bytes]) -> list[Accepted]:

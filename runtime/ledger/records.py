@@ -7,22 +7,25 @@ from typing import Literal
 
 import msgspec
 
+from runtime.declare import registry
+
 State = Literal["scheduled", "queued", "running", "retrying", "succeeded", "failed", "cancelled"]
 Reason = Literal[
     "error", "timeout", "crashed", "expired", "cancelled", "unknown function", "bad arguments", "bad result"
 ]
 FINISHED = frozenset({"succeeded", "failed", "cancelled"})
 DEFAULT_PRIORITY = 5
-DEFAULT_QUEUE = "default"
+DEFAULT_QUEUE = registry.DEFAULT_QUEUE
 
 
 class Submission(msgspec.Struct, frozen=True, kw_only=True):
     """A run to be accepted.
 
-    payload: JSON object of arguments by name. due: not before then; None for now. max_age_seconds: it expires if it has
-    not begun so long after it was due; None for never. priority: 0 to 9, 9 the most urgent. dedupe: of several runs of
-    a function that say the same, within dedupe_seconds, only the first is accepted. parent: the run that submitted it.
-    max_length: refuse if the queue has so many open runs; 0 for no limit. trace: a W3C traceparent, or "".
+    payload: JSON object of arguments by name. due: not before then; None for now. delay_seconds: in place of due, not
+    before so long after it is accepted. max_age_seconds: it expires if it has not begun so long after it was due; None
+    for never. priority: 0 to 9, 9 the most urgent. dedupe: of several runs of a function that say the same, within
+    dedupe_seconds, only the first is accepted. parent: the run that submitted it. max_length: refuse if the queue has
+    so many open runs; 0 for no limit. trace: a W3C traceparent, or "".
     """
 
     id: str
@@ -32,6 +35,7 @@ class Submission(msgspec.Struct, frozen=True, kw_only=True):
     trigger: str = "submit"
     priority: int = DEFAULT_PRIORITY
     due: float | None = None
+    delay_seconds: float = 0.0
     max_age_seconds: float | None = None
     dedupe: str = ""
     dedupe_seconds: float = 86_400.0
@@ -51,7 +55,7 @@ class Claimed(msgspec.Struct, frozen=True, kw_only=True):
     """A run to be executed, held by a lease. token: the fence, to be shown at each beat and at the end.
 
     failures: earlier attempts whose handler failed. crashes: earlier leases that were lost; above 0 it runs alone.
-    due, expires: None for never.
+    due: when it first was, before all retries. expires: None for never.
     """
 
     id: str

@@ -2,7 +2,7 @@
 -- Returns the fields of each run, one after the other; nil for a worker that has to register (again).
 local worker, left, lease = ARGV[FIRST], tonumber(ARGV[FIRST + 1]), tonumber(ARGV[FIRST + 2])
 local functions = ns .. 'worker:' .. worker
-if redis.call('EXISTS', functions) == 0 then
+if tonumber(redis.call('ZSCORE', ns .. 'workers', worker) or 0) <= now or redis.call('EXISTS', functions) == 0 then
   return nil
 end
 local answer = {}
@@ -12,7 +12,7 @@ local function knows(fn)
 end
 
 local function claim(q, id, fn, found)
-  local token, failures, crashes, trigger, prio, accepted, due, expires, parent, trace = unpack(found, 2, 11)
+  local token, failures, crashes, trigger, prio, accepted, due, expires, parent, trace, first = unpack(found, 2, 12)
   if expires and token == '0' and now > tonumber(expires) then
     return close(id, fn, 'failed', 'expired', '')
   end
@@ -21,7 +21,7 @@ local function claim(q, id, fn, found)
   redis.call('ZADD', ns .. 'leases:' .. q, now + lease, id)
   left = left - 1
   for _, value in ipairs({
-    id, fn, q, token + 1, redis.call('GET', input) or '', failures or 0, crashes or 0, trigger, prio, accepted, due, now,
+    id, fn, q, token + 1, redis.call('GET', input) or '', failures or 0, crashes or 0, trigger, prio, accepted, first or due, now,
     expires or '', parent or '', trace or ''
   }) do
     answer[#answer + 1] = value
@@ -32,7 +32,7 @@ end
 local function take(q, id, score)
   local found = redis.call(
     'HMGET', ns .. 'run:' .. id, 'fn', 'token', 'failures', 'crashes', 'trigger', 'prio', 'accepted', 'due', 'expires',
-    'parent', 'trace'
+    'parent', 'trace', 'first'
   )
   local fn = found[1]
   if not fn then
@@ -41,7 +41,7 @@ local function take(q, id, score)
   if knows(fn) then
     return claim(q, id, fn, found)
   end
-  redis.call('ZADD', ns .. 'wait:' .. q .. ':' .. fn, score, id)
+  redis.call('ZADD', key_of_two('wait:', q, fn), score, id)
   redis.call('ZADD', ns .. 'unknown:' .. q, now + PATIENCE, id)
   redis.call('SADD', ns .. 'waiting:' .. q, fn)
   ring(q)
@@ -57,7 +57,7 @@ local function take_merged(q, waits)
       heads[#heads + 1] = {tonumber(found[i + 1]), found[i], source[2]}
     end
   end
-  table.sort(heads, function(a, b) return a[1] < b[1] or (a[1] == b[1] and a[2] < b[2]) end)
+  table.sort(heads, function(a, b) return a[1] < b[1] or (a[1] == b[1] and less(a[2], b[2])) end)
   for i = 1, math.min(left, #heads) do
     local score, id, fn = unpack(heads[i])
     if fn then
@@ -76,7 +76,7 @@ local function serve(q)
     local waits = {}
     for _, fn in ipairs(redis.call('SMEMBERS', ns .. 'waiting:' .. q)) do
       if knows(fn) then
-        waits[#waits + 1] = {ns .. 'wait:' .. q .. ':' .. fn, fn}
+        waits[#waits + 1] = {key_of_two('wait:', q, fn), fn}
       end
     end
     local count
