@@ -1,0 +1,232 @@
+"""Answer now, work later: a request becomes a run that is accepted durably before its caller is told so.
+
+Called by the core and the admin API. What wants the store and does not get it raises StoreDown, within _PATIENCE_SECONDS.
+"""
+
+import asyncio
+import re
+from collections.abc import Callable
+from http import HTTPStatus
+from types import UnionType
+from typing import Annotated, Any, Protocol, TypeVar, Union, get_args, get_origin
+
+import msgspec
+from starlette.responses import Response
+
+from runtime.base.errors import DeclarationError, Problem, StoreDown
+from runtime.base.ids import Trace
+from runtime.base.logs import get_logger
+from runtime.declare.registry import Function
+from runtime.declare.request import Request
+from runtime.declare.triggers import Queue
+from runtime.invoke.binding import PayloadPlan
+from runtime.ledger.calls import Call
+from runtime.ledger.ledger import Ledger
+from runtime.ledger.records import DEFAULT_QUEUE, Accepted, Submission
+from runtime.ledger.views import RunView
+from runtime.triggers.http.answers import Answer, ResultPlan, answer_of
+from runtime.triggers.http.prefer import Preference, preference_of
+
+log = get_logger(__name__)
+
+T = TypeVar("T")
+
+_PATIENCE_SECONDS = 4.0
+_SLICE_SECONDS = 1.0
+_STORE_RETRY_SECONDS = "5"
+_FULL_RETRY_SECONDS = "10"
+_PROBLEM = re.compile(r"([45]\d\d) (.+)", re.DOTALL)
+_BYTES = (bytes, bytearray, memoryview)
+
+
+class Kept(Protocol):
+    """Where the ledger is kept."""
+
+    @property
+    def durability(self) -> str:
+        """What becomes of it when something dies, for people."""
+
+
+class Desk(Protocol):
+    """A process's way to the ledger."""
+
+    @property
+    def ledger(self) -> Ledger:
+        """What calls are made by."""
+
+    @property
+    def store(self) -> Kept:
+        """Where they go."""
+
+    async def ask(self, call: Call[T]) -> T:
+        """Run a call. StoreDown."""
+
+    async def accept(self, run: Submission) -> Accepted:
+        """Record a run. StoreDown."""
+
+    async def finished(self, run_id: str, timeout_seconds: float | None) -> RunView | None:
+        """Wait for the end of a run; None if it has not come in time. StoreDown."""
+
+
+class Later(msgspec.Struct, frozen=True, kw_only=True):
+    """What runs of a process's functions share. desk: None where there is no store.
+
+    max_length: open runs a queue may have. longest_wait_seconds: of a `wait=`. stopping: whether the process is.
+    """
+
+    desk: Desk | None = None
+    max_length: int = 0
+    longest_wait_seconds: float = 30.0
+    stopping: Callable[[], bool] = lambda: False
+
+
+async def ask(desk: Desk | None, call: Call[T]) -> T:
+    """Ask the ledger. StoreDown if it does not answer soon."""
+    if desk is None:
+        raise StoreDown("this process has no store")
+    try:
+        async with asyncio.timeout(_PATIENCE_SECONDS):
+            return await desk.ask(call)
+    except TimeoutError:
+        raise StoreDown(f"the store did not answer within {_PATIENCE_SECONDS:g} s") from None
+
+
+def store_problem(error: StoreDown) -> Problem:
+    """How a caller is told. The reason is for the log: it may have addresses in it."""
+    log.warning("a call needs the store, which does not answer", reason=str(error))
+    return Problem(
+        503,
+        headers={"Retry-After": _STORE_RETRY_SECONDS},
+        detail="the store does not answer; what needs it, queues and runs, does not work until it does",
+    )
+
+
+class LaterRoute:
+    """One route of a function, for those who prefer to be answered later. Raises StoreDown and Problem."""
+
+    def __init__(self, function: Function, plan: PayloadPlan, result: ResultPlan, later: Later, trigger: str) -> None:
+        self._function = function
+        self._plan = plan
+        self._result = result
+        self._later = later
+        self._trigger = trigger
+        self._queue = next((one.name for one in function.triggers if isinstance(one, Queue)), DEFAULT_QUEUE)
+        self._gives_bytes = bool(types := _types(function.returns)) and all(
+            one in (*_BYTES, type(None), None) for one in types
+        )
+
+    def preference_of(self, request: Request) -> Preference | None:
+        """What a request prefers; None for an answer as usual."""
+        return preference_of(request, self._later.longest_wait_seconds)
+
+    async def answer(self, run_id: str, trace: Trace, arguments: dict[str, Any], preference: Preference) -> Answer:
+        """Accept a run; then its result, if it comes in time, or else 202."""
+        payload = self._plan.write(arguments)
+        accepted = await self._accept(run_id, trace, payload)
+        applied = (b"preference-applied", preference.applied().encode())
+        view = await wait_for_end(self._later, accepted.id, preference.wait_seconds or 0)
+        if view is not None:
+            answer = self._answer_finished(view, [applied])
+        else:
+            body = {"id": accepted.id, "state": "queued", "function": self._function.name, "queue": self._queue}
+            answer = answer_of(body, ResultPlan(status=HTTPStatus.ACCEPTED))
+            answer.headers.append((b"location", f"/_/runs/{accepted.id}".encode()))
+        answer.headers.append(applied)
+        return answer
+
+    async def _accept(self, run_id: str, trace: Trace, payload: bytes) -> Accepted:
+        desk = self._later.desk
+        if desk is None:
+            raise StoreDown("this process has no store")
+        run = Submission(
+            id=run_id,
+            function=self._function.name,
+            queue=self._queue,
+            payload=payload,
+            trigger=self._trigger,
+            max_age_seconds=self._function.policy.max_age_seconds,
+            # Of its caller: the run itself has the span that this call would have had.
+            trace=f"00-{trace.trace_id}-{trace.parent_id}-{trace.flags}" if trace.parent_id else "",
+            max_length=self._later.max_length,
+        )
+        try:
+            async with asyncio.timeout(_PATIENCE_SECONDS):
+                accepted = await desk.accept(run)
+        except TimeoutError:
+            raise StoreDown(f"the store did not accept a run within {_PATIENCE_SECONDS:g} s") from None
+        if accepted.verdict == "full":
+            raise Problem(
+                429,
+                headers={"Retry-After": _FULL_RETRY_SECONDS},
+                detail=f"the queue {self._queue} holds as many runs as [queue] max_length lets it",
+            )
+        return accepted
+
+    def _answer_finished(self, view: RunView, headers: list[tuple[bytes, bytes]]) -> Answer:
+        """What the function's own synchronous answer would be. Raises Problem."""
+        applied = {name.decode(): value.decode() for name, value in headers}
+        if view.state == "cancelled":
+            raise Problem(409, headers=applied, detail="the run was cancelled")
+        if view.state == "failed":
+            raise _problem_of(view, applied)
+        raw = bytes(view.result or b"null")
+        if raw == b"null":
+            return answer_of(None, self._result)
+        if self._gives_bytes:
+            return answer_of(msgspec.json.decode(raw, type=bytes), self._result)
+        if self._result.content_type is not None and raw.startswith(b'"'):
+            return answer_of(msgspec.json.decode(raw, type=str), self._result)
+        return answer_of(msgspec.Raw(raw), msgspec.structs.replace(self._result, content_type=None, may_be_nan=False))
+
+
+async def wait_for_end(later: Later, run_id: str, seconds: float) -> RunView | None:
+    """A run once it is finished; None if it is not in time, or the process stops, or the store is away."""
+    loop = asyncio.get_running_loop()
+    until = loop.time() + seconds
+    while later.desk is not None and not later.stopping() and (left := until - loop.time()) > 0:
+        try:
+            async with asyncio.timeout(_SLICE_SECONDS + _PATIENCE_SECONDS):
+                view = await later.desk.finished(run_id, min(left, _SLICE_SECONDS))
+        except (StoreDown, TimeoutError) as error:
+            log.info("a run is not waited for: the store does not answer", run_id=run_id, reason=str(error))
+            return None
+        if view is not None:
+            return view
+    return None
+
+
+def plan_later(function: Function, result: ResultPlan, later: Later, trigger: str) -> LaterRoute | None:
+    """How a function is called later; None for one that cannot be: it takes files or a Request, or is a stream.
+
+    So is one that answers with a Response of Starlette's, which nobody could keep.
+    """
+    if function.items is not None or any(p.injected in ("request", "file") for p in function.parameters):
+        return None
+    if any(isinstance(one, type) and issubclass(one, Response) for one in _types(function.returns)):
+        return None
+    try:
+        return LaterRoute(function, PayloadPlan(function), result, later, trigger)
+    except DeclarationError:
+        return None
+
+
+def _problem_of(view: RunView, headers: dict[str, str]) -> Problem:
+    """The error of a failed run, as the function's own answer would have it."""
+    failure = view.failure
+    meant = _PROBLEM.fullmatch(failure.message) if failure is not None and failure.type == "Problem" else None
+    if meant is not None:
+        return Problem(int(meant[1]), meant[2], headers=headers)
+    if view.reason == "timeout":
+        return Problem(504, headers=headers, detail="the function did not finish in time")
+    if view.reason == "expired":
+        return Problem(504, headers=headers, detail="no worker began the run in time")
+    return Problem(500, headers=headers, detail="the function failed; its log has the run id")
+
+
+def _types(annotation: Any) -> tuple[Any, ...]:
+    """The alternatives of an annotation, Annotated taken off."""
+    if get_origin(annotation) is Annotated:
+        return _types(get_args(annotation)[0])
+    if get_origin(annotation) in (Union, UnionType):
+        return tuple(found for one in get_args(annotation) for found in _types(one))
+    return (annotation,)
