@@ -162,9 +162,13 @@ class Ledger:
         """Every queue that has ever had a run, by name."""
         return self._call("queues", (), read_queues)
 
-    def children(self, run_id: str) -> str:
-        """The key of the set of runs that a run has submitted."""
-        return f"{self.prefix}children:{run_id}"
+    def children(self, places: Iterable[tuple[str, str]]) -> Call[list[tuple[str, list[str]]]]:
+        """Runs that runs have submitted, some hundreds of each.
+
+        places: ids, each with "0", or with the place that the answer before gave. For each: the next place, "0" at the
+        end, and ids; one may come twice.
+        """
+        return self._call("children", [part for place in places for part in place], _read_children)
 
     def _call(self, name: str, arguments: Iterable[Argument], read: Callable[[Any], T]) -> Call[T]:
         now = "" if self._clock is None else _ms(self._clock())
@@ -197,6 +201,10 @@ def _read_nothing(_: Any) -> None:
 
 def _read_words(found: Sequence[bytes]) -> list[str]:
     return [word.decode() for word in found]
+
+
+def _read_children(found: Sequence[Any]) -> list[tuple[str, list[str]]]:
+    return [(found[i].decode(), _read_words(found[i + 1])) for i in range(0, len(found), 2)]
 
 
 def _read_accepted(found: Sequence[bytes]) -> list[Accepted]:

@@ -58,15 +58,17 @@ class Access:
             return "read"
         try:
             key = self._key_of(request)
-            if key.allows("read"):
-                return "read"
-            if key.allows("invoke", function):
-                return "invoke"
-            raise Problem(403, "Forbidden", detail=f"this key's scopes do not allow to read runs of {function}".rstrip())
         except Problem:
             if public:
                 return "open"
             raise
+        if key.allows("read"):
+            return "read"
+        if key.allows("invoke", function):
+            return "invoke"
+        if public:
+            return "open"
+        raise Problem(403, "Forbidden", detail=f"this key's scopes reach no runs of {function}")
 
     def _key_of(self, request: Request) -> Key:
         """The key that a request shows. Problem (401) if it shows none that holds."""

@@ -1,6 +1,7 @@
 """Answer now, work later: a request becomes a run that is accepted durably before its caller is told so.
 
-Called by the core and the admin API. What wants the store and does not get it raises StoreDown, within _PATIENCE_SECONDS.
+Called by the core and the admin API. What wants the store and does not get it raises StoreDown, which
+is answered with 503. How soon is the desk's business.
 """
 
 import asyncio
@@ -13,7 +14,7 @@ from typing import Annotated, Any, Protocol, TypeVar, Union, get_args, get_origi
 import msgspec
 from starlette.responses import Response
 
-from runtime.base.errors import DeclarationError, Problem, StoreDown
+from runtime.base.errors import DeclarationError, FnrunError, Problem, StoreDown
 from runtime.base.ids import Trace
 from runtime.base.logs import get_logger
 from runtime.declare.registry import Function
@@ -31,8 +32,7 @@ log = get_logger(__name__)
 
 T = TypeVar("T")
 
-_PATIENCE_SECONDS = 4.0
-_SLICE_SECONDS = 1.0
+_LOOK_SECONDS = 0.5
 _STORE_RETRY_SECONDS = "5"
 _FULL_RETRY_SECONDS = "10"
 _PROBLEM = re.compile(r"([45]\d\d) (.+)", re.DOTALL)
@@ -58,6 +58,10 @@ class Desk(Protocol):
     def store(self) -> Kept:
         """Where they go."""
 
+    @property
+    def max_length(self) -> int:
+        """Open runs that a queue may have; 0 for no limit."""
+
     async def ask(self, call: Call[T]) -> T:
         """Run a call. StoreDown."""
 
@@ -69,26 +73,41 @@ class Desk(Protocol):
 
 
 class Later(msgspec.Struct, frozen=True, kw_only=True):
-    """What runs of a process's functions share. desk: None where there is no store.
+    """What a process does later, or not itself. desk: None where there is no store.
 
-    max_length: open runs a queue may have. longest_wait_seconds: of a `wait=`. stopping: whether the process is.
+    longest_wait_seconds: of a `wait=`. stopping: whether the process is.
     """
 
     desk: Desk | None = None
-    max_length: int = 0
     longest_wait_seconds: float = 30.0
     stopping: Callable[[], bool] = lambda: False
 
+    def at_hand(self) -> Desk:
+        """The desk. StoreDown if there is none."""
+        if self.desk is None:
+            raise StoreDown("this process has no store")
+        return self.desk
 
-async def ask(desk: Desk | None, call: Call[T]) -> T:
-    """Ask the ledger. StoreDown if it does not answer soon."""
-    if desk is None:
-        raise StoreDown("this process has no store")
-    try:
-        async with asyncio.timeout(_PATIENCE_SECONDS):
-            return await desk.ask(call)
-    except TimeoutError:
-        raise StoreDown(f"the store did not answer within {_PATIENCE_SECONDS:g} s") from None
+    async def ask(self, make: Callable[[Ledger], Call[T]]) -> T:
+        """Ask the ledger. StoreDown."""
+        desk = self.at_hand()
+        return await desk.ask(make(desk.ledger))
+
+    async def finished(self, run_id: str, seconds: float) -> RunView | None:
+        """A run once it is finished; None if it is not in time, or the process stops, or nobody can say."""
+        if seconds <= 0:
+            return None
+        waiting = asyncio.ensure_future(self.at_hand().finished(run_id, seconds))
+        try:
+            while not self.stopping():
+                done, _ = await asyncio.wait((waiting,), timeout=_LOOK_SECONDS)
+                if done:
+                    return waiting.result()
+        except FnrunError as error:
+            log.info("a run is not waited for", run_id=run_id, reason=str(error))
+        finally:
+            waiting.cancel()
+        return None
 
 
 def store_problem(error: StoreDown) -> Problem:
@@ -121,10 +140,9 @@ class LaterRoute:
 
     async def answer(self, run_id: str, trace: Trace, arguments: dict[str, Any], preference: Preference) -> Answer:
         """Accept a run; then its result, if it comes in time, or else 202."""
-        payload = self._plan.write(arguments)
-        accepted = await self._accept(run_id, trace, payload)
+        accepted = await self._accept(run_id, trace, self._plan.write(arguments))
         applied = (b"preference-applied", preference.applied().encode())
-        view = await wait_for_end(self._later, accepted.id, preference.wait_seconds or 0)
+        view = await self._later.finished(accepted.id, preference.wait_seconds or 0)
         if view is not None:
             answer = self._answer_finished(view, [applied])
         else:
@@ -135,9 +153,7 @@ class LaterRoute:
         return answer
 
     async def _accept(self, run_id: str, trace: Trace, payload: bytes) -> Accepted:
-        desk = self._later.desk
-        if desk is None:
-            raise StoreDown("this process has no store")
+        desk = self._later.at_hand()
         run = Submission(
             id=run_id,
             function=self._function.name,
@@ -147,13 +163,9 @@ class LaterRoute:
             max_age_seconds=self._function.policy.max_age_seconds,
             # Of its caller: the run itself has the span that this call would have had.
             trace=f"00-{trace.trace_id}-{trace.parent_id}-{trace.flags}" if trace.parent_id else "",
-            max_length=self._later.max_length,
+            max_length=desk.max_length,
         )
-        try:
-            async with asyncio.timeout(_PATIENCE_SECONDS):
-                accepted = await desk.accept(run)
-        except TimeoutError:
-            raise StoreDown(f"the store did not accept a run within {_PATIENCE_SECONDS:g} s") from None
+        accepted = await desk.accept(run)
         if accepted.verdict == "full":
             raise Problem(
                 429,
@@ -177,22 +189,6 @@ class LaterRoute:
         if self._result.content_type is not None and raw.startswith(b'"'):
             return answer_of(msgspec.json.decode(raw, type=str), self._result)
         return answer_of(msgspec.Raw(raw), msgspec.structs.replace(self._result, content_type=None, may_be_nan=False))
-
-
-async def wait_for_end(later: Later, run_id: str, seconds: float) -> RunView | None:
-    """A run once it is finished; None if it is not in time, or the process stops, or the store is away."""
-    loop = asyncio.get_running_loop()
-    until = loop.time() + seconds
-    while later.desk is not None and not later.stopping() and (left := until - loop.time()) > 0:
-        try:
-            async with asyncio.timeout(_SLICE_SECONDS + _PATIENCE_SECONDS):
-                view = await later.desk.finished(run_id, min(left, _SLICE_SECONDS))
-        except (StoreDown, TimeoutError) as error:
-            log.info("a run is not waited for: the store does not answer", run_id=run_id, reason=str(error))
-            return None
-        if view is not None:
-            return view
-    return None
 
 
 def plan_later(function: Function, result: ResultPlan, later: Later, trigger: str) -> LaterRoute | None:

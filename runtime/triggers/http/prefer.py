@@ -10,18 +10,18 @@ import msgspec
 
 from runtime.declare.request import Request
 
-_TOKEN = r"[!#$%&'*+.^_`|~0-9A-Za-z-]++"
-_WORD = rf'(?:{_TOKEN}|"(?:[^"\\]|\\.)*+")'
+_NAME = r"[!#$%&'*+.^_`|~0-9A-Za-z-]++"
+_WORD = rf'(?:{_NAME}|"(?:[^"\\]|\\.)*+")'
 _VALUE = rf"(?:[ \t]*+=[ \t]*+({_WORD})?+)?+"
-_PARAMETER = rf"[ \t]*+;[ \t]*+(?:{_TOKEN}{_VALUE.replace('(' + _WORD, '(?:' + _WORD)})?+"
-_PREFERENCE = re.compile(rf"({_TOKEN}){_VALUE}(?:{_PARAMETER})*+[ \t]*+")
+_PARAMETER = rf"[ \t]*+;[ \t]*+(?:{_NAME}{_VALUE.replace('(' + _WORD, '(?:' + _WORD)})?+"
+_PREFERENCE = re.compile(rf"({_NAME}){_VALUE}(?:{_PARAMETER})*+[ \t]*+")
 """One preference with its parameters. Every quantifier is possessive: linear in what is sent."""
 
 _LONGEST_NUMBER = 9
 
 
 class Preference(msgspec.Struct, frozen=True):
-    """A run is wanted. wait_seconds: how long to wait for its end before it is answered as accepted; None: not at all."""
+    """A run is wanted. wait_seconds: how long to wait for its end, None for not at all."""
 
     wait_seconds: int | None = None
 
