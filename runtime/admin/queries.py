@@ -122,9 +122,7 @@ def _since(place: str, text: str | float) -> float:
         except msgspec.ValidationError:
             when = None
         if when is None or when.tzinfo is None:
-            raise fault(
-                place, "since", f'"{text}" is not a date-time with an offset, "2026-11-22T10:00:00Z" for instance'
-            )
+            raise fault(place, "since", f'"{text}" is no date-time with an offset, as "2026-11-22T10:00:00Z" is')
         return max(0.0, when.timestamp())
     try:
         return max(0.0, time.time() - parse_duration(text))

@@ -59,7 +59,7 @@ _REFUSED = {
 def run_routes(access: Access, registry: Registry, site: Site) -> Iterator[tuple[str, str, Endpoint]]:
     """(method, path, endpoint) of each. Who may see one run is decided when its function is known."""
     runs = _Runs(access, registry, site)
-    yield "GET", "/_/runs", Endpoint(handle=runs.list, public=False, action="read")
+    yield "GET", "/_/runs", Endpoint(handle=runs.find, public=False, action="read")
     for verb in _STATES:
         yield "POST", f"/_/runs/{verb}", Endpoint(handle=partial(runs.act_on_many, verb), public=False, action="admin")
     yield "GET", "/_/runs/{id}", Endpoint(handle=runs.show, public=True, action="read")
@@ -87,7 +87,7 @@ class _Runs:
             if isinstance(trigger, Http) and (trigger.auth or site.settings.auth) == "public"
         )
 
-    async def list(self, call: Call) -> Answer:
+    async def find(self, call: Call) -> Answer:
         """A page of runs, newest first."""
         page = await self._page(select("query", read_query(call.request, RunQuery)))
         return answer_of({"runs": [show_run(view) for view in page.runs], "cursor": page.cursor})
@@ -262,5 +262,5 @@ def _call_of(verb: Verb, ids: Sequence[str], ledger: Ledger) -> LedgerCall[list[
 def _unknown(run_id: str) -> Problem:
     return Problem(
         404,
-        detail=f"there is no run {run_id[:100]}: unknown, no longer kept, or a synchronous call, which is not recorded",
+        detail=f"there is no run {run_id[:100]}: it is unknown, no longer kept, or a synchronous call, not recorded",
     )
