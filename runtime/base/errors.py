@@ -6,6 +6,10 @@
     |-- StartError          a role cannot start: the port is in use, there is no functions/ folder
     |-- StoreDown           the store does not answer, or refuses to write
     |-- UnknownFunction     no function has that name
+    |-- UnknownRun          no run has that id, or it is no longer kept
+    |-- SubmitError         a call of submit says something that cannot hold
+    |-- QueueFull           a queue has as many open runs as [queue] max_length allows
+    |-- RunFailed           what Run.result raises of a run that failed or was cancelled
     |-- InputError          the arguments do not fit the function; knows each wrong one
     `-- Problem             an answer the handler means to give (RFC 9457)
 
@@ -53,6 +57,46 @@ class UnknownFunction(FnrunError):  # noqa: N818 - as the built-in LookupError's
         known = sorted(known)
         hint = did_you_mean(name, known) or f"; there are: {', '.join(known) or 'none'}"
         super().__init__(f'no function "{name}"{hint}')
+
+
+class UnknownRun(FnrunError):  # noqa: N818 - as above
+    """No run of that id is known: it never was, or was kept for long enough."""
+
+    def __init__(self, run_id: str) -> None:
+        super().__init__(f'no run "{run_id}"; finished runs are kept for as long as [queue] keep says')
+        self.run_id = run_id
+
+
+class SubmitError(FnrunError):
+    """A call of submit says something that cannot hold; nothing was accepted."""
+
+
+class QueueFull(FnrunError):  # noqa: N818 - a state, and not the caller's fault
+    """A queue has as many open runs as it may have: try again later. accepted: ids of those that were, of many."""
+
+    def __init__(self, queue: str, max_length: int, accepted: Sequence[str] = ()) -> None:
+        count = f"; {len(accepted)} were accepted before that" if accepted else ""
+        super().__init__(
+            f'queue "{queue}" is full: it has {max_length} open runs{count}; try again later, or raise [queue] max_length'
+        )
+        self.queue = queue
+        self.accepted = tuple(accepted)
+
+
+class RunFailed(FnrunError):  # noqa: N818 - an outcome
+    """A run failed, or was cancelled.
+
+    reason: "error", "timeout", "cancelled", ... type, message: of what its handler raised, "" where it did not.
+    """
+
+    def __init__(self, run_id: str, function: str, reason: str, *, type: str = "", message: str = "") -> None:  # noqa: A002
+        what = ": ".join(part for part in (type, message) if part)
+        super().__init__(f"run {run_id} of {function} ended with {reason}" + (f": {what}" if what else ""))
+        self.run_id = run_id
+        self.function = function
+        self.reason = reason
+        self.type = type
+        self.message = message
 
 
 class DeclarationError(FnrunError):

@@ -62,7 +62,7 @@ async def _invoke_here(project: roles.Project, function: Function, payload: byte
     from runtime.invoke.execute import Stream  # noqa: PLC0415
     from runtime.invoke.invocation import Invocation  # noqa: PLC0415
     from runtime.invoke.invoker import Invoker  # noqa: PLC0415
-    from runtime.triggers.http.answers import encode_json  # noqa: PLC0415
+    from runtime.invoke.results import encode_json  # noqa: PLC0415
 
     run_id = new_run_id()
     invocation = Invocation(

@@ -3,7 +3,7 @@
 Made by the invoker for each invocation. Cheap to make: what costs is computed when asked for.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextvars import ContextVar
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -14,6 +14,9 @@ from runtime.base.ids import Trace
 from runtime.base.logs import Logger, get_logger
 
 
+_LONGEST_PROGRESS = 64_000
+
+
 class Context:
     """One invocation, seen from its handler.
 
@@ -22,6 +25,7 @@ class Context:
     """
 
     __slots__ = (
+        "_report",
         "_started_at",
         "_timeout_seconds",
         "attempt",
@@ -44,6 +48,7 @@ class Context:
         trace: Trace,
         started_at: float,
         timeout_seconds: float | None,
+        report: Callable[[bytes], None] | None = None,
     ) -> None:
         self.run_id = run_id
         self.function = function
@@ -53,6 +58,7 @@ class Context:
         self.trace = trace
         self.cancelled = False
         """True once the caller no longer waits: sync code looks at it between steps, async code is cancelled."""
+        self._report = report
         self._started_at = started_at
         self._timeout_seconds = timeout_seconds
 
@@ -64,12 +70,28 @@ class Context:
         except LookupError:
             raise LookupError("no invocation is at work here; Context.current() answers inside a handler") from None
 
+    def progress(self, value: Any) -> None:
+        """Say how far this run has come: anything JSON can say, up to 64 kB. The latest is shown beside its state.
+
+        Nothing happens where nobody looks: in a synchronous call. Raises TypeError or ValueError for what does not fit.
+        """
+        said = msgspec.json.encode(value)
+        if len(said) > _LONGEST_PROGRESS:
+            raise ValueError(f"progress of {len(said)} bytes; it is a short note of at most {_LONGEST_PROGRESS}")
+        if self._report is not None:
+            self._report(said)
+
     @property
     def deadline(self) -> datetime | None:
         """When its time is over (aware, UTC); None for a stream, which has a limit for each item."""
         if self._timeout_seconds is None:
             return None
         return datetime.fromtimestamp(self._started_at, UTC) + timedelta(seconds=self._timeout_seconds)
+
+    @property
+    def is_run(self) -> bool:
+        """Whether the ledger knows it: a synchronous call is not recorded there."""
+        return self._report is not None
 
     @property
     def traceparent(self) -> str:

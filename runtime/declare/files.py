@@ -18,10 +18,10 @@ import msgspec
 from runtime.base.errors import DeclarationError
 from runtime.base.settings import FILE_NAME, FunctionSettings
 from runtime.declare.docstrings import check_doc
-from runtime.declare.modules import PACKAGE
+from runtime.declare.modules import PACKAGE, function_name
 from runtime.declare.parameters import check_payload, inputs_for, parameters_of
 from runtime.declare.paths import check_path
-from runtime.declare.registry import Function, LoadFailure
+from runtime.declare.registry import DEFAULT_QUEUE, Function, LoadFailure
 from runtime.declare.rules import check_interval, check_queue, check_rule
 from runtime.declare.triggers import (
     Cron,
@@ -55,7 +55,7 @@ def functions_in(root: Path, path: Path, overrides: Mapping[str, FunctionSetting
         declaration = declaration_of(value)
         if declaration is None or value.__module__ != module.__name__ or attribute != value.__name__:
             continue
-        name = ".".join(parts if attribute in ("handler", parts[-1].replace("-", "_")) else (*parts, attribute))
+        name = function_name(parts, attribute)
         function = _function(name, value, declaration, path.relative_to(root).as_posix())
         if name in found:
             raise DeclarationError(
@@ -93,9 +93,24 @@ def _function(name: str, call: Callable[..., Any], declaration: Declaration, fil
             triggers=tuple(declaration.triggers),
             policy=declaration.policy,
             parameters=parameters_of(call),
+            queue=next((trigger.name for trigger in declaration.triggers if isinstance(trigger, Queue)), DEFAULT_QUEUE),
+            on_failure=_name_to_run(declaration.policy.on_failure),
             returns=get_type_hints(call, include_extras=True).get("return", Any),
         ),
     )
+
+
+def _name_to_run(on_failure: str | Callable[..., Any] | None) -> str | None:
+    """The name that `@fn(on_failure=...)` means; the loader looks whether there is such a function."""
+    if on_failure is None or isinstance(on_failure, str):
+        return on_failure
+    package, _, path = str(getattr(on_failure, "__module__", "")).partition(".")
+    if package != PACKAGE or not path or declaration_of(on_failure) is None:
+        raise DeclarationError(
+            f"@fn(on_failure={_name_of(on_failure) or on_failure!r}): no function of {PACKAGE}/ with a decorator; write "
+            "@fn or @queue above it"
+        )
+    return function_name(path.split("."), on_failure.__name__)
 
 
 def _overridden(function: Function, setting: FunctionSettings) -> Function:
@@ -103,10 +118,11 @@ def _overridden(function: Function, setting: FunctionSettings) -> Function:
     triggers = list(function.triggers)
     if setting.schedule is not None:
         _replace_one(function, triggers, (Cron, Interval), lambda old: _scheduled(old, setting.schedule or ""))
+    queue = function.queue
     if setting.queue is not None:
-        _replace_one(
-            function, triggers, (Queue,), lambda old: msgspec.structs.replace(old, name=check_queue(setting.queue))
-        )
+        queue = _at_setting(function, lambda: check_queue(setting.queue))
+        if any(isinstance(trigger, Queue) for trigger in triggers):
+            _replace_one(function, triggers, (Queue,), lambda old: msgspec.structs.replace(old, name=queue))
     if setting.auth is not None and not any(isinstance(trigger, Http) for trigger in triggers):
         raise DeclarationError(f'{FILE_NAME} sets auth of "{function.name}", which has no route', line=function.line)
     for index, trigger in enumerate(triggers):
@@ -119,7 +135,7 @@ def _overridden(function: Function, setting: FunctionSettings) -> Function:
     policy = function.policy
     if setting.timeout is not None:
         policy = msgspec.structs.replace(policy, timeout_seconds=float(setting.timeout))
-    return msgspec.structs.replace(function, triggers=tuple(triggers), policy=policy, env=setting.env)
+    return msgspec.structs.replace(function, triggers=tuple(triggers), policy=policy, queue=queue, env=setting.env)
 
 
 def _replace_one(
@@ -132,8 +148,13 @@ def _replace_one(
             f'{FILE_NAME} overrides the {words} of "{function.name}"; that takes exactly one, and it has {len(places)}',
             line=function.line,
         )
+    triggers[places[0]] = _at_setting(function, lambda: change(triggers[places[0]]))
+
+
+def _at_setting(function: Function, read: Callable[[], T]) -> T:
+    """What a setting says, with an error that names it."""
     try:
-        triggers[places[0]] = change(triggers[places[0]])
+        return read()
     except DeclarationError as error:
         raise DeclarationError(f'{FILE_NAME}, [functions."{function.name}"]: {error}', line=function.line) from None
 

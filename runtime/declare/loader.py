@@ -21,7 +21,7 @@ from runtime.declare.files import failure_of, functions_in
 from runtime.declare.lifespan import LIFESPAN, Lifespan, load_lifespan
 from runtime.declare.modules import PACKAGE, importers_of, module_of, open_package, replacing
 from runtime.declare.paths import shape_of
-from runtime.declare.registry import Function, LoadFailure, Registry
+from runtime.declare.registry import Function, LoadFailure, Registry, check_on_failure
 from runtime.declare.triggers import Http, forget_declared
 
 _MOST_READS = 10
@@ -130,25 +130,44 @@ class Loader:
             self._lifespan = failure_of(f"{PACKAGE}/_lifespan.py", error)
 
     def _registry(self) -> Registry:
+        """What is served now: of each file what it holds, or what it last served if there is a fault in that."""
+        refused: dict[str, LoadFailure] = {}
+        while True:
+            registry, served = self._assembled(refused)
+            fresh = {f.file: f for f in _on_failure_faults(registry) if f.file not in refused}
+            if not fresh:
+                break
+            refused |= fresh  # whoever names a function of these is at fault, too
+        for key, file in self._files.items():
+            file.good = served[key]
+        return registry
+
+    def _assembled(self, refused: Mapping[str, LoadFailure]) -> tuple[Registry, dict[str, tuple[Function, ...]]]:
+        """The registry, and what each file serves. refused: files whose fault shows only beside the others."""
         functions: dict[str, Function] = {}
         disabled: dict[str, Function] = {}
         lifespan = None if isinstance(self._lifespan, LoadFailure) else self._lifespan
         failures = [self._lifespan] if isinstance(self._lifespan, LoadFailure) else []
         routes: dict[Any, Function] = {}
+        served: dict[str, tuple[Function, ...]] = {}
+        failed: list[str] = []
         for key, file in self._files.items():
-            served: tuple[Function, ...] = ()
-            failure = file.failure
+            found: tuple[Function, ...] = ()
+            failure = file.failure or refused.get(key)
             if failure is None:
-                served, failure = self._served(key, file.found, functions, routes)
+                found, failure = self._served(key, file.found, functions, routes)
             if failure is not None:
-                served, _ = self._served(key, file.good, functions, routes)
-                failures.append(msgspec.structs.replace(failure, serves_last=bool(served)))
-            file.good = served
-            for function in served:
+                found, _ = self._served(key, file.good, functions, routes)
+                failures.append(msgspec.structs.replace(failure, serves_last=bool(found)))
+                if not found:
+                    failed.append(key)
+            served[key] = found
+            for function in found:
                 (functions if self._enabled(function) else disabled)[function.name] = function
         failures += self._libraries.values()
-        failures += self._unused_overrides([*functions, *disabled])
-        return Registry(functions=functions, disabled=tuple(disabled), failures=tuple(failures), lifespan=lifespan)
+        failures += self._unused_overrides([*functions, *disabled], failed)
+        registry = Registry(functions=functions, disabled=tuple(disabled), failures=tuple(failures), lifespan=lifespan)
+        return registry, served
 
     def _served(
         self, key: str, found: tuple[Function, ...], functions: Mapping[str, Function], routes: dict[Any, Function]
@@ -163,15 +182,11 @@ class Loader:
     def _enabled(self, function: Function) -> bool:
         return self._overrides.get(function.name, FunctionSettings()).enabled
 
-    def _unused_overrides(self, known: Sequence[str]) -> Iterator[LoadFailure]:
+    def _unused_overrides(self, known: Sequence[str], failed: Sequence[str]) -> Iterator[LoadFailure]:
         """Overrides of functions there are none of, but for those of files that fail: they may well hold them."""
-        failed = [
-            ".".join(Path(key).with_suffix("").parts[1:])
-            for key, file in self._files.items()
-            if not file.good and file.failure
-        ]
+        prefixes = [".".join(Path(key).with_suffix("").parts[1:]) for key in failed]
         for name in sorted(self._overrides.keys() - set(known)):
-            if not any(name == prefix or name.startswith(prefix + ".") for prefix in failed):
+            if not any(name == prefix or name.startswith(prefix + ".") for prefix in prefixes):
                 message = f'[functions."{name}"]: no such function is loaded{did_you_mean(name, known)}'
                 yield LoadFailure(file=FILE_NAME, line=None, message=message)
 
@@ -179,6 +194,14 @@ class Loader:
 def load(root: Path, overrides: _Overrides = MappingProxyType({})) -> Registry:
     """Every function of the project in `root`, once; see Loader."""
     return Loader(root, overrides).load()
+
+
+def _on_failure_faults(registry: Registry) -> Iterator[LoadFailure]:
+    for function in registry.functions.values():
+        try:
+            check_on_failure(function, registry.functions)
+        except DeclarationError as error:
+            yield failure_of(function.file, error)
 
 
 def _raise_interrupt(error: BaseException) -> None:

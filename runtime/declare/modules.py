@@ -49,6 +49,12 @@ def module_of(root: Path, path: Path) -> str | None:
     )
 
 
+def function_name(parts: Sequence[str], attribute: str) -> str:
+    """The name of the function `attribute` in the file whose path below functions/ has these parts."""
+    alone = attribute in ("handler", parts[-1].replace("-", "_"))
+    return ".".join(parts if alone else (*parts, attribute))
+
+
 def importers_of(names: Iterable[str]) -> set[str]:
     """`names`, and every module that imports one of them, be it through others."""
     found: set[str] = set()

@@ -11,7 +11,7 @@ from typing import Any, Literal, get_args, get_origin
 import msgspec
 from typing_extensions import override
 
-from runtime.base.errors import UnknownFunction
+from runtime.base.errors import DeclarationError, UnknownFunction, did_you_mean
 from runtime.declare.docstrings import Doc, read_doc
 from runtime.declare.lifespan import Lifespan
 from runtime.declare.markers import Event
@@ -30,11 +30,18 @@ ENFORCED_POLICIES = frozenset({"timeout"})
 """The options of `@fn` this version enforces; `fnrun list` names the others where a function says them."""
 
 
+DEFAULT_QUEUE = "default"
+
+ON_FAILURE_ARGUMENTS = frozenset({"run_id", "function", "reason", "error", "arguments"})
+"""What a function named by `on_failure=` is given of the run that failed; it takes those that it declares."""
+
+
 class Function(msgspec.Struct, frozen=True, kw_only=True, eq=False):
     """One deployable function.
 
-    file: its path from the project's root. line: 1-based, of its first decorator. parameters: of its signature.
-    env: what `[functions."name"] env` says.
+    file: its path from the project's root. line: 1-based, of its first decorator. parameters: of its signature. queue:
+    where its runs wait unless their submitter says otherwise. on_failure: the name of the function to run when one of
+    its runs has failed for good. env: what `[functions."name"] env` says.
     """
 
     name: str
@@ -45,6 +52,8 @@ class Function(msgspec.Struct, frozen=True, kw_only=True, eq=False):
     policy: Policy = Policy()
     parameters: tuple[Parameter, ...] = ()
     returns: Any = Any
+    queue: str = DEFAULT_QUEUE
+    on_failure: str | None = None
     env: Mapping[str, str] = {}
 
     @property
@@ -90,6 +99,41 @@ class Function(msgspec.Struct, frozen=True, kw_only=True, eq=False):
     def route(self, trigger: Http) -> str:
         """The path of one of its routes."""
         return trigger.path if trigger.path is not None else "/" + self.name.replace(".", "/")
+
+
+def check_on_failure(function: Function, functions: Mapping[str, Function]) -> None:
+    """Refuse an `on_failure=` that names no function, or one that cannot take the news. DeclarationError."""
+    met, target = [function.name], function
+    while target.on_failure is not None:
+        where = f'@fn(on_failure="{function.on_failure}")'
+        found = functions.get(target.on_failure)
+        if found is None:
+            if target is not function:
+                return  # the fault of that one
+            hint = did_you_mean(target.on_failure, functions) or "; write the name of a function, or the function itself"
+            raise DeclarationError(f"{where}: there is no such function{hint}", line=function.line)
+        if target is function:
+            _check_takes_news(where, function, found)
+        if found.name in met:
+            raise DeclarationError(
+                f"{where}: goes round in a circle, {' -> '.join([*met, found.name])}; let the last one fail alone",
+                line=function.line,
+            )
+        met.append(found.name)
+        target = found
+
+
+def _check_takes_news(where: str, function: Function, target: Function) -> None:
+    wrong = [p.name for p in target.parameters if p.required and p.injected != "context"]
+    wrong = [name for name in wrong if name not in ON_FAILURE_ARGUMENTS]
+    if wrong:
+        raise DeclarationError(
+            f"{where}: {target.name} requires {', '.join(wrong)}, and is given {', '.join(sorted(ON_FAILURE_ARGUMENTS))}; "
+            "give the others a default",
+            line=function.line,
+        )
+    if target.items is not None:
+        raise DeclarationError(f"{where}: {target.name} streams, and nobody would read it", line=function.line)
 
 
 class LoadFailure(msgspec.Struct, frozen=True, kw_only=True):

@@ -1,5 +1,6 @@
 """What goes into the invoker and what comes out."""
 
+from collections.abc import Callable
 from typing import Any, Literal
 
 import msgspec
@@ -7,23 +8,24 @@ import msgspec
 from runtime.base.ids import Trace
 from runtime.declare.registry import Function
 
-TriggerKind = Literal["http", "cli", "api"]
 Reason = Literal["error", "timeout"]
 
 
 class Invocation(msgspec.Struct, frozen=True, kw_only=True):
     """One call of a function.
 
-    arguments: by name, typed, injected ones apart. timeout_seconds: None for no limit. attempt: 1 for the first.
+    trigger: "http", "cli", "api", "submit", ... arguments: by name, typed, injected ones apart. timeout_seconds: None for
+    no limit. attempt: 1 for the first. report: takes what the handler says of its progress, JSON, from any thread.
     """
 
     function: Function
-    trigger: TriggerKind
+    trigger: str
     arguments: dict[str, Any]
     run_id: str
     trace: Trace
     timeout_seconds: float | None
     attempt: int = 1
+    report: Callable[[bytes], None] | None = None
 
 
 class Outcome(msgspec.Struct, frozen=True, kw_only=True):

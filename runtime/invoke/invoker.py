@@ -56,6 +56,7 @@ class Invoker:
             trace=invocation.trace,
             started_at=time.time(),
             timeout_seconds=None if prepared.streams else invocation.timeout_seconds,
+            report=invocation.report,
         )
         arguments = invocation.arguments | dict.fromkeys(prepared.context_names, context)
         token = current.set(context)

@@ -63,7 +63,7 @@ class Ledger:
         for run in runs:
             arguments += (
                 run.id, run.function, run.queue, run.payload, run.trigger, run.priority,
-                "" if run.due is None else _ms(run.due),
+                _due_of(run),
                 "" if run.max_age_seconds is None else _ms(run.max_age_seconds),
                 run.dedupe, max(1, _ms(run.dedupe_seconds)), run.parent, run.trace, run.max_length,
             )  # fmt: skip
@@ -177,6 +177,13 @@ class Ledger:
 
 def _ms(seconds: float) -> int:
     return round(seconds * 1000)
+
+
+def _due_of(run: Submission) -> str | int:
+    """When a run is due, in ms; with a + from when it is accepted on; "" for then."""
+    if run.delay_seconds:
+        return f"+{_ms(run.delay_seconds)}"
+    return "" if run.due is None else _ms(run.due)
 
 
 def _log_entry(ending: Ending) -> bytes:

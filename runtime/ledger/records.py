@@ -19,8 +19,9 @@ DEFAULT_QUEUE = "default"
 class Submission(msgspec.Struct, frozen=True, kw_only=True):
     """A run to be accepted.
 
-    payload: JSON object of arguments by name. due: not before then; None for now. max_age_seconds: it expires if it has
-    not begun so long after it was due; None for never. priority: 0 to 9, 9 the most urgent. dedupe: of several runs of
+    payload: JSON object of arguments by name. due: not before then; None for now. delay_seconds: not before so long
+    after it is accepted, in place of due. max_age_seconds: it expires if it has not begun so long after it was due; None
+    for never. priority: 0 to 9, 9 the most urgent. dedupe: of several runs of
     a function that say the same, within dedupe_seconds, only the first is accepted. parent: the run that submitted it.
     max_length: refuse if the queue has so many open runs; 0 for no limit. trace: a W3C traceparent, or "".
     """
@@ -32,6 +33,7 @@ class Submission(msgspec.Struct, frozen=True, kw_only=True):
     trigger: str = "submit"
     priority: int = DEFAULT_PRIORITY
     due: float | None = None
+    delay_seconds: float = 0.0
     max_age_seconds: float | None = None
     dedupe: str = ""
     dedupe_seconds: float = 86_400.0

@@ -102,6 +102,9 @@ local function accept(at)
   if dedupe ~= '' then
     redis.call('SET', only, string.format('%d %s', now + window, id), 'PX', window)
   end
+  if string.sub(due, 1, 1) == '+' then
+    due = string.format('%d', now + tonumber(string.sub(due, 2)))
+  end
   local later = due ~= '' and tonumber(due) > now
   local fields = {
     'fn', fn, 'q', q, 'prio', prio, 'trigger', trigger, 'token', 0, 'accepted', now,

@@ -4,7 +4,6 @@ Called by the core; sent by a shell. JSON by msgspec; errors as application/prob
 traceback.
 """
 
-import json
 import re
 from collections.abc import Awaitable, Callable, Mapping
 from http import HTTPStatus
@@ -15,17 +14,16 @@ import msgspec
 from starlette.responses import Response
 
 from runtime.base.durations import parse_duration
-from runtime.base.errors import FnrunError, InputError, Problem, phrase
+from runtime.base.errors import InputError, Problem, phrase
 from runtime.base.logs import get_logger
 from runtime.declare.markers import ContentType, Event, Reply
-from runtime.declare.parameters import walk_types
 from runtime.declare.registry import Function
 from runtime.invoke.execute import Finished, Stream
+from runtime.invoke.results import Unencodable, encode_json, may_hold_float
 
 log = get_logger(__name__)
 
 Headers = list[tuple[bytes, bytes]]
-_encode = msgspec.json.Encoder().encode
 _JSON = b"application/json"
 _PROBLEM = b"application/problem+json"
 _LINES = b"application/x-ndjson"
@@ -35,12 +33,6 @@ _OCTETS = b"application/octet-stream"
 _HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _NOT_IN_HEADERS = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
 _OURS = frozenset({"content-length", "transfer-encoding", "x-run-id"})
-_MAY_BE_FLOAT = (
-    msgspec.inspect.FloatType,
-    msgspec.inspect.AnyType,
-    msgspec.inspect.CustomType,
-    msgspec.inspect.RawType,
-)
 _KEEP_ALIVE_SECONDS = 15.0
 _EMPTY = frozenset({HTTPStatus.NO_CONTENT, HTTPStatus.RESET_CONTENT, HTTPStatus.NOT_MODIFIED})
 
@@ -52,10 +44,6 @@ class Answer(msgspec.Struct):
     headers: Headers
     body: "bytes | Parts | Response"
     run_id: str = ""
-
-
-class Unencodable(FnrunError):  # noqa: N818 - a verdict on a result, caught by the core
-    """A result that cannot be sent, and why."""
 
 
 class ResultPlan(msgspec.Struct, frozen=True, kw_only=True):
@@ -222,33 +210,6 @@ def problem_answer(run_id: str, error: Problem | InputError) -> Answer:
     except Unencodable as bad:
         log.error("a problem's headers cannot be sent", problem=str(error), reason=str(bad))  # noqa: TRY400 - as above
     return answer
-
-
-def encode_json(value: Any, *, may_be_nan: bool = True) -> bytes:
-    """JSON. Unencodable for what has no JSON: NaN and infinities too, which msgspec would write as null."""
-    try:
-        content = _encode(value)
-    except RecursionError:
-        raise Unencodable("the result contains itself, or is nested too deeply") from None
-    except (TypeError, ValueError) as error:
-        raise Unencodable(f"the result cannot be written as JSON: {error}") from None
-    if may_be_nan and b"null" in content:  # NaN, or a plain None: only then is a slower, stricter encoder asked
-        try:
-            json.dumps(msgspec.to_builtins(value, str_keys=True), allow_nan=False)
-        except ValueError:
-            raise Unencodable("the result holds NaN or infinity, which JSON cannot say; return None or a str") from None
-        except TypeError:
-            pass  # msgspec.Raw, which is JSON already
-    return content
-
-
-def may_hold_float(annotation: Any) -> bool:
-    """Whether a value of this type may hold a float: true unless msgspec knows that it cannot."""
-    try:
-        info = msgspec.inspect.type_info(annotation)
-    except (TypeError, NameError):
-        return True
-    return any(isinstance(one, _MAY_BE_FLOAT) for one in walk_types(info))
 
 
 def content_type_of(annotation: Any) -> bytes | None:

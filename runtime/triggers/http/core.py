@@ -25,12 +25,12 @@ from runtime.invoke.binding import BindingFailed, HttpPlan
 from runtime.invoke.execute import Stream, run_async
 from runtime.invoke.invocation import Invocation, Outcome
 from runtime.invoke.readers import Form
+from runtime.invoke.results import Unencodable
 from runtime.triggers.http.access import Access, Action
 from runtime.triggers.http.answers import (
     Answer,
     Parts,
     ResultPlan,
-    Unencodable,
     answer_of,
     plan_result,
     problem_answer,

@@ -10,7 +10,8 @@ import pytest
 
 from runtime import Event
 from runtime.invoke.execute import Stream
-from runtime.triggers.http.answers import Parts, Unencodable, encode_event, encode_json
+from runtime.invoke.results import Unencodable, encode_json
+from runtime.triggers.http.answers import Parts, encode_event
 
 JSON = "application/json"
 TEXT = "text/plain; charset=utf-8"
