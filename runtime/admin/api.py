@@ -17,7 +17,7 @@ from runtime.base.settings import HttpSettings
 from runtime.declare.registry import RUNNING_TRIGGERS, Function, Registry
 from runtime.declare.triggers import Http, Trigger
 from runtime.invoke.binding import PayloadPlan
-from runtime.invoke.invocation import Invocation, TriggerKind
+from runtime.invoke.invocation import Invocation
 from runtime.triggers.http.answers import Answer, answer_of, plan_result
 from runtime.triggers.http.core import Call, Endpoint, HttpCore, Site, answer_outcome
 from runtime.triggers.http.durable import plan_later
@@ -75,14 +75,14 @@ def _trigger(function: Function, trigger: Trigger, settings: HttpSettings) -> di
     return {"kind": trigger.kind, "rule": str(trigger), "running": isinstance(trigger, RUNNING_TRIGGERS)}
 
 
-def invoke_route(function: Function, site: Site, trigger: TriggerKind = "api") -> Route:
+def invoke_route(function: Function, site: Site, trigger: str = "api") -> Route:
     """POST one JSON object of arguments by name; answered as the function's own route would."""
     handle = _invoke_by_name(function, site, trigger)
     endpoint = Endpoint(handle=handle, public=False, action="invoke", function=function.name)
     return "POST", f"/_/functions/{function.name}/invoke", endpoint
 
 
-def _invoke_by_name(function: Function, site: Site, trigger: TriggerKind) -> Callable[[Call], Awaitable[Answer]]:
+def _invoke_by_name(function: Function, site: Site, trigger: str) -> Callable[[Call], Awaitable[Answer]]:
     result = plan_result(function)
     timeout_seconds = function.policy.timeout_seconds or float(site.settings.timeout)
     try:

@@ -16,7 +16,7 @@ _HIDDEN = "its log has the run id"
 def show_run(view: RunView, reach: Reach = "read") -> dict[str, Any]:
     """One run. What is not there is left out.
 
-    reach: "read" sees all of it; "invoke" not its payload, its workers and tracebacks; "open" no words of errors either,
+    reach: "read" sees all of it; "invoke" not its payload, its workers and tracebacks; "open" no words of errors,
     as in the answer to a synchronous call.
     """
     shown = {

@@ -13,7 +13,7 @@ from typing import Any, Protocol
 import anyio.to_thread
 import msgspec
 
-from runtime.base.errors import InputError, Problem, StoreDown
+from runtime.base.errors import InputError, Problem, QueueFull, StoreDown
 from runtime.base.ids import Trace, trace_of
 from runtime.base.logs import get_logger
 from runtime.base.settings import HttpSettings
@@ -37,7 +37,7 @@ from runtime.triggers.http.answers import (
     stream_answer,
 )
 from runtime.triggers.http.bodies import close_files, read_body
-from runtime.triggers.http.durable import Desk, Later, plan_later, store_problem
+from runtime.triggers.http.durable import Desk, Later, plan_later, refusal_of
 from runtime.triggers.http.routes import Match, RouteTable
 
 log = get_logger(__name__)
@@ -118,8 +118,8 @@ class HttpCore:
             answer = await self._route(Call(request, run_id, trace, link))
         except (Problem, InputError) as error:
             answer = problem_answer(run_id, error)
-        except StoreDown as error:
-            answer = problem_answer(run_id, store_problem(error))
+        except (StoreDown, QueueFull) as error:
+            answer = problem_answer(run_id, refusal_of(error))
         except BindingFailed as error:
             log.exception("arguments cannot be made", run_id=run_id, path=request.path)
             answer = problem_answer(run_id, Problem(500, detail=str(error)))
@@ -275,7 +275,7 @@ async def answer_outcome(
             return await _answer_by_handler(call, handler, outcome.error, timeout_seconds)
         if isinstance(outcome.error, Problem | InputError):
             return problem_answer(call.run_id, outcome.error)
-        if isinstance(outcome.error, StoreDown):  # of a submit, most likely
+        if isinstance(outcome.error, StoreDown | QueueFull):  # of a submit, most likely
             raise outcome.error
         if outcome.reason == "timeout":
             raise Problem(504, detail="the function did not finish in time")

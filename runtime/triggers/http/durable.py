@@ -14,16 +14,15 @@ from typing import Annotated, Any, Protocol, TypeVar, Union, get_args, get_origi
 import msgspec
 from starlette.responses import Response
 
-from runtime.base.errors import DeclarationError, FnrunError, Problem, StoreDown
+from runtime.base.errors import DeclarationError, FnrunError, Problem, QueueFull, StoreDown
 from runtime.base.ids import Trace
 from runtime.base.logs import get_logger
 from runtime.declare.registry import Function
 from runtime.declare.request import Request
-from runtime.declare.triggers import Queue
 from runtime.invoke.binding import PayloadPlan
 from runtime.ledger.calls import Call
 from runtime.ledger.ledger import Ledger
-from runtime.ledger.records import DEFAULT_QUEUE, Accepted, Submission
+from runtime.ledger.records import Accepted, Submission
 from runtime.ledger.views import RunView
 from runtime.triggers.http.answers import Answer, ResultPlan, answer_of
 from runtime.triggers.http.prefer import Preference, preference_of
@@ -110,8 +109,11 @@ class Later(msgspec.Struct, frozen=True, kw_only=True):
         return None
 
 
-def store_problem(error: StoreDown) -> Problem:
-    """How a caller is told. The reason is for the log: it may have addresses in it."""
+def refusal_of(error: StoreDown | QueueFull) -> Problem:
+    """How a caller is told that a run was not accepted, or not found. Of a store the log has the reason: an address, too."""
+    if isinstance(error, QueueFull):
+        detail = f"queue {error.queue} holds as many open runs as it may; try again later"
+        return Problem(429, headers={"Retry-After": _FULL_RETRY_SECONDS}, detail=detail)
     log.warning("a call needs the store, which does not answer", reason=str(error))
     return Problem(
         503,
@@ -129,7 +131,6 @@ class LaterRoute:
         self._result = result
         self._later = later
         self._trigger = trigger
-        self._queue = next((one.name for one in function.triggers if isinstance(one, Queue)), DEFAULT_QUEUE)
         self._gives_bytes = bool(types := _types(function.returns)) and all(
             one in (*_BYTES, type(None), None) for one in types
         )
@@ -146,7 +147,12 @@ class LaterRoute:
         if view is not None:
             answer = self._answer_finished(view, [applied])
         else:
-            body = {"id": accepted.id, "state": "queued", "function": self._function.name, "queue": self._queue}
+            body = {
+                "id": accepted.id,
+                "state": "queued",
+                "function": self._function.name,
+                "queue": self._function.queue,
+            }
             answer = answer_of(body, ResultPlan(status=HTTPStatus.ACCEPTED))
             answer.headers.append((b"location", f"/_/runs/{accepted.id}".encode()))
         answer.headers.append(applied)
@@ -157,7 +163,7 @@ class LaterRoute:
         run = Submission(
             id=run_id,
             function=self._function.name,
-            queue=self._queue,
+            queue=self._function.queue,
             payload=payload,
             trigger=self._trigger,
             max_age_seconds=self._function.policy.max_age_seconds,
@@ -167,11 +173,7 @@ class LaterRoute:
         )
         accepted = await desk.accept(run)
         if accepted.verdict == "full":
-            raise Problem(
-                429,
-                headers={"Retry-After": _FULL_RETRY_SECONDS},
-                detail=f"the queue {self._queue} holds as many runs as [queue] max_length lets it",
-            )
+            raise QueueFull(run.queue, desk.max_length)
         return accepted
 
     def _answer_finished(self, view: RunView, headers: list[tuple[bytes, bytes]]) -> Answer:
