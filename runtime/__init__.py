@@ -5,12 +5,14 @@ The names an author needs. Importing this loads no server, broker or scheduler.
 
 from typing import TYPE_CHECKING, Any
 
-from runtime.base.errors import Problem
+from runtime.base.errors import Problem, QueueFull, RunFailed, StoreDown, SubmitError
 from runtime.declare.context import Context, Tick
 from runtime.declare.decorators import at, cron, fn, http, interval, queue
 from runtime.declare.markers import INJECTED, Body, Cookie, Event, Header, Html, PlainText, Query, Reply
 from runtime.declare.policies import Breaker, GiveUp, Retry, RetryAfter
 from runtime.declare.request import Request
+from runtime.ledger.run import Run, SyncRun
+from runtime.ledger.submit import submit, submit_sync
 
 if TYPE_CHECKING:
     from starlette.datastructures import UploadFile
@@ -28,10 +30,16 @@ __all__ = [
     "PlainText",
     "Problem",
     "Query",
+    "QueueFull",
     "Reply",
     "Request",
     "Retry",
     "RetryAfter",
+    "Run",
+    "RunFailed",
+    "StoreDown",
+    "SubmitError",
+    "SyncRun",
     "Tick",
     "UploadFile",
     "at",
@@ -40,6 +48,8 @@ __all__ = [
     "http",
     "interval",
     "queue",
+    "submit",
+    "submit_sync",
 ]
 
 

@@ -39,6 +39,11 @@ def open_package(root: Path) -> None:
         sys.path.append(str(root))  # last: a secrets.py of the project's shall not stand in for Python's
 
 
+def is_open() -> bool:
+    """Whether `functions` is imported already, by open_package or by a script of its own."""
+    return PACKAGE in sys.modules
+
+
 def module_of(root: Path, path: Path) -> str | None:
     """The module a file of functions/ is imported as; None for one that is none (a template, an __init__.py)."""
     inner = path.relative_to(root / PACKAGE)

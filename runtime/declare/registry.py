@@ -110,7 +110,9 @@ def check_on_failure(function: Function, functions: Mapping[str, Function]) -> N
         if found is None:
             if target is not function:
                 return  # the fault of that one
-            hint = did_you_mean(target.on_failure, functions) or "; write the name of a function, or the function itself"
+            hint = (
+                did_you_mean(target.on_failure, functions) or "; write the name of a function, or the function itself"
+            )
             raise DeclarationError(f"{where}: there is no such function{hint}", line=function.line)
         if target is function:
             _check_takes_news(where, function, found)

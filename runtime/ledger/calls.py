@@ -14,7 +14,14 @@ import msgspec
 from redis import Redis
 from redis.asyncio import Redis as AsyncRedis
 from redis.exceptions import ConnectionError as NoConnection
-from redis.exceptions import NoScriptError, OutOfMemoryError, ReadOnlyError
+from redis.exceptions import (
+    MasterDownError,
+    NoPermissionError,
+    NoScriptError,
+    OutOfMemoryError,
+    ReadOnlyError,
+    ResponseError,
+)
 from redis.exceptions import TimeoutError as NoAnswer
 
 from runtime.base.errors import StoreDown
@@ -22,6 +29,9 @@ from runtime.base.errors import StoreDown
 T = TypeVar("T")
 
 _SCRIPTS = Path(__file__).parent / "scripts"
+
+_REFUSALS = (MasterDownError, NoPermissionError, OutOfMemoryError, ReadOnlyError)
+_REFUSED = ("MISCONF ", "NOREPLICAS ", "BUSY ")  # a full disk, too few replicas, a script without end
 
 Argument = str | bytes | int | float
 
@@ -52,8 +62,12 @@ class Call(msgspec.Struct, Generic[T], frozen=True):
 def _told_as_store_down() -> Iterator[None]:
     try:
         yield
-    except (NoConnection, NoAnswer, ReadOnlyError, OutOfMemoryError, OSError) as error:
-        raise StoreDown(f"the store does not answer as it should: {error}") from error
+    except (NoConnection, NoAnswer, OSError) as error:
+        raise StoreDown(f"the store does not answer: {error}") from error
+    except ResponseError as error:
+        if isinstance(error, _REFUSALS) or str(error).startswith(_REFUSED):
+            raise StoreDown(f"the store does not do its work: {error}") from error
+        raise
 
 
 def do(client: Redis, call: Call[T]) -> T:

@@ -246,9 +246,7 @@ def open_desk(root: Path, settings: Settings) -> Desk:
 
     queue = settings.queue
     store = Opened.open(root, settings.store)
-    keeping = Keeping(
-        seconds=float(queue.keep), failures_seconds=float(queue.keep_failures), count=queue.keep_count
-    )
+    keeping = Keeping(seconds=float(queue.keep), failures_seconds=float(queue.keep_failures), count=queue.keep_count)
     ledger = Ledger(store.namespace, lease_seconds=float(queue.lease), keeping=keeping)
     return Desk(store, ledger, max_length=queue.max_length)
 

@@ -3,17 +3,20 @@
 Builds Calls and does no I/O itself; triggers, workers, admin and the CLI run them. See scripts/common.lua for the keys.
 """
 
+import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, TypeVar
 
 import msgspec
 
+from runtime.base.errors import InputError
 from runtime.ledger.calls import Argument, Call, script
 from runtime.ledger.records import Accepted, Beat, Claimed, Ending, Held, Submission
 from runtime.ledger.views import Page, QueueView, RunView, read_page, read_queues, read_show
 
 T = TypeVar("T")
 
+_SCORE = re.compile(r"\d{1,20}(\.\d{1,20})?(e[+-]?\d{1,3})?", re.ASCII)
 _CLAIMED_FIELDS = 15
 _REAPED = 100
 _MOST_RUNS = 1000
@@ -72,11 +75,11 @@ class Ledger:
     def register(
         self, worker: str, functions: Sequence[str], on_failure: Mapping[str, tuple[str, str]], info: bytes = b"{}"
     ) -> Call[None]:
-        """Say which functions a worker knows; again before stays_seconds are over, and when they change.
+        """Say which functions a worker knows; again when they change. Beats keep it, for stays_seconds each.
 
         on_failure: of a function, the (function, queue) to be run when one of its runs has failed for good.
         """
-        pairs = [part for name, (target, queue) in on_failure.items() for part in (name, f"{target} {queue}")]
+        pairs = [part for name, target in on_failure.items() for part in (name, msgspec.json.encode(target))]
         arguments: list[Argument] = [worker, _ms(self.stays_seconds), info, len(functions), *functions, *pairs]
         return self._call("register", arguments, _read_nothing)
 
@@ -144,17 +147,20 @@ class Ledger:
         cursor: str = "",
         limit: int = 50,
     ) -> Call[Page]:
-        """A page of runs, newest first, of all functions if none is named. cursor: of the page before."""
-        after, _, last = cursor.partition(":")
+        """A page of runs, newest first, of all functions if none is named. cursor: of the page before; InputError.
+
+        Newest by when they were accepted while they are open, by when they ended afterwards.
+        """
+        after, last = _begin_after(cursor)
         limit = min(limit, _MOST_RUNS)
         arguments: tuple[Argument, ...] = (
             limit,
-            after or "+inf",
+            after,
             last,
             ",".join(states),
             trigger,
             _ms(since),
-            *functions,
+            *dict.fromkeys(functions),
         )
         return self._call("list", arguments, read_page)
 
@@ -184,6 +190,14 @@ def _due_of(run: Submission) -> str | int:
     if run.delay_seconds:
         return f"+{_ms(run.delay_seconds)}"
     return "" if run.due is None else _ms(run.due)
+
+
+def _begin_after(cursor: str) -> tuple[str, str]:
+    """Score and id of the last run of the page before."""
+    score, _, last = cursor.partition(":")
+    if cursor and not (last and _SCORE.fullmatch(score)):
+        raise InputError(422, f"{cursor!r} is no cursor: leave it out, or give one that came with a page")
+    return score or "+inf", last
 
 
 def _log_entry(ending: Ending) -> bytes:

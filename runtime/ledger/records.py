@@ -7,13 +7,14 @@ from typing import Literal
 
 import msgspec
 
+from runtime.declare.registry import DEFAULT_QUEUE as DEFAULT_QUEUE
+
 State = Literal["scheduled", "queued", "running", "retrying", "succeeded", "failed", "cancelled"]
 Reason = Literal[
     "error", "timeout", "crashed", "expired", "cancelled", "unknown function", "bad arguments", "bad result"
 ]
 FINISHED = frozenset({"succeeded", "failed", "cancelled"})
 DEFAULT_PRIORITY = 5
-DEFAULT_QUEUE = "default"
 
 
 class Submission(msgspec.Struct, frozen=True, kw_only=True):

@@ -69,7 +69,9 @@ class Shared(Generic[Q, A]):
                 future.set_result(answer)
 
     @staticmethod
-    def _end(batch: "deque[tuple[Q, asyncio.Future[A]]] | list[tuple[Q, asyncio.Future[A]]]", error: Exception | None) -> None:
+    def _end(
+        batch: "deque[tuple[Q, asyncio.Future[A]]] | list[tuple[Q, asyncio.Future[A]]]", error: Exception | None
+    ) -> None:
         for _, future in batch:
             if not future.done():
                 if error is None:

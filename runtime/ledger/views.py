@@ -27,7 +27,8 @@ class Attempt(msgspec.Struct, frozen=True, kw_only=True):
 class RunView(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """A run. Times in seconds since the epoch. attempts: of handlers that failed, and of processes that died.
 
-    result, payload: JSON. failure: of the last attempt. due: when it begins, or began, at the earliest.
+    result, payload: JSON; a payload that is none is shown as a string. failure: of the last attempt. due: when it begins,
+    or began, at the earliest.
     """
 
     id: str
@@ -148,7 +149,7 @@ def _whole(
         pairs,
         attempts=tuple(msgspec.json.decode(entry, type=Attempt) for entry in log),
         progress=_raw(progress),
-        payload=_raw(payload),
+        payload=_as_json(payload),
     )
     if view.state == "succeeded":
         return msgspec.structs.replace(view, result=_raw(output))
@@ -157,6 +158,15 @@ def _whole(
 
 def _raw(text: bytes | None) -> msgspec.Raw | None:
     return msgspec.Raw(text) if text else None
+
+
+def _as_json(text: bytes | None) -> msgspec.Raw | None:
+    """A payload; what is no JSON (a run may have failed for that) as a string."""
+    try:
+        msgspec.json.decode(text or b"null")
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return msgspec.Raw(msgspec.json.encode((text or b"").decode(errors="replace")))
+    return _raw(text)
 
 
 def _seconds(found: Mapping[str, str], name: str) -> float | None:

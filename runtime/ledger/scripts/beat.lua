@@ -2,8 +2,11 @@
 -- Returns the ids of lost leases, and those of runs to be cancelled.
 local worker, lease, stays = ARGV[FIRST], tonumber(ARGV[FIRST + 1]), tonumber(ARGV[FIRST + 2])
 local lost, cancelled = {}, {}
-redis.call('PEXPIRE', ns .. 'worker:' .. worker, stays)
-redis.call('ZADD', ns .. 'workers', 'XX', now + stays, worker)
+if tonumber(redis.call('ZSCORE', ns .. 'workers', worker) or 0) > now then
+  redis.call('ZADD', ns .. 'workers', now + stays, worker)
+  redis.call('PEXPIRE', ns .. 'worker:' .. worker, stays + SLACK)
+  redis.call('PEXPIRE', ns .. 'info:' .. worker, stays + SLACK)
+end
 for at = FIRST + 3, #ARGV, 4 do
   local id, token, q, progress = unpack(ARGV, at, at + 3)
   local found = redis.call('HMGET', ns .. 'run:' .. id, 'token', 'state', 'cancel')

@@ -2,7 +2,7 @@
 -- Returns the fields of each run, one after the other; nil for a worker that has to register (again).
 local worker, left, lease = ARGV[FIRST], tonumber(ARGV[FIRST + 1]), tonumber(ARGV[FIRST + 2])
 local functions = ns .. 'worker:' .. worker
-if redis.call('EXISTS', functions) == 0 then
+if tonumber(redis.call('ZSCORE', ns .. 'workers', worker) or 0) <= now or redis.call('EXISTS', functions) == 0 then
   return nil
 end
 local answer = {}
@@ -41,7 +41,7 @@ local function take(q, id, score)
   if knows(fn) then
     return claim(q, id, fn, found)
   end
-  redis.call('ZADD', ns .. 'wait:' .. q .. ':' .. fn, score, id)
+  redis.call('ZADD', key_of_two('wait:', q, fn), score, id)
   redis.call('ZADD', ns .. 'unknown:' .. q, now + PATIENCE, id)
   redis.call('SADD', ns .. 'waiting:' .. q, fn)
   ring(q)
@@ -57,7 +57,7 @@ local function take_merged(q, waits)
       heads[#heads + 1] = {tonumber(found[i + 1]), found[i], source[2]}
     end
   end
-  table.sort(heads, function(a, b) return a[1] < b[1] or (a[1] == b[1] and a[2] < b[2]) end)
+  table.sort(heads, function(a, b) return a[1] < b[1] or (a[1] == b[1] and less(a[2], b[2])) end)
   for i = 1, math.min(left, #heads) do
     local score, id, fn = unpack(heads[i])
     if fn then
@@ -76,7 +76,7 @@ local function serve(q)
     local waits = {}
     for _, fn in ipairs(redis.call('SMEMBERS', ns .. 'waiting:' .. q)) do
       if knows(fn) then
-        waits[#waits + 1] = {ns .. 'wait:' .. q .. ':' .. fn, fn}
+        waits[#waits + 1] = {key_of_two('wait:', q, fn), fn}
       end
     end
     local count

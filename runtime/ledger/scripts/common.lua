@@ -4,10 +4,13 @@
 -- run:{id}    hash: fn q state prio trigger token failures crashes accepted due ...   (lasting while the run is open)
 -- in:{id} out:{id} log:{id} progress:{id} children:{id}   payload, result or error, attempts, latest progress, ids
 -- ready:{q} due:{q} leases:{q}   sorted sets of ids by urgency, by ms, by ms
--- wait:{q}:{fn} waiting:{q} unknown:{q}   ready runs a worker met that does not know their function; by urgency; which
---                                         functions have some; by ms of their end
+-- wait:{length of q}:{q}:{fn} waiting:{q} unknown:{q}   ready runs a worker met that does not know their function; by
+--                                         urgency; which functions have some; by ms of their end
 -- open:{fn} done:{fn} dead:{fn}  sorted sets of ids, for lists
--- worker:{w}  set of the functions a worker knows; workers, known: sorted sets by ms of their end
+-- dedupe:{length of fn}:{fn}:{key}  until when (ms), and the id of the first
+-- worker:{w} info:{w}  set of the functions a worker knows, JSON; workers: sorted set by ms of their end
+--
+-- What time decides is a deadline that is compared with `now`, which may be a test's: a TTL only collects garbage.
 local ns = ARGV[1]
 local now = tonumber(ARGV[2])
 if not now then
@@ -21,8 +24,21 @@ local PATIENCE = 600000 -- ms a run waits for a worker that knows its function
 local ALONE = 3 -- crashes in a process of its own, after which a run is given up
 local CHILDREN_KEPT = 32 * 86400000
 local BELLS = 64
+local LINKS = 10 -- on_failure functions of on_failure functions ...
+local SLACK = 3600000 -- ms that a key outlives its deadline
 local TRIM = 20 -- runs removed at a time
 local BAND = 1e13 -- a priority's part of the scores in a ready set; sums are exact to 9e15
+
+-- The order of ids in a sorted set, bytes; Lua's own `<` goes by the locale of the server.
+local function less(one, other)
+  for at = 1, math.min(#one, #other) do
+    local a, b = string.byte(one, at), string.byte(other, at)
+    if a ~= b then
+      return a < b
+    end
+  end
+  return #one < #other
+end
 
 -- A score for lists: by time, and in order within a millisecond.
 local function stamp()
@@ -43,8 +59,13 @@ local function make_ready(id, q, prio, first)
   ring(q)
 end
 
+-- Names may have colons: with its length, the first of two ends where it ends.
+local function key_of_two(kind, one, other)
+  return ns .. kind .. #one .. ':' .. one .. ':' .. other
+end
+
 local function leave_wait(id, q, fn)
-  local wait = ns .. 'wait:' .. q .. ':' .. fn
+  local wait = key_of_two('wait:', q, fn)
   redis.call('ZREM', wait, id)
   redis.call('ZREM', ns .. 'unknown:' .. q, id)
   if redis.call('EXISTS', wait) == 0 then
@@ -61,13 +82,20 @@ local function forget(id)
   redis.call('DEL', ns .. 'children:' .. id)
 end
 
--- Bound the lists of finished runs by age, that of good ones by number, too.
+-- Bound the lists of finished runs by age, that of good ones by number, too. An id may have come back since: only the
+-- run that an entry was made for is forgotten.
 local function trim(list, kind)
-  redis.call('ZREMRANGEBYSCORE', list, '-inf', now - KEEP[kind])
-  local more = kind == 'done' and math.min(redis.call('ZCARD', list) - KEEP_COUNT, TRIM) or 0
+  local more = redis.call('ZCOUNT', list, '-inf', now - KEEP[kind])
+  if kind == 'done' then
+    more = math.max(more, redis.call('ZCARD', list) - KEEP_COUNT)
+  end
+  more = math.min(more, TRIM)
   if more > 0 then
-    for _, id in ipairs(redis.call('ZRANGE', list, 0, more - 1)) do
-      forget(id)
+    local found = redis.call('ZRANGE', list, 0, more - 1, 'WITHSCORES')
+    for i = 1, #found, 2 do
+      if tonumber(redis.call('HGET', ns .. 'run:' .. found[i], 'finished') or 0) == math.floor(found[i + 1]) then
+        forget(found[i])
+      end
     end
     redis.call('ZREMRANGEBYRANK', list, 0, more - 1)
   end
@@ -83,7 +111,7 @@ local function accept(at)
   if redis.call('EXISTS', run) == 1 then
     return 'known', id
   end
-  local only = ns .. 'dedupe:' .. fn .. ':' .. dedupe
+  local only = key_of_two('dedupe:', fn, dedupe)
   if dedupe ~= '' then
     local over, first = string.match(redis.call('GET', only) or '', '^(%d+) (.*)$')
     if over and tonumber(over) > now then
@@ -100,7 +128,7 @@ local function accept(at)
     end
   end
   if dedupe ~= '' then
-    redis.call('SET', only, string.format('%d %s', now + window, id), 'PX', window)
+    redis.call('SET', only, string.format('%d ', now + window) .. id, 'PX', window + SLACK)
   end
   if string.sub(due, 1, 1) == '+' then
     due = string.format('%d', now + tonumber(string.sub(due, 2)))
@@ -138,22 +166,38 @@ local function accept(at)
   return 'accepted', id
 end
 
+-- A payload as it can stand in JSON: what is none (somebody else's message, say) is null.
+local function as_json(payload)
+  local strange = string.gsub(payload, '[%z\1-\127\194-\244][\128-\191]*', '')
+  return strange == '' and pcall(cjson.decode, payload) and payload or 'null'
+end
+
 -- A run that failed for good starts the function that its own names with on_failure=, if there is one.
 local function start_on_failure(id, fn, reason, failure)
-  local target, q = string.match(redis.call('HGET', ns .. 'on_failure', fn) or '', '^(%S+) (.*)$')
-  local another = id .. '-failed' .. (redis.call('HGET', ns .. 'run:' .. id, 'redriven') or '')
-  local run, input = keys_of(another)
-  if not target or redis.call('EXISTS', run) == 1 then
+  local named = redis.call('HGET', ns .. 'on_failure', fn)
+  if not named then
     return
   end
-  local message = failure ~= '' and cjson.decode(failure).message or reason
-  local told = cjson.encode({run_id = id, ['function'] = fn, reason = reason, error = message})
-  local payload = redis.call('GET', ns .. 'in:' .. id) or '{}'
-  redis.call('SET', input, string.sub(told, 1, -2) .. ',"arguments":' .. payload .. '}')
+  local target, q = unpack(cjson.decode(named))
+  local found = redis.call('HMGET', ns .. 'run:' .. id, 'redriven', 'links', 'trace')
+  local links = tonumber(found[2] or 0) + 1
+  local another = id .. '-failed' .. (found[1] or '')
+  local run, input = keys_of(another)
+  if links > LINKS or redis.call('EXISTS', run) == 1 then
+    return
+  end
+  local _, told = pcall(cjson.decode, failure)
+  local message = type(told) == 'table' and told.message or reason
+  local text = cjson.encode({run_id = id, ['function'] = fn, reason = reason, error = message})
+  local payload = as_json(redis.call('GET', ns .. 'in:' .. id) or '')
+  redis.call('SET', input, string.sub(text, 1, -2) .. ',"arguments":' .. payload .. '}')
   redis.call(
     'HSET', run, 'fn', target, 'q', q, 'prio', 5, 'trigger', 'on_failure', 'token', 0, 'accepted', now, 'due', now,
-    'state', 'queued', 'parent', id
+    'state', 'queued', 'parent', id, 'links', links
   )
+  if found[3] then
+    redis.call('HSET', run, 'trace', found[3])
+  end
   redis.call('SADD', ns .. 'children:' .. id, another)
   redis.call('PEXPIRE', ns .. 'children:' .. id, CHILDREN_KEPT)
   redis.call('SADD', ns .. 'queues', q)

@@ -37,14 +37,23 @@ local function take_back(id, q)
   end
 end
 
-local someone = redis.call('ZCOUNT', ns .. 'workers', now, '+inf') > 0
+redis.call('ZREMRANGEBYSCORE', ns .. 'workers', '-inf', now)
+local living = redis.call('ZRANGE', ns .. 'workers', 0, -1)
+local known = {}
+
+local function is_known(fn)
+  for _, worker in ipairs(known[fn] == nil and living or {}) do
+    known[fn] = known[fn] or redis.call('SISMEMBER', ns .. 'worker:' .. worker, fn) == 1
+  end
+  return known[fn]
+end
+
 local function judge_unknown(id, q)
   local fn = redis.call('HGET', ns .. 'run:' .. id, 'fn')
   if not fn then
     return
   end
-  local known = redis.call('ZSCORE', ns .. 'known', fn)
-  if not someone or (known and tonumber(known) > now) then
+  if #living == 0 or is_known(fn) then
     redis.call('ZADD', ns .. 'unknown:' .. q, now + PATIENCE, id)
   else
     leave_wait(id, q, fn)
@@ -69,6 +78,4 @@ for _, q in ipairs(redis.call('SMEMBERS', ns .. 'queues')) do
     judge_unknown(id, q)
   end
 end
-redis.call('ZREMRANGEBYSCORE', ns .. 'workers', '-inf', now)
-redis.call('ZREMRANGEBYSCORE', ns .. 'known', '-inf', now)
 return count

@@ -1,18 +1,17 @@
 -- A worker says what it knows. ARGV: worker, how long that holds (ms), info (JSON), number of functions, functions,
--- then function, "target queue" of each on_failure.
+-- then function, JSON of [target, queue] of each on_failure.
 local worker, stays, info, count = unpack(ARGV, FIRST, FIRST + 3)
-local mine, until_ms = ns .. 'worker:' .. worker, now + stays
+local mine = ns .. 'worker:' .. worker
 local first = FIRST + 4
 redis.call('DEL', mine)
 redis.call('SADD', mine, '') -- an empty set is none, and would read as not registered
 for at = first, first + count - 1 do
   redis.call('SADD', mine, ARGV[at])
-  redis.call('ZADD', ns .. 'known', 'GT', until_ms, ARGV[at])
   redis.call('HDEL', ns .. 'on_failure', ARGV[at])
 end
 for at = first + count, #ARGV, 2 do
   redis.call('HSET', ns .. 'on_failure', ARGV[at], ARGV[at + 1])
 end
-redis.call('PEXPIRE', mine, stays)
-redis.call('SET', ns .. 'info:' .. worker, info, 'PX', stays)
-redis.call('ZADD', ns .. 'workers', until_ms, worker)
+redis.call('PEXPIRE', mine, stays + SLACK)
+redis.call('SET', ns .. 'info:' .. worker, info, 'PX', stays + SLACK)
+redis.call('ZADD', ns .. 'workers', now + stays, worker)

@@ -1,0 +1,184 @@
+"""A run in the hands of whoever submitted it: its state, its result, its end.
+
+Made by submit, and by authors of an id. Opens nothing before it is asked something.
+"""
+
+import asyncio
+from collections import deque
+from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar, overload
+
+import msgspec
+from typing_extensions import override
+
+from runtime.base.durations import Duration, parse_duration
+from runtime.base.errors import RunFailed, UnknownRun
+from runtime.ledger.portal import wait_for
+from runtime.ledger.records import State
+from runtime.ledger.views import RunView
+
+if TYPE_CHECKING:  # it loads the store's client
+    from runtime.ledger.desk import Desk
+
+R_co = TypeVar("R_co", covariant=True)
+
+Cancelled = Literal["cancelled", "cancelling", "finished"]
+
+_BATCH = 100
+
+
+class Run(Generic[R_co]):
+    """A run by its id. known: it was there before, and nothing new was accepted.
+
+    Every method raises StoreDown, and UnknownRun once the run is no longer kept.
+    """
+
+    __slots__ = ("_returns", "id", "known")
+
+    def __init__(self, run_id: str, *, known: bool = False, returns: Any = Any) -> None:
+        self.id = run_id
+        self.known = known
+        self._returns = returns
+
+    @override
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.id!r})"
+
+    async def state(self) -> State:
+        """scheduled, queued, running, retrying; or at last succeeded, failed or cancelled."""
+        return (await self._view()).state
+
+    async def progress(self) -> Any:
+        """What its handler last said with Context.progress; None if it said nothing."""
+        found = (await self._view()).progress
+        return None if found is None else msgspec.json.decode(found)
+
+    @overload
+    async def result(self, timeout: Duration | None = None, *, propagate: Literal[True] = True) -> R_co: ...
+    @overload
+    async def result(self, timeout: Duration | None = None, *, propagate: bool) -> R_co | RunFailed: ...
+    async def result(self, timeout: Duration | None = None, *, propagate: bool = True) -> Any:  # noqa: ASYNC109 - as Celery's
+        """What its handler returned, as the function's annotation says; plain JSON where that does not fit.
+
+        timeout: a duration; waits without end if left out. TimeoutError if the run is not over by then. RunFailed if it
+        failed or was cancelled; with propagate=False that is returned instead.
+        """
+        seconds = None if timeout is None else parse_duration(timeout) if timeout != 0 else 0.0
+        view = await (await desk_at_work()).finished(self.id, seconds)
+        if view is None:
+            raise TimeoutError(f"run {self.id} is not over after {seconds:g} s")
+        if view.state == "succeeded":
+            return _decoded(view.result, self._returns)
+        failed = failure_of(view)
+        if propagate:
+            raise failed
+        return failed
+
+    async def cancel(self, *, tree: bool = False) -> Cancelled:
+        """Have it end: at once if it waits, at its worker's next beat if it runs ("cancelling").
+
+        tree: with all the runs it has submitted, and theirs. Those that one of them submits later are not reached.
+        """
+        desk = await desk_at_work()
+        [word] = await desk.ask(desk.ledger.cancel([self.id]))
+        if word == "unknown":
+            raise UnknownRun(self.id)
+        if tree:
+            await _cancel_children(self.id)
+        return word  # type: ignore[return-value]  # the script's words
+
+    async def _view(self) -> RunView:
+        view = await (await desk_at_work()).show(self.id)
+        if view is None:
+            raise UnknownRun(self.id)
+        return view
+
+
+class SyncRun(Generic[R_co]):
+    """A Run for code without a loop: each method blocks."""
+
+    __slots__ = ("_run",)
+
+    def __init__(self, run: "str | Run[R_co]") -> None:
+        self._run: Run[R_co] = Run(run) if isinstance(run, str) else run
+
+    @override
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.id!r})"
+
+    @property
+    def id(self) -> str:
+        """See Run."""
+        return self._run.id
+
+    @property
+    def known(self) -> bool:
+        """See Run."""
+        return self._run.known
+
+    def state(self) -> State:
+        """See Run.state."""
+        return wait_for(self._run.state())
+
+    def progress(self) -> Any:
+        """See Run.progress."""
+        return wait_for(self._run.progress())
+
+    @overload
+    def result(self, timeout: Duration | None = None, *, propagate: Literal[True] = True) -> R_co: ...
+    @overload
+    def result(self, timeout: Duration | None = None, *, propagate: bool) -> R_co | RunFailed: ...
+    def result(self, timeout: Duration | None = None, *, propagate: bool = True) -> Any:
+        """See Run.result."""
+        return wait_for(self._run.result(timeout, propagate=propagate))
+
+    def cancel(self, *, tree: bool = False) -> Cancelled:
+        """See Run.cancel."""
+        return wait_for(self._run.cancel(tree=tree))
+
+
+def failure_of(view: RunView) -> RunFailed:
+    """What to raise for a run that failed or was cancelled."""
+    failure = view.failure
+    return RunFailed(
+        view.id,
+        view.function,
+        view.reason or view.state,
+        type=failure.type if failure else "",
+        message=failure.message if failure else "",
+    )
+
+
+def _decoded(result: msgspec.Raw | None, returns: Any) -> Any:
+    if result is None:
+        return None
+    if returns is not Any:
+        try:
+            return msgspec.json.decode(result, type=returns)
+        except (msgspec.ValidationError, TypeError, NameError):
+            pass  # a Reply, a class of the author's own: what JSON says of it
+    return msgspec.json.decode(result)
+
+
+async def desk_at_work() -> "Desk":
+    """The desk of this process; where there is none yet, it is opened beside the loop."""
+    from runtime.ledger.desk import current, in_use  # noqa: PLC0415 - the store's client is loaded when it is needed
+
+    return in_use() or await asyncio.to_thread(current)
+
+
+async def _cancel_children(run_id: str) -> None:
+    """Cancel what a run has submitted, and what that has: breadth first, some at a time."""
+    desk = await desk_at_work()
+    seen = {run_id}
+    places = deque([(run_id, "0")])
+    while places:
+        batch = [places.popleft() for _ in range(min(len(places), _BATCH))]
+        found = await desk.ask(desk.ledger.children(batch))
+        for (parent, _), (place, _) in zip(batch, found, strict=True):
+            if place != "0":
+                places.append((parent, place))
+        new = list(dict.fromkeys(child for _, children in found for child in children if child not in seen))
+        seen.update(new)
+        for start in range(0, len(new), _BATCH):
+            await desk.ask(desk.ledger.cancel(new[start : start + _BATCH]))
+        places.extend((child, "0") for child in new)

@@ -1,0 +1,176 @@
+"""`submit` and `submit_sync`: have a function run later, by whichever worker is free.
+
+Called by authors, in handlers and in scripts. All that can be wrong is said before anything is accepted; what was
+accepted is in the store when the call returns.
+"""
+
+from collections.abc import Callable, Coroutine, Iterable, Mapping
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, Unpack, overload
+
+import msgspec
+
+from runtime.base.errors import QueueFull, SubmitError
+from runtime.base.ids import new_run_id
+from runtime.declare.context import current as current_context
+from runtime.ledger.options import Options, Using, options_of
+from runtime.ledger.portal import wait_for
+from runtime.ledger.records import DEFAULT_PRIORITY, Accepted, Submission
+from runtime.ledger.run import Run, SyncRun, desk_at_work
+
+if TYPE_CHECKING:  # a desk loads the store's client, which a file that only names submit does not need
+    from runtime.ledger.desk import Desk
+    from runtime.ledger.targets import Named, Target
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+class _Prepared(msgspec.Struct, frozen=True):
+    """A run that may be submitted, and what becomes of its result."""
+
+    submission: Submission
+    target: "Target"
+
+    def run(self, accepted: Accepted, *, named: bool) -> Run[Any]:
+        """The run there is now. named: its submitter chose the id; any other is new, if it is the one we gave."""
+        known = accepted.verdict == "known" and (named or accepted.id != self.submission.id)
+        return Run(accepted.id, known=known, returns=self.target.returns)
+
+
+class _Options:
+    """What both kinds of submit are: options, and how they make a run."""
+
+    __slots__ = ("_options", "_using")
+
+    def __init__(self, using: Using | None = None) -> None:
+        self._using: Using = using or {}
+        self._options: Options = options_of(self._using)
+
+    def _prepare(
+        self, desk: "Desk", function: "Named", args: tuple[Any, ...], arguments: Mapping[str, Any]
+    ) -> _Prepared:
+        from runtime.ledger.targets import payload_of, target_of  # noqa: PLC0415 - as above
+
+        target = target_of(function, None if desk.registry is None else desk.registry())
+        options, context = self._options, current_context.get(None)
+        submission = Submission(
+            id=options.id or new_run_id(),
+            function=target.name,
+            queue=options.queue or target.queue,
+            payload=payload_of(target, function, args, arguments),
+            priority=DEFAULT_PRIORITY if options.priority is None else options.priority,
+            due=options.due,
+            delay_seconds=options.delay_seconds,
+            max_age_seconds=options.max_age_seconds or target.max_age_seconds,
+            dedupe=options.dedupe,
+            parent=context.run_id if context is not None and context.is_run else "",
+            trace=context.traceparent if context is not None else "",
+            max_length=desk.max_length,
+        )
+        return _Prepared(submission, target)
+
+    def _prepare_all(self, desk: "Desk", function: "Named", many: Iterable[Mapping[str, Any]]) -> list[_Prepared]:
+        for name in ("id", "dedupe"):
+            if getattr(self._options, name):
+                raise SubmitError(f"submit.using({name}=).many(...): {name} is of one run; submit them one by one")
+        return [self._prepare(desk, function, (), arguments) for arguments in many]
+
+    async def _submit(self, desk: "Desk", prepared: _Prepared) -> Run[Any]:
+        accepted = await desk.accept(prepared.submission)
+        if accepted.verdict == "full":
+            raise QueueFull(prepared.submission.queue, prepared.submission.max_length)
+        return prepared.run(accepted, named=self._options.id is not None)
+
+    @staticmethod
+    async def _submit_all(desk: "Desk", prepared: list[_Prepared]) -> list[Run[Any]]:
+        accepted = await desk.accept_all([one.submission for one in prepared])
+        good = [one.id for one in accepted if one.verdict != "full"]
+        if len(good) < len(accepted):
+            full = prepared[0].submission
+            raise QueueFull(full.queue, full.max_length, good)
+        return [one.run(found, named=False) for one, found in zip(prepared, accepted, strict=True)]
+
+
+class Submit(_Options):
+    """`await submit(function, ...)`. Raises what can be wrong before anything is accepted:
+
+    SubmitError, UnknownFunction, InputError; then QueueFull, and StoreDown within 5 s: the run may be accepted then.
+    """
+
+    @overload
+    async def __call__(
+        self, function: Callable[P, Coroutine[Any, Any, R]], /, *args: P.args, **kwargs: P.kwargs
+    ) -> Run[R]: ...
+    @overload
+    async def __call__(self, function: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs) -> Run[R]: ...
+    @overload
+    async def __call__(self, function: str, /, **arguments: Any) -> Run[Any]: ...
+    async def __call__(self, function: "Named", /, *args: Any, **arguments: Any) -> Run[Any]:
+        """Have a function, or the one of that name, run with these arguments. It is durable when this returns."""
+        desk = await desk_at_work()
+        return await self._submit(desk, self._prepare(desk, function, args, arguments))
+
+    def using(self, **options: Unpack[Using]) -> "Submit":
+        """The same with options; see Using. SubmitError for one that cannot hold."""
+        return Submit({**self._using, **options})
+
+    @overload
+    async def many(
+        self, function: Callable[..., Coroutine[Any, Any, R]], arguments: Iterable[Mapping[str, Any]], /
+    ) -> list[Run[R]]: ...
+    @overload
+    async def many(self, function: Callable[..., R], arguments: Iterable[Mapping[str, Any]], /) -> list[Run[R]]: ...
+    @overload
+    async def many(self, function: str, arguments: Iterable[Mapping[str, Any]], /) -> list[Run[Any]]: ...
+    async def many(self, function: "Named", arguments: Iterable[Mapping[str, Any]], /) -> list[Run[Any]]:
+        """A run for each of the arguments, in their order; 500 of them in a round trip.
+
+        All are checked before the first is accepted. QueueFull has the ids of those that were accepted.
+        """
+        desk = await desk_at_work()
+        return await self._submit_all(desk, self._prepare_all(desk, function, arguments))
+
+
+class SubmitSync(_Options):
+    """`submit_sync(function, ...)`: submit for code without a loop. Blocks; inside of a loop's thread that loop, too."""
+
+    @overload
+    def __call__(
+        self, function: Callable[P, Coroutine[Any, Any, R]], /, *args: P.args, **kwargs: P.kwargs
+    ) -> SyncRun[R]: ...
+    @overload
+    def __call__(self, function: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs) -> SyncRun[R]: ...
+    @overload
+    def __call__(self, function: str, /, **arguments: Any) -> SyncRun[Any]: ...
+    def __call__(self, function: "Named", /, *args: Any, **arguments: Any) -> SyncRun[Any]:
+        """See Submit."""
+        desk = _current_desk()
+        return SyncRun(wait_for(self._submit(desk, self._prepare(desk, function, args, arguments))))
+
+    def using(self, **options: Unpack[Using]) -> "SubmitSync":
+        """See Submit.using."""
+        return SubmitSync({**self._using, **options})
+
+    @overload
+    def many(
+        self, function: Callable[..., Coroutine[Any, Any, R]], arguments: Iterable[Mapping[str, Any]], /
+    ) -> list[SyncRun[R]]: ...
+    @overload
+    def many(self, function: Callable[..., R], arguments: Iterable[Mapping[str, Any]], /) -> list[SyncRun[R]]: ...
+    @overload
+    def many(self, function: str, arguments: Iterable[Mapping[str, Any]], /) -> list[SyncRun[Any]]: ...
+    def many(self, function: "Named", arguments: Iterable[Mapping[str, Any]], /) -> list[SyncRun[Any]]:
+        """See Submit.many."""
+        desk = _current_desk()
+        runs = wait_for(self._submit_all(desk, self._prepare_all(desk, function, arguments)))
+        return [SyncRun(run) for run in runs]
+
+
+def _current_desk() -> "Desk":
+    from runtime.ledger.desk import current  # noqa: PLC0415 - as above
+
+    return current()
+
+
+submit = Submit()
+submit_sync = SubmitSync()

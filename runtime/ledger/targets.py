@@ -1,0 +1,194 @@
+"""Which function is meant: its name, its queue, and whether the arguments fit.
+
+Used by submit, before anything is accepted; and by workers, which tell the ledger what runs on a failure.
+"""
+
+from collections.abc import Callable, Iterator, Mapping
+from inspect import signature
+from pathlib import Path
+from typing import Any, Protocol, get_type_hints
+
+import msgspec
+
+from runtime.base.errors import InputError, SubmitError, UnknownFunction
+from runtime.base.settings import FunctionSettings
+from runtime.declare.files import failure_of, functions_in
+from runtime.declare.markers import INJECTED
+from runtime.declare.modules import PACKAGE, function_name, is_open, open_package
+from runtime.declare.registry import DEFAULT_QUEUE, Function, Registry
+from runtime.declare.triggers import Declaration, Queue, declaration_of
+from runtime.invoke.binding import PayloadPlan
+from runtime.invoke.results import Unencodable, encode_json
+
+Named = Callable[..., Any] | str
+
+
+class Catalogue(Protocol):
+    """Where functions are found by name: a Registry, or the files themselves."""
+
+    def get(self, name: str) -> Function:
+        """The function of that name. UnknownFunction."""
+        ...
+
+
+class Target(msgspec.Struct, frozen=True, kw_only=True):
+    """A function to be run. returns: its annotation, Any if that is not known. plan: reads its arguments, if it is known."""
+
+    name: str
+    queue: str = DEFAULT_QUEUE
+    max_age_seconds: float | None = None
+    returns: Any = Any
+    plan: PayloadPlan | None = None
+
+
+_known: dict[str, tuple[Function, Target]] = {}
+
+
+def target_of(function: Named, catalogue: Catalogue | None) -> Target:
+    """What to submit. Without a catalogue, a name is taken as it is.
+
+    SubmitError for what is no function of functions/, or streams; UnknownFunction; DeclarationError for one that cannot
+    be called by name.
+    """
+    name = function if isinstance(function, str) else name_of(function)
+    if catalogue is None:
+        return Target(name=name) if isinstance(function, str) else _unchecked(name, function)
+    found = catalogue.get(name)
+    known = _known.get(name)
+    if known is None or known[0] is not found:
+        known = _known[name] = (found, _checked(found))
+    return known[1]
+
+
+def name_of(function: Callable[..., Any]) -> str:
+    """The name of a function of functions/, as the loader gives it. SubmitError for any other."""
+    declaration = declaration_of(function)
+    module = str(getattr(function, "__module__", ""))
+    package, _, path = module.partition(".")
+    shown = getattr(function, "__qualname__", repr(function))
+    if declaration is None:
+        raise SubmitError(
+            f"{shown} is no function of fnrun's: write a decorator above it, @fn or @queue, or give its name"
+        )
+    if package != PACKAGE or not path:
+        raise SubmitError(
+            f"{shown} stands in {module}: workers find functions of {PACKAGE}/ only; put it there, and import it from there"
+        )
+    return function_name(path.split("."), function.__name__)
+
+
+def _unchecked(name: str, function: Callable[..., Any]) -> Target:
+    """What the function itself says, where nothing is loaded."""
+    declared = declaration_of(function) or Declaration()
+    queues = [trigger.name for trigger in declared.triggers if isinstance(trigger, Queue)]
+    try:
+        returns = get_type_hints(function, include_extras=True).get("return", Any)
+    except (NameError, TypeError):  # for the loader to tell
+        returns = Any
+    return Target(
+        name=name,
+        queue=queues[0] if queues else DEFAULT_QUEUE,
+        max_age_seconds=declared.policy.max_age_seconds,
+        returns=returns,
+    )
+
+
+def _checked(function: Function) -> Target:
+    if function.items is not None:
+        raise SubmitError(f'"{function.name}" streams: it needs a caller that reads on, and a run has none')
+    return Target(
+        name=function.name,
+        queue=function.queue,
+        max_age_seconds=function.policy.max_age_seconds,
+        returns=function.returns,
+        plan=PayloadPlan(function),
+    )
+
+
+def payload_of(target: Target, function: Named, args: tuple[Any, ...], arguments: Mapping[str, Any]) -> bytes:
+    """The arguments as JSON. InputError if they cannot be written so, or do not fit; BindingFailed as PayloadPlan.bind.
+
+    Those that are INJECTED are left out: a typed caller has to write something.
+    """
+    if args:
+        arguments = _by_name(function, args, arguments)
+    given = {name: value for name, value in arguments.items() if value is not INJECTED}
+    try:
+        payload = encode_json(given)
+    except Unencodable as error:
+        reason = error.__context__ or "they contain themselves, or are nested too deeply"
+        raise InputError(422, f"arguments of {target.name} are sent as JSON, and these cannot be: {reason}") from None
+    if target.plan is not None:
+        target.plan.bind(payload)
+    return payload
+
+
+def _by_name(function: Named, args: tuple[Any, ...], arguments: Mapping[str, Any]) -> Mapping[str, Any]:
+    if isinstance(function, str):
+        raise SubmitError(f'submit("{function}", ...): with a name, arguments come by name, too')
+    try:
+        return signature(function).bind_partial(*args, **arguments).arguments
+    except TypeError as error:
+        raise InputError(422, f"the arguments do not fit {function.__qualname__}: {error}") from None
+
+
+class FolderCatalogue:
+    """Functions of a project read file by file, each when it is first asked for: what a plain script needs.
+
+    A file that the script has imported is not imported again; others are not run at all.
+    """
+
+    def __init__(self, root: Path, overrides: Mapping[str, FunctionSettings]) -> None:
+        self._root = root
+        self._overrides = overrides
+        self._files: dict[Path, Mapping[str, Function]] = {}
+
+    def get(self, name: str) -> Function:
+        """The function of that name. UnknownFunction; SubmitError if its file does not load."""
+        for path in self._places(name):
+            found = self._read(path).get(name)
+            if found is not None:
+                return found
+        raise UnknownFunction(name, self._names())
+
+    def _places(self, name: str) -> Iterator[Path]:
+        parts = name.split(".")
+        for some in (parts, parts[:-1]):
+            if some and all(part and part[0] not in "_." and "/" not in part for part in some):
+                path = self._root.joinpath(PACKAGE, *some).with_name(f"{some[-1]}.py")
+                if path.is_file():
+                    yield path
+
+    def _read(self, path: Path) -> Mapping[str, Function]:
+        if path not in self._files:
+            if not is_open():
+                open_package(self._root)
+            try:
+                found = functions_in(self._root, path, self._overrides)
+            except Exception as error:
+                failure = failure_of(path.relative_to(self._root).as_posix(), error)
+                raise SubmitError(f"it does not load: {failure}") from error
+            self._files[path] = {one.name: one for one in found if self._enabled(one.name)}
+        return self._files[path]
+
+    def _enabled(self, name: str) -> bool:
+        return self._overrides.get(name, FunctionSettings()).enabled
+
+    def _names(self) -> Iterator[str]:
+        """Names of the files that were read, and of all others: what is in those is not known."""
+        for functions in self._files.values():
+            yield from functions
+        for path in (self._root / PACKAGE).rglob("*.py"):
+            parts = path.relative_to(self._root / PACKAGE).with_suffix("").parts
+            if path not in self._files and not any(part[0] in "_." for part in parts):
+                yield ".".join(parts)
+
+
+def on_failure_map(registry: Registry) -> dict[str, tuple[str, str]]:
+    """For Ledger.register: of each function that names one by `on_failure=`, that one's name and queue."""
+    found: dict[str, tuple[str, str]] = {}
+    for function in registry.functions.values():
+        target = registry.functions.get(function.on_failure or "")
+        if target is not None:
+            found[function.name] = (target.name, target.queue)
+    return found

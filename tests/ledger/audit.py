@@ -1,0 +1,70 @@
+"""Whether every run of a namespace is in exactly the places its state says, read key by key.
+
+Used after each test of the ledger, after each step of its model, and by live tests. Reads only.
+"""
+
+from redis import Redis
+from redis.client import Pipeline
+
+from tests.ledger.keys import OPEN
+
+_PLACES = {"scheduled": {"due"}, "retrying": {"due"}, "running": {"leases"}}
+_LISTS = {"succeeded": "done", "cancelled": "done", "failed": "dead"}
+_ORDERED = {"ready", "due", "leases", "unknown", "wait", "open", "done", "dead"}
+
+
+def _read_members(pipeline: Pipeline, key: str) -> None:
+    pipeline.zrange(key, 0, -1)
+
+
+_READ = {"run": Pipeline.hgetall, "waiting": Pipeline.smembers}
+
+
+def misplaced(client: Redis, namespace: str) -> list[str]:
+    """What does not fit together, as sentences; none if all is well."""
+    prefix = f"{namespace}:"
+    names = [key.decode().removeprefix(prefix) for key in client.scan_iter(match=f"{prefix}*", count=10_000)]
+    names = [name for name in names if name.partition(":")[0] in {"run", "waiting", *_ORDERED}]
+    with client.pipeline(transaction=False) as pipeline:
+        for name in names:
+            _READ.get(name.partition(":")[0], _read_members)(pipeline, prefix + name)
+        found = pipeline.execute()
+    kinds: dict[str, dict[str, set[str]]] = {}
+    runs: dict[str, dict[str, str]] = {}
+    waiting: set[str] = set()
+    for name, value in zip(names, found, strict=True):
+        kind, _, rest = name.partition(":")
+        if kind == "run" and value:
+            runs[rest] = {k.decode(): v.decode() for k, v in value.items()}
+        elif kind == "waiting":
+            waiting |= {f"{len(rest.encode())}:{rest}:{fn.decode()}" for fn in value}
+        else:
+            for member in value:
+                kinds.setdefault(kind, {}).setdefault(member.decode(), set()).add(rest)
+    faults = [fault for run_id, run in runs.items() for fault in _faults_of(run_id, run, kinds)]
+    for kind, members in kinds.items():
+        if kind not in {"done", "dead"}:  # they lose ids that are too old a moment later than the runs go
+            faults += [f"{kind} has {run_id}, which is no run" for run_id in members if run_id not in runs]
+    there = {rest for rests in kinds.get("wait", {}).values() for rest in rests}
+    return [*faults, *([f"waiting and wait differ by {there ^ waiting}"] if there != waiting else [])]
+
+
+def _faults_of(run_id: str, run: dict[str, str], kinds: dict[str, dict[str, set[str]]]) -> list[str]:
+    state, queue, function = run["state"], run["q"], run["fn"]
+    places = {kind for kind in ("ready", "due", "leases", "wait", "unknown") if run_id in kinds.get(kind, {})}
+    lists = {kind for kind in ("open", "done", "dead") if run_id in kinds.get(kind, {})}
+    faults = []
+    if state == "queued" and places not in ({"ready"}, {"wait", "unknown"}):
+        faults.append(f"{run_id} is queued and in {places or 'no place'}")
+    if state != "queued" and places != _PLACES.get(state, set()):
+        faults.append(f"{run_id} is {state} and in {places or 'no place'}")
+    if state in OPEN and lists != {"open"}:
+        faults.append(f"{run_id} is {state} and in the lists {lists}")
+    if state not in OPEN and not lists <= {_LISTS[state]}:
+        faults.append(f"{run_id} is {state} and in the lists {lists}")
+    homes = {"wait": f"{len(queue.encode())}:{queue}:{function}"} | dict.fromkeys(("open", "done", "dead"), function)
+    for kind in places | lists:
+        found = kinds[kind][run_id]
+        if found != {homes.get(kind, queue)}:
+            faults.append(f"{run_id} of {function} in {queue} is in {kind} of {found}")
+    return faults

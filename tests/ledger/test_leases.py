@@ -1,0 +1,267 @@
+"""Leases and workers: what is lost, handed back, and what waits for a worker that knows it."""
+
+import pytest
+
+from runtime.ledger.calls import do
+from tests.ledger.trial import START, Trial
+
+PATIENCE_SECONDS = 600.0
+
+
+def test_a_beat_keeps_a_lease(trial: Trial):
+    trial.works()
+    trial.accept()
+    one = trial.claim_one()
+    for _ in range(10):
+        trial.now += 9
+        assert trial.beat(one, progress=b"0.5").lost == ()
+        assert trial.reap() == 0
+    assert bytes(trial.show(one.id).progress or b"") == b"0.5"
+    assert trial.finish(one)
+
+
+def test_a_late_beat_keeps_a_lease_that_nobody_took(trial: Trial):
+    trial.works()
+    trial.accept()
+    one = trial.claim_one()
+    trial.now += 60
+    assert trial.beat(one).lost == ()
+    assert trial.reap() == 0
+    assert trial.finish(one)
+
+
+def test_a_lost_lease_is_a_crash_and_first_in_line_again(trial: Trial):
+    trial.works()
+    lost = trial.accept(priority=5)
+    one = trial.claim_one()
+    trial.accept(priority=5)
+    urgent = trial.accept(priority=6)
+    trial.lose(one)
+    assert (trial.state(lost), trial.show(lost).crashes, trial.show(lost).failures) == ("queued", 1, 0)
+    assert trial.beat(one).lost == (lost,)
+    assert trial.claim_one().id == urgent
+    again = trial.claim_one()
+    assert (again.id, again.crashes, again.attempt, again.token) == (lost, 1, 1, 2)
+    (attempt,) = trial.show(lost).attempts
+    assert (attempt.state, attempt.token, attempt.worker, attempt.began) == ("crashed", 1, "w", START)
+
+
+def test_three_crashes_alone_after_the_first_end_a_run(trial: Trial):
+    trial.works()
+    run_id = trial.accept()
+    for crashes in range(4):
+        trial.works()
+        one = trial.claim_one()
+        assert one.crashes == crashes
+        trial.lose(one)
+    view = trial.show(run_id)
+    assert (view.state, view.reason, view.crashes, view.failures) == ("failed", "crashed", 4, 0)
+    assert view.failure is not None
+    assert (view.failure.type, view.failure.message) == ("Crashed", "the process that ran it died 4 times")
+    assert trial.list_ids(states=["failed"]) == [run_id]
+    assert trial.redrive(run_id) == "queued"
+    trial.works()
+    assert trial.claim_one().crashes == 0
+
+
+def test_crashes_spend_no_retries_and_retries_no_crashes(trial: Trial):
+    trial.works()
+    run_id = trial.accept()
+    trial.lose(trial.claim_one())
+    trial.works()
+    trial.finish(trial.claim_one(), "retrying")
+    trial.reap()
+    one = trial.claim_one()
+    assert (one.crashes, one.failures, one.attempt) == (1, 1, 2)
+    trial.finish(one)
+    assert [a.state for a in trial.show(run_id).attempts] == ["crashed", "retrying", "succeeded"]
+
+
+def test_what_is_handed_back_counts_nothing_and_is_first_in_line(trial: Trial):
+    trial.works()
+    run_id = trial.accept()
+    one = trial.claim_one()
+    trial.accept()
+    assert trial.release(one) == 1
+    view = trial.show(run_id)
+    assert (view.state, view.failures, view.crashes, view.attempts) == ("queued", 0, 0, ())
+    assert trial.beat(one).lost == (run_id,)
+    assert not trial.finish(one)
+    assert trial.release(one) == 0
+    again = trial.claim_one()
+    assert (again.id, again.attempt, again.crashes) == (run_id, 1, 0)
+    assert again.token > one.token
+    assert not trial.finish(one)
+    assert trial.release(one) == 0
+    assert trial.finish(again)
+
+
+def test_a_run_that_was_handed_back_after_it_began_does_not_expire(trial: Trial):
+    trial.works()
+    run_id = trial.accept(max_age_seconds=5.0)
+    one = trial.claim_one()
+    trial.now += 6
+    trial.release(one)
+    assert trial.claim_ids() == [run_id]
+
+
+def test_a_worker_that_is_not_registered_is_told_so(trial: Trial):
+    claim = trial.ledger.claim("w", ["default"], 1)
+    assert do(trial.client, claim) is None
+    trial.works()
+    assert do(trial.client, claim) == []
+    trial.now += trial.ledger.stays_seconds
+    assert do(trial.client, trial.ledger.claim("w", ["default"], 1)) is None
+    trial.works()
+    do(trial.client, trial.ledger.leave("w"))
+    assert do(trial.client, trial.ledger.claim("w", ["default"], 1)) is None
+    trial.keep_alive()
+    assert do(trial.client, trial.ledger.claim("w", ["default"], 1)) is None
+
+
+def test_a_worker_without_functions_is_a_worker(trial: Trial):
+    do(trial.client, trial.ledger.register("w", [], {}))
+    trial.accept()
+    assert trial.claim() == []
+    assert trial.queue().unknown == 1
+
+
+def test_beats_keep_a_worker_registered(trial: Trial):
+    trial.works()
+    for _ in range(5):
+        trial.advance(trial.ledger.stays_seconds - 1)
+        trial.keep_alive()
+    assert trial.claim() == []
+    info = trial.key("info:w")
+    assert trial.client.pttl(info) > trial.ledger.stays_seconds * 1000
+
+
+def test_a_worker_that_was_frozen_has_to_register_again(trial: Trial):
+    trial.works()
+    trial.advance(trial.ledger.stays_seconds * 2)
+    trial.keep_alive()
+    assert do(trial.client, trial.ledger.claim("w", ["default"], 1)) is None
+
+
+def test_a_run_that_a_worker_does_not_know_waits_for_one_that_does(trial: Trial):
+    trial.works("g", "g")
+    run_id = trial.accept("f")
+    assert trial.claim("g") == []
+    assert (trial.state(run_id), trial.queue().unknown, trial.queue().ready) == ("queued", 1, 0)
+    trial.works("f", "f")
+    one = trial.claim_one("f")
+    assert (one.id, one.token) == (run_id, 1)
+    assert trial.queue().unknown == 0
+
+
+def test_parked_runs_keep_their_place_among_the_others(trial: Trial):
+    trial.works("g", "g")
+    trial.works("fg", "f", "g")
+    for run_id, function, priority in [("1", "f", 5), ("2", "f", 9), ("3", "g", 5), ("4", "f", 5)]:
+        trial.accept(function, id=run_id, priority=priority)
+    assert trial.claim_ids("g", slots=1) == ["3"]
+    trial.accept("g", id="5")
+    trial.accept("f", id="6")
+    trial.accept("g", id="7", priority=6)
+    assert trial.claim_ids("fg") == ["2", "7", "1", "4", "5", "6"]
+
+
+def test_parked_runs_expire_when_somebody_comes_for_them(trial: Trial):
+    trial.works("g", "g")
+    run_id = trial.accept("f", max_age_seconds=10.0)
+    trial.claim("g")
+    trial.advance(11)
+    trial.works("f", "f")
+    assert trial.claim("f") == []
+    assert trial.show(run_id).reason == "expired"
+
+
+def test_workers_of_different_functions_do_not_starve_each_other(trial: Trial):
+    trial.works("f", "f")
+    trial.works("g", "g")
+    for n in range(3000):
+        trial.accept("f", id=f"f{n:04}")
+    for n in range(3):
+        trial.accept("g", id=f"g{n}")
+    claims = 0
+    found: list[str] = []
+    while len(found) < 3:
+        found += trial.claim_ids("g", slots=3)
+        claims += 1
+    assert found == ["g0", "g1", "g2"]
+    assert claims <= 5
+    assert trial.claim_ids("f", slots=2) == ["f0000", "f0001"]
+    assert trial.claim_ids("f", slots=5000)[-1] == "f2999"
+
+
+def test_a_run_that_nobody_knows_ends_after_ten_minutes(trial: Trial):
+    trial.works()
+    run_id = trial.accept("nobody")
+    trial.claim()
+    trial.advance(PATIENCE_SECONDS - 1)
+    assert trial.state(run_id) == "queued"
+    trial.works()
+    trial.advance(1)
+    view = trial.show(run_id)
+    assert (view.state, view.reason) == ("failed", "unknown function")
+    assert view.failure is not None
+    assert view.failure.message == "no worker knows the function nobody"
+    trial.works("late", "nobody")
+    assert trial.claim("late") == []
+    assert trial.redrive(run_id) == "queued"
+    assert trial.claim_ids("late") == [run_id]
+
+
+def test_where_no_worker_lives_nobody_is_unknown(trial: Trial):
+    trial.works()
+    run_id = trial.accept("nobody")
+    trial.claim()
+    trial.advance(PATIENCE_SECONDS * 3)
+    assert trial.state(run_id) == "queued"
+    trial.works()
+    trial.advance(1)
+    assert trial.state(run_id) == "queued"
+    for _ in range(30):
+        trial.advance(20)
+        trial.keep_alive()
+    assert trial.state(run_id) == "failed"
+
+
+def test_what_a_living_worker_knows_is_known_however_long_it_takes(trial: Trial):
+    trial.works("busy", "f")
+    trial.works("other", "g")
+    run_id = trial.accept("f")
+    trial.claim("other")
+    for _ in range(100):
+        trial.advance(20)
+        trial.keep_alive("busy")
+        trial.keep_alive("other")
+    assert trial.state(run_id) == "queued"
+    do(trial.client, trial.ledger.leave("busy"))
+    for _ in range(31):
+        trial.advance(20)
+        trial.keep_alive("other")
+    assert trial.show(run_id).reason == "unknown function"
+
+
+def test_functions_a_worker_has_lost_are_no_longer_its_own(trial: Trial):
+    trial.works("w", "f", "g")
+    trial.works("w", "g")
+    trial.accept("f")
+    assert trial.claim() == []
+
+
+@pytest.mark.parametrize("count", [10_000])
+def test_ten_thousand_runs_due_at_once_become_ready_in_order(trial: Trial, count: int):
+    from runtime.ledger.records import Submission
+
+    trial.works()
+    runs = [Submission(id=f"{n:05}", function="f", due=START + 10) for n in range(count)]
+    for at in range(0, count, 1000):
+        trial.accept_many(runs[at : at + 1000])
+    trial.now += 10
+    assert trial.reap() == count
+    assert trial.claim_ids(slots=count) == [run.id for run in runs]
+    trial.now += 10.001
+    assert trial.reap() == count
+    assert trial.queue().ready == count
