@@ -72,7 +72,7 @@ class Seconds(float):
 
     @override
     def __str__(self) -> str:
-        for unit, size in (("h", 3600), ("m", 60), ("s", 1)):
+        for unit, size in (("d", 86_400), ("h", 3600), ("m", 60), ("s", 1)):
             if self >= size and self % size == 0:
                 return f"{int(self // size)}{unit}"
         return f"{float(self)}s" if self >= 1 else f"{float(self) * 1000:g}ms"

@@ -4,7 +4,7 @@
     |-- SettingsError       functions.toml or the environment says something that cannot hold
     |-- DeclarationError    a function file says something that cannot hold; knows file and line
     |-- StartError          a role cannot start: the port is in use, there is no functions/ folder
-    |-- StoreDown           the store does not answer, or refuses to write
+    |-- StoreDown           the store does not answer, or takes nothing in; later it may
     |-- UnknownFunction     no function has that name
     |-- UnknownRun          no run has that id, or it is no longer kept
     |-- SubmitError         a call of submit says something that cannot hold
@@ -46,8 +46,8 @@ class StartError(FnrunError):
     """A role cannot start."""
 
 
-class StoreDown(FnrunError):  # noqa: N818 - a state, and not the caller's fault
-    """The store does not answer, or refuses to write: what was asked for may or may not have happened."""
+class StoreDown(FnrunError):  # noqa: N818 - a state of the world, not a mistake of the caller's
+    """The store cannot be asked now: away, too slow, still loading, full, read-only. Whether a write got there is open."""
 
 
 class UnknownFunction(FnrunError):  # noqa: N818 - as the built-in LookupError's children say it

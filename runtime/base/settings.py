@@ -13,7 +13,9 @@ from types import MappingProxyType
 from typing import Annotated, Any, Literal, TypeVar, get_origin, get_type_hints
 
 import msgspec
+from typing_extensions import override
 
+from runtime.base.addresses import EMBEDDED, Address, mask
 from runtime.base.durations import Seconds, Size
 from runtime.base.errors import SettingsError, did_you_mean
 from runtime.base.logs import Format, Level
@@ -25,6 +27,8 @@ _MASKED = re.compile(r"key|secret|token|password|passwd|credential", re.IGNORECA
 Auth = Literal["public", "key", "signed"]
 NOTHING: Mapping[str, str] = MappingProxyType({})
 _Count = Annotated[int, msgspec.Meta(ge=1)]
+_Name = Annotated[str, msgspec.Meta(pattern=r"^\S+$")]
+_Namespace = Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9._-]{1,64}$")]
 _Origin = Annotated[str, msgspec.Meta(pattern=r"^(\*|https?://[^/\s]+)$")]
 
 
@@ -70,6 +74,32 @@ class ServeSettings(_Section, frozen=True, kw_only=True, forbid_unknown_fields=T
     drain: Seconds = Seconds(25)
 
 
+class StoreSettings(_Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """[store]: the Redis or Valkey that runs are kept in, and what each of its keys begins with."""
+
+    url: str = EMBEDDED
+    namespace: _Namespace = "fnrun"
+
+    @override
+    def __repr__(self) -> str:
+        return f"StoreSettings(url={mask(self.url)!r}, namespace={self.namespace!r})"
+
+
+class QueueSettings(_Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """[queue]: the workers, how soon a dead one's runs start again, and how long finished runs are kept."""
+
+    workers: _Count = 1
+    concurrency: _Count = 100
+    queues: Annotated[tuple[_Name, ...], msgspec.Meta(min_length=1)] = ("*",)
+    max_length: _Count = 1_000_000
+    lease: Seconds = Seconds(10)
+    beat: Seconds = Seconds(2)
+    result_max: Size = Size(1_000_000)
+    keep: Seconds = Seconds(7 * 86_400)
+    keep_failures: Seconds = Seconds(30 * 86_400)
+    keep_count: _Count = 10_000
+
+
 class LogSettings(_Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """[log]: how lines look, from which level, and whether each request gets one."""
 
@@ -95,6 +125,8 @@ class Settings(_Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
     http: HttpSettings = HttpSettings()
     cors: CorsSettings = CorsSettings()
     serve: ServeSettings = ServeSettings()
+    store: StoreSettings = StoreSettings()
+    queue: QueueSettings = QueueSettings()
     log: LogSettings = LogSettings()
     functions: dict[str, FunctionSettings] = {}
 
@@ -117,7 +149,8 @@ class Loaded(msgspec.Struct, frozen=True):
         """Every setting in order, secrets masked."""
         for path, value in _leaves("", self.settings):
             secret = ".env." in path and _MASKED.search(path.rpartition(".")[2])
-            yield Sourced(path, "********" if secret else _shown(value), self.sources.get(path, "default"))
+            shown = mask(value) if path == "store.url" else value
+            yield Sourced(path, "********" if secret else _shown(shown), self.sources.get(path, "default"))
 
 
 def load_settings(
@@ -150,7 +183,10 @@ def load_settings(
         name: _convert(table, FunctionSettings, f'functions."{name}"', sources)
         for name, table in tree.pop("functions", {}).items()
     }
-    return Loaded(msgspec.structs.replace(_convert(tree, Settings, "", sources), functions=functions), sources)
+    settings = _convert(tree, Settings, "", sources)
+    _check_store(settings.store, sources)
+    _check_queue(settings.queue, sources)
+    return Loaded(msgspec.structs.replace(settings, functions=functions), sources)
 
 
 def _convert(tree: Any, kind: type[_S], prefix: str, sources: Mapping[str, str]) -> _S:
@@ -160,6 +196,23 @@ def _convert(tree: Any, kind: type[_S], prefix: str, sources: Mapping[str, str])
         detail, _, where = str(error).partition(" - at `$")
         path = (prefix + where.removesuffix("`")).removeprefix(".")
         raise SettingsError(f"{sources.get(path, FILE_NAME)}: {path}: {detail}") from None
+
+
+def _check_store(store: StoreSettings, sources: Mapping[str, str]) -> None:
+    try:
+        if store.url != EMBEDDED:
+            Address.parse(store.url)
+    except ValueError as error:
+        raise SettingsError(f"{sources['store.url']}: store.url: {error}") from None
+
+
+def _check_queue(queue: QueueSettings, sources: Mapping[str, str]) -> None:
+    if queue.beat >= queue.lease / 2:
+        source = sources.get("queue.beat") or sources["queue.lease"]
+        raise SettingsError(
+            f"{source}: queue.beat: {queue.beat} is not less than half of queue.lease ({queue.lease}); "
+            "a worker that misses one beat would lose its runs"
+        )
 
 
 def _is_list(section: str, key: str) -> bool:

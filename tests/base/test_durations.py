@@ -70,7 +70,7 @@ def test_whatever_is_given_is_a_finite_duration_or_a_value_error(given_value):
         (300, "5m"),
         (5400, "90m"),
         (7200, "2h"),
-        (172800, "48h"),
+        (172800, "2d"),
         (1.5, "1.5s"),
         (0.25, "250ms"),
         (0.0005, "0.5ms"),

@@ -118,7 +118,7 @@ def test_settings_cannot_be_changed(settings_from):
     ("text", "message"),
     [
         ("[htp]", 'functions.toml: unknown setting "htp"; did you mean "http"?'),
-        ("[zzz]", 'functions.toml: unknown setting "zzz"; there are: http, cors, serve, log, functions'),
+        ("[zzz]", 'functions.toml: unknown setting "zzz"; there are: http, cors, serve, store, queue, log, functions'),
         ("[http]\nbnd = 1", 'functions.toml: unknown setting "http.bnd"; did you mean "bind"?'),
         ("[http]\nzzz = 1", 'functions.toml: unknown setting "http.zzz"; there are: bind, auth, max_body, timeout'),
         (
@@ -136,6 +136,13 @@ def test_settings_cannot_be_changed(settings_from):
         ('[http]\nmax_body = "x"', 'functions.toml: http.max_body: \'x\' is not a size; write "1MB", "256MiB"'),
         ('[cors]\norigins = ["https://a.example/"]', "functions.toml: cors.origins[0]: Expected `str` matching regex"),
         ('[cors]\norigins = "*"', "functions.toml: cors.origins: Expected `array`, got `str`"),
+        ('[store]\nurl = "localhost"', "functions.toml: store.url: 'localhost' is not the address of a store; write"),
+        ('[store]\nurl = "redis://:s3cret@h:x"', "functions.toml: store.url: 'redis://********@h:x': the host or the port"),
+        ('[store]\nnamespace = "a:b"', "functions.toml: store.namespace: Expected `str` matching regex"),
+        ("[queue]\nqueues = []", "functions.toml: queue.queues: Expected `array` of length >= 1"),
+        ('[queue]\nqueues = ["a b"]', "functions.toml: queue.queues[0]: Expected `str` matching regex"),
+        ("[queue]\nbeat = 5", "functions.toml: queue.beat: 5s is not less than half of queue.lease (10s); a worker"),
+        ("[queue]\nlease = 4", "functions.toml: queue.beat: 2s is not less than half of queue.lease (4s); a worker"),
         ("[serve]\nthreads = 0", "functions.toml: serve.threads: Expected `int` >= 1"),
         (
             '[functions."a.b"]\ntimeout = "soon"',
@@ -208,6 +215,18 @@ def test_every_value_is_shown_with_its_source(settings_from):
         Sourced("cors.max_age", "10m", "default"),
         Sourced("serve.threads", "40", "default"),
         Sourced("serve.drain", "1m", "command line"),
+        Sourced("store.url", '"embedded"', "default"),
+        Sourced("store.namespace", '"fnrun"', "default"),
+        Sourced("queue.workers", "1", "default"),
+        Sourced("queue.concurrency", "100", "default"),
+        Sourced("queue.queues", '["*"]', "default"),
+        Sourced("queue.max_length", "1000000", "default"),
+        Sourced("queue.lease", "10s", "default"),
+        Sourced("queue.beat", "2s", "default"),
+        Sourced("queue.result_max", "1MB", "default"),
+        Sourced("queue.keep", "7d", "default"),
+        Sourced("queue.keep_failures", "30d", "default"),
+        Sourced("queue.keep_count", "10000", "default"),
         Sourced("log.format", '"auto"', "default"),
         Sourced("log.level", '"error"', "FNRUN_LOG__LEVEL"),
         Sourced("log.requests", '"problems"', "default"),
@@ -244,3 +263,13 @@ def test_a_variable_with_one_underscore_is_refused(tmp_path):
 def test_a_list_in_a_variable_is_separated_by_commas(settings_from):
     loaded = settings_from("", {"FNRUN_CORS__ORIGINS": "https://a.example, http://localhost:5173,"})
     assert loaded.settings.cors.origins == ("https://a.example", "http://localhost:5173")
+    loaded = settings_from("", {"FNRUN_QUEUE__QUEUES": "mail, orders"})
+    assert loaded.settings.queue.queues == ("mail", "orders")
+
+
+def test_the_password_of_the_store_is_shown_nowhere(settings_from):
+    loaded = settings_from("", {"FNRUN_STORE__URL": "rediss://me:s3cret@db.example:6380/2"})
+    shown = {found.path: found.value for found in loaded.explain()}
+    assert shown["store.url"] == '"rediss://********@db.example:6380/2"'
+    assert loaded.settings.store.url == "rediss://me:s3cret@db.example:6380/2"
+    assert "s3cret" not in repr(loaded.settings)
