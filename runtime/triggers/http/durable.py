@@ -110,7 +110,7 @@ class Later(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def refusal_of(error: StoreDown | QueueFull) -> Problem:
-    """How a caller is told that a run was not accepted, or not found. Of a store the log has the reason: an address, too."""
+    """How a caller is told that a run was not accepted, or not found. Why the store is away is for the log alone."""
     if isinstance(error, QueueFull):
         detail = f"queue {error.queue} holds as many open runs as it may; try again later"
         return Problem(429, headers={"Retry-After": _FULL_RETRY_SECONDS}, detail=detail)
