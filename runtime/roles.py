@@ -30,7 +30,7 @@ from runtime.processes import Line, Message, end_without_parent
 
 if TYPE_CHECKING:  # the HTTP role alone loads it
     from runtime.admin.api import Route
-    from runtime.triggers.http.durable import Desk
+    from runtime.ledger.desk import Desk
 
 log = logs.get_logger(__name__)
 

@@ -10,9 +10,9 @@ from typing import Any
 
 from runtime.base.errors import Problem, StoreDown
 from runtime.base.logs import get_logger
+from runtime.ledger.desk import Desk
 from runtime.triggers.http.answers import Answer, answer_of
 from runtime.triggers.http.core import Call, Endpoint, HttpCore
-from runtime.triggers.http.durable import Desk
 
 log = get_logger(__name__)
 

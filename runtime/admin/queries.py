@@ -7,23 +7,30 @@ import re
 import time
 from collections.abc import Mapping, Sequence
 from datetime import datetime
-from typing import Annotated, Any, TypeVar, get_args, get_type_hints
+from typing import Annotated, Any, Literal, TypeVar, get_args, get_type_hints
 
 import msgspec
 
 from runtime.base.durations import parse_duration
 from runtime.base.errors import InputError, did_you_mean
 from runtime.declare.request import Request
-from runtime.invoke.readers import UNFIT
 from runtime.ledger.records import State
 
 Q = TypeVar("Q", bound=msgspec.Struct)
 
 MOST_RUNS = 1000
 STATES: tuple[State, ...] = get_args(State)
+Verb = Literal["cancel", "redrive", "purge"]
+STATES_OF: Mapping[Verb, tuple[tuple[State, ...], tuple[State, ...]]] = {
+    "cancel": (("scheduled", "queued", "running", "retrying"),) * 2,
+    "redrive": (("failed",), ("failed", "cancelled")),
+    "purge": (("succeeded", "failed", "cancelled"),) * 2,
+}
+"""Which states an act on many runs is for if none is said, and which may be said."""
 
 _Limit = Annotated[int, msgspec.Meta(ge=1, le=MOST_RUNS)]
-_CURSOR = re.compile(r"[0-9]{1,20}(\.[0-9]{1,20})?:\S.{0,499}")
+_CURSOR = re.compile(r"[0-9]{1,20}(\.[0-9]{1,20})?(e[+-]?[0-9]{1,3})?:\S.{0,499}")
+_DATE = re.compile(r"[0-9]{4}-")
 _UNESCAPED_PLUS = re.compile(r"(T.*) (\d\d:\d\d)")
 _PARTS = re.compile(r"\$\.?([^.\[]*)")
 
@@ -109,13 +116,13 @@ def select(
 
 def fault(place: str, name: str, detail: str, path: str = "$") -> InputError:
     """One wrong parameter."""
-    return InputError(422, UNFIT, [{"in": place, "name": name, "path": path, "detail": detail}])
+    return InputError(422, "what is asked for cannot be", [{"in": place, "name": name, "path": path, "detail": detail}])
 
 
 def _since(place: str, text: str | float) -> float:
     if text == "":
         return 0.0
-    if isinstance(text, str) and "T" in text.upper():
+    if isinstance(text, str) and _DATE.match(text):
         try:
             # A + that was not escaped in a query is a space.
             when = msgspec.convert(_UNESCAPED_PLUS.sub(r"\1+\2", text), datetime)

@@ -8,12 +8,22 @@ from collections import Counter
 from collections.abc import AsyncGenerator, Callable, Iterator, Mapping, Sequence
 from functools import partial
 from http import HTTPStatus
-from typing import Any, Literal
+from typing import Any
 
 import anyio
 import msgspec
 
-from runtime.admin.queries import Chosen, RunQuery, Selection, fault, read_body, read_query, select
+from runtime.admin.queries import (
+    STATES_OF,
+    Chosen,
+    RunQuery,
+    Selection,
+    Verb,
+    fault,
+    read_body,
+    read_query,
+    select,
+)
 from runtime.admin.shown import show_run
 from runtime.base.errors import Problem, StoreDown
 from runtime.declare.markers import Event
@@ -22,14 +32,12 @@ from runtime.declare.triggers import Http
 from runtime.invoke.execute import Stream
 from runtime.ledger.calls import Call as LedgerCall
 from runtime.ledger.ledger import Ledger
-from runtime.ledger.records import State
 from runtime.ledger.views import Page, RunView
 from runtime.triggers.http.access import Access, Reach
 from runtime.triggers.http.answers import Answer, ResultPlan, answer_of, stream_answer
 from runtime.triggers.http.core import Call, Endpoint, Site
 from runtime.triggers.http.prefer import preferences_of, wait_of
 
-Verb = Literal["cancel", "redrive", "purge"]
 Words = dict[str, str]
 """What became of runs, by id: the ledger's words."""
 
@@ -42,12 +50,6 @@ _TREE_ROUNDS = 5
 _MOST_DESCENDANTS = 100_000
 _END = "finished"
 
-_STATES: Mapping[Verb, tuple[tuple[State, ...], tuple[State, ...]]] = {
-    "cancel": (("scheduled", "queued", "running", "retrying"),) * 2,
-    "redrive": (("failed",), ("failed", "cancelled")),
-    "purge": (("succeeded", "failed", "cancelled"),) * 2,
-}
-"""Which states an act on many is for if none is said, and which may be said."""
 _DONE = frozenset({"cancelled", "cancelling", "queued", "purged"})
 _REFUSED = {
     "finished": "the run is finished",
@@ -60,7 +62,7 @@ def run_routes(access: Access, registry: Registry, site: Site) -> Iterator[tuple
     """(method, path, endpoint) of each. Who may see one run is decided when its function is known."""
     runs = _Runs(access, registry, site)
     yield "GET", "/_/runs", Endpoint(handle=runs.find, public=False, action="read")
-    for verb in _STATES:
+    for verb in STATES_OF:
         yield "POST", f"/_/runs/{verb}", Endpoint(handle=partial(runs.act_on_many, verb), public=False, action="admin")
     yield "GET", "/_/runs/{id}", Endpoint(handle=runs.show, public=True, action="read")
     yield "GET", "/_/runs/{id}/events", Endpoint(handle=runs.events, public=True, action="read")
@@ -138,7 +140,7 @@ class _Runs:
     async def act_on_many(self, verb: Verb, call: Call) -> Answer:
         """The runs that a body names, or selects: what became of them, counted; a cursor where there are more."""
         chosen = await read_body(call.request, Chosen)
-        default, allowed = _STATES[verb]
+        default, allowed = STATES_OF[verb]
         selection, cursor = select("body", chosen, default, allowed), ""
         ids: Sequence[str] = chosen.ids or ()
         selects = chosen.function or chosen.state or chosen.trigger or chosen.since

@@ -10,6 +10,8 @@ from runtime.base.errors import FnrunError
 from runtime.cli.calls import health, invoke
 from runtime.cli.keys import keys
 from runtime.cli.project import check, config, list_functions, openapi
+from runtime.cli.queues import queues
+from runtime.cli.runs import runs
 from runtime.cli.serving import dev, serve, serve_child
 
 
@@ -36,5 +38,5 @@ def main(ctx: click.Context, root: Path) -> None:
     ctx.obj = root.resolve()
 
 
-for _command in (dev, serve, serve_child, list_functions, check, openapi, invoke, config, keys, health):
+for _command in (dev, serve, serve_child, list_functions, check, openapi, invoke, runs, queues, config, keys, health):
     main.add_command(_command)

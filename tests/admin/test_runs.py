@@ -85,8 +85,9 @@ async def test_one_run_shows_all_that_is_known_of_it(local: httpx.AsyncClient, d
     }  # fmt: skip
     assert (second["attempt"], second["state"]) == (2, "succeeded")
     assert found == {
-        "id": run_id, "function": "shop.sell", "queue": "default", "state": "succeeded", "trigger": "http", "priority": 7,
-        "failures": 1, "crashes": 0, "worker": "tester", "payload": {"x": 1}, "result": {"n": 1}, "progress": {"done": 0.5},
+        "id": run_id, "function": "shop.sell", "queue": "default", "state": "succeeded", "trigger": "http",
+        "priority": 7, "failures": 1, "crashes": 0, "worker": "tester", "payload": {"x": 1}, "result": {"n": 1},
+        "progress": {"done": 0.5},
     }  # fmt: skip
 
 

@@ -26,6 +26,7 @@ from runtime.invoke.execute import Stream, run_async
 from runtime.invoke.invocation import Invocation, Outcome
 from runtime.invoke.readers import Form
 from runtime.invoke.results import Unencodable
+from runtime.ledger.desk import Desk
 from runtime.triggers.http.access import Access, Action
 from runtime.triggers.http.answers import (
     Answer,
@@ -37,7 +38,7 @@ from runtime.triggers.http.answers import (
     stream_answer,
 )
 from runtime.triggers.http.bodies import close_files, read_body
-from runtime.triggers.http.durable import Desk, Later, plan_later, refusal_of
+from runtime.triggers.http.durable import Later, plan_later, refusal_of
 from runtime.triggers.http.routes import Match, RouteTable
 
 log = get_logger(__name__)

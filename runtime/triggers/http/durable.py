@@ -9,7 +9,7 @@ import re
 from collections.abc import Callable
 from http import HTTPStatus
 from types import UnionType
-from typing import Annotated, Any, Protocol, TypeVar, Union, get_args, get_origin
+from typing import Annotated, Any, TypeVar, Union, get_args, get_origin
 
 import msgspec
 from starlette.responses import Response
@@ -21,6 +21,7 @@ from runtime.declare.registry import Function
 from runtime.declare.request import Request
 from runtime.invoke.binding import PayloadPlan
 from runtime.ledger.calls import Call
+from runtime.ledger.desk import Desk
 from runtime.ledger.ledger import Ledger
 from runtime.ledger.records import Accepted, Submission
 from runtime.ledger.views import RunView
@@ -36,39 +37,6 @@ _STORE_RETRY_SECONDS = "5"
 _FULL_RETRY_SECONDS = "10"
 _PROBLEM = re.compile(r"([45]\d\d) (.+)", re.DOTALL)
 _BYTES = (bytes, bytearray, memoryview)
-
-
-class Kept(Protocol):
-    """Where the ledger is kept."""
-
-    @property
-    def durability(self) -> str:
-        """What becomes of it when something dies, for people."""
-
-
-class Desk(Protocol):
-    """A process's way to the ledger."""
-
-    @property
-    def ledger(self) -> Ledger:
-        """What calls are made by."""
-
-    @property
-    def store(self) -> Kept:
-        """Where they go."""
-
-    @property
-    def max_length(self) -> int:
-        """Open runs that a queue may have; 0 for no limit."""
-
-    async def ask(self, call: Call[T]) -> T:
-        """Run a call. StoreDown."""
-
-    async def accept(self, run: Submission) -> Accepted:
-        """Record a run. StoreDown."""
-
-    async def finished(self, run_id: str, timeout_seconds: float | None) -> RunView | None:
-        """Wait for the end of a run; None if it has not come in time. StoreDown."""
 
 
 class Later(msgspec.Struct, frozen=True, kw_only=True):
