@@ -8,13 +8,11 @@ import asyncio
 import re
 from collections.abc import Callable
 from http import HTTPStatus
-from types import UnionType
-from typing import Annotated, Any, TypeVar, Union, get_args, get_origin
+from typing import Any, TypeVar
 
 import msgspec
-from starlette.responses import Response
 
-from runtime.base.errors import DeclarationError, FnrunError, Problem, QueueFull, StoreDown
+from runtime.base.errors import FnrunError, Problem, QueueFull, StoreDown
 from runtime.base.ids import Trace
 from runtime.base.logs import get_logger
 from runtime.declare.registry import Function
@@ -25,7 +23,7 @@ from runtime.ledger.desk import Desk
 from runtime.ledger.ledger import Ledger
 from runtime.ledger.records import Accepted, Submission
 from runtime.ledger.views import RunView
-from runtime.triggers.http.answers import Answer, ResultPlan, answer_of
+from runtime.triggers.http.answers import Answer, ResultPlan, answer_of, can_be_kept, types_of
 from runtime.triggers.http.prefer import Preference, preference_of
 
 log = get_logger(__name__)
@@ -99,7 +97,7 @@ class LaterRoute:
         self._result = result
         self._later = later
         self._trigger = trigger
-        self._gives_bytes = bool(types := _types(function.returns)) and all(
+        self._gives_bytes = bool(types := types_of(function.returns)) and all(
             one in (*_BYTES, type(None), None) for one in types
         )
 
@@ -162,18 +160,8 @@ class LaterRoute:
 
 
 def plan_later(function: Function, result: ResultPlan, later: Later, trigger: str) -> LaterRoute | None:
-    """How a function is called later; None for one that cannot be: it takes files or a Request, or is a stream.
-
-    So is one that answers with a Response of Starlette's, which nobody could keep.
-    """
-    if function.items is not None or any(p.injected in ("request", "file") for p in function.parameters):
-        return None
-    if any(isinstance(one, type) and issubclass(one, Response) for one in _types(function.returns)):
-        return None
-    try:
-        return LaterRoute(function, PayloadPlan(function), result, later, trigger)
-    except DeclarationError:
-        return None
+    """How a function is called later; None for one that cannot be."""
+    return LaterRoute(function, PayloadPlan(function), result, later, trigger) if can_be_kept(function) else None
 
 
 def _problem_of(view: RunView, headers: dict[str, str]) -> Problem:
@@ -187,12 +175,3 @@ def _problem_of(view: RunView, headers: dict[str, str]) -> Problem:
     if view.reason == "expired":
         return Problem(504, headers=headers, detail="no worker began the run in time")
     return Problem(500, headers=headers, detail="the function failed; its log has the run id")
-
-
-def _types(annotation: Any) -> tuple[Any, ...]:
-    """The alternatives of an annotation, Annotated taken off."""
-    if get_origin(annotation) is Annotated:
-        return _types(get_args(annotation)[0])
-    if get_origin(annotation) in (Union, UnionType):
-        return tuple(found for one in get_args(annotation) for found in _types(one))
-    return (annotation,)
