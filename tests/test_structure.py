@@ -31,7 +31,10 @@ def _is_module(name: str) -> bool:
 
 
 def test_importing_runtime_loads_no_server_broker_or_scheduler():
-    code = "import runtime, sys; print(*sorted({name.partition('.')[0] for name in sys.modules}))"
+    code = (
+        "import runtime, sys; runtime.submit.using(priority=1); "
+        "print(*sorted({name.partition('.')[0] for name in sys.modules}))"
+    )
     loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
     assert SERVERS & set(loaded) == set()
 

@@ -95,9 +95,7 @@ class Address(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def options(self) -> dict[str, Any]:
         """What redis-py's connections take."""
-        place: dict[str, Any] = (
-            {"path": self.path} if self.scheme == "unix" else {"host": self.host, "port": self.port}
-        )
+        place: dict[str, Any] = {"path": self.path} if self.scheme == "unix" else {"host": self.host, "port": self.port}
         return {
             **place,
             **self.tls,

@@ -131,9 +131,9 @@ class Embedded:
 
     def _spawn_keeper(self, lock: int, told: int) -> subprocess.Popen[bytes]:
         arguments = [str(self._folder), str(self.path), find_server(), str(lock), str(told)]
-        with open(self._folder / keeper.LOG, "ab", opener=_private) as output:  # noqa: PTH123 - Path has no opener
+        with open(self._folder / keeper.LOG, "ab", opener=_private) as output:
             # A session of its own: Ctrl-C and the end of a group do not reach it. No secrets in its environment.
-            return subprocess.Popen(
+            return subprocess.Popen(  # noqa: S603 - our own program
                 [sys.executable, "-I", "-S", keeper.__file__, *arguments],
                 stdin=subprocess.DEVNULL, stdout=output, stderr=output, pass_fds=(lock, told), cwd=self._folder,
                 env={name: os.environ[name] for name in _PASSED_ON if name in os.environ}, start_new_session=True,
@@ -149,7 +149,6 @@ class Embedded:
             if b"ready\n" in text:
                 return
             if text == b"loading\n":
-                log.info("the embedded store is loading its data", folder=str(self._folder))
                 limit_seconds = _LOAD_SECONDS
         raise StartError(
             f"the embedded store in {self._folder} is not ready after {limit_seconds:.0f} s; see {keeper.LOG} there"
@@ -277,9 +276,9 @@ def _explain(folder: Path, fault: str) -> str:
     data = folder / "appendonlydir"
     if "Bad file format" in fault or "Unexpected end of file" in fault or "Wrong signature" in fault:
         fix = (
-            f"its data in {data} are damaged, and left as they are. Copy the folder, then either cut the damaged "
-            "file off where the damage begins (`valkey-check-aof --fix FILE` or `redis-check-aof --fix FILE`), or put a "
-            "backup in its place, or move the folder away to begin with nothing"
+            f"its data in {data} are damaged, and left as they are. Copy that folder; then cut the damaged file off "
+            "where the damage begins (`valkey-check-aof --fix FILE` or `redis-check-aof --fix FILE`), or put a backup in "
+            "its place, or move the folder away to begin with nothing"
         )
     elif "No space left" in fault:
         fix = "the disk is full: make room"

@@ -47,7 +47,7 @@ class StartError(FnrunError):
 
 
 class StoreDown(FnrunError):  # noqa: N818 - a state of the world, not a mistake of the caller's
-    """The store cannot be asked now: away, too slow, still loading, full, read-only. Whether a write got there is open."""
+    """The store cannot be asked now: away, too slow, loading, full, read-only. Whether a write got there is open."""
 
 
 class UnknownFunction(FnrunError):  # noqa: N818 - as the built-in LookupError's children say it
@@ -77,7 +77,8 @@ class QueueFull(FnrunError):  # noqa: N818 - a state, and not the caller's fault
     def __init__(self, queue: str, max_length: int, accepted: Sequence[str] = ()) -> None:
         count = f"; {len(accepted)} were accepted before that" if accepted else ""
         super().__init__(
-            f'queue "{queue}" is full: it has {max_length} open runs{count}; try again later, or raise [queue] max_length'
+            f'queue "{queue}" is full: it has {max_length} open runs{count}; try again later, or raise '
+            "[queue] max_length"
         )
         self.queue = queue
         self.accepted = tuple(accepted)

@@ -1,7 +1,8 @@
 """Keep the embedded store's server running for as long as a process uses it. A program of its own, started by embedded.
 
 Standard library only, run by its path, so that it stays small: `python -I -S keeper.py FOLDER SOCKET SERVER LOCK TOLD`.
-LOCK is the descriptor of keeper.lock, which the starter has locked: it is held until this process ends. TOLD is a pipe:
+LOCK is the descriptor of keeper.lock, which the starter has locked: it is held until this process ends, whose id is
+in the file. TOLD is a pipe:
 "loading" and "ready" as the server comes up, or why it does not.
 
 Every process that uses the store holds users.lock, shared. To get it alone means that nobody is left, however they
@@ -53,11 +54,6 @@ def ask(path: str, command: bytes, within_seconds: float = _ASK_SECONDS) -> byte
         connection.sendall(command + b"\r\n")
         return connection.recv(1000).partition(b"\r\n")[0]
     return b""
-
-
-def is_ready(path: str) -> bool:
-    """Whether the server on a socket serves; False while it loads, too."""
-    return ask(path, b"PING") == b"+PONG"
 
 
 class Keeper:
@@ -158,7 +154,7 @@ class Keeper:
             time.sleep(_POLL_SECONDS)
 
     def _signal_server(self, number: int) -> None:
-        """Signal who holds server.lock, and its children: the file was removed before it was started, so it wrote it."""
+        """Signal who holds server.lock, and its children: the file is theirs, as it is removed before each start."""
         with suppress(OSError, ValueError), open(self._in_folder(PID), encoding="ascii") as file:
             os.killpg(int(file.read()), number)
 
@@ -208,6 +204,8 @@ def main(arguments: list[str]) -> None:
         signal.signal(number, lambda *_: None)  # not SIG_IGN, which the server would inherit
     for descriptor in (int(lock), int(told)):
         os.set_inheritable(descriptor, False)
+    os.ftruncate(int(lock), 0)
+    os.pwrite(int(lock), b"%d\n" % os.getpid(), 0)
     os.umask(0o077)
     os.chdir(folder)
     keeper = Keeper(folder, path, server, int(told))

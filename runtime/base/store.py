@@ -4,7 +4,6 @@ Opened by roles, by the workers and by scripts that submit; ledger and triggers 
 when the store is away is in `store_errors`. Never reads or writes a run.
 """
 
-import ssl
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -149,17 +148,18 @@ class Store:
 
     def _reach(self, client: redis.Redis) -> None:
         """Ask for a sign of life. While it loads its data, wait."""
-        end = time.monotonic() + _LOAD_SECONDS
-        loading = False
+        began = time.monotonic()
+        said = False
         while True:
             try:
                 client.ping()
             except redis.BusyLoadingError:
-                if time.monotonic() > end:
+                waited_seconds = time.monotonic() - began
+                if waited_seconds > _LOAD_SECONDS:
                     raise
-                if not loading:
+                if waited_seconds > 1 and not said:
                     log.info("the store is loading its data", store=self.where)
-                loading = True
+                    said = True
                 time.sleep(_POLL_SECONDS)
             else:
                 return
@@ -177,8 +177,8 @@ class Store:
             )
         if info.get("cluster_enabled"):
             raise StartError(
-                f"the store at {self.where} is a node of a Redis Cluster, which is not supported: a run's keys would be "
-                "on several nodes; use one server, and one more for each part of your functions if one is not enough"
+                f"the store at {self.where} is a node of a Redis Cluster, which is not supported: a run's keys would "
+                "be on several nodes; use one server, and another for a part of the functions if one is not enough"
             )
         if info.get("role") == "slave":
             raise StartError(f"the store at {self.where} is a replica, which only reads; give the primary's address")
@@ -190,11 +190,11 @@ class Store:
     def _say_how_durable(self, info: Mapping[str, Any] | None, config: Mapping[str, Any] | None) -> None:
         """Set durability; warn, loudly, of what can lose runs."""
         if info is None or config is None:
-            what = "INFO" if info is None else "CONFIG"
             log.warning(
-                f"the store's persistence cannot be checked: {what} is not permitted; make sure that it has an "
+                "the store's persistence cannot be checked: a command is not permitted; make sure that it has an "
                 "append-only file, and maxmemory-policy noeviction",
                 store=self.where,
+                command="INFO" if info is None else "CONFIG",
             )
         info, config = info or {}, config or {}
         save, kept = config.get("save"), info.get("aof_enabled")
@@ -240,27 +240,27 @@ def _ask(command: Any, *arguments: str) -> Mapping[str, Any] | None:
     return found
 
 
+_FAULTS: tuple[tuple[type[Exception], str], ...] = (
+    (redis.AuthenticationError, "refuses the user or the password ({}); correct store.url: redis://user:password@host"),
+    (redis.BusyLoadingError, "is still loading its data ({}); start again when it is done"),
+    (redis.TimeoutError, "does not answer in time ({}); see that it runs, and that nothing between holds it up"),
+    (redis.ConnectionError, "cannot be reached ({}); start it, or correct store.url"),
+    (
+        redis.exceptions.NoPermissionError,
+        "does not permit what is needed ({}); let the user run scripts, and use all keys of the namespace",
+    ),
+    (Exception, "refuses what is needed ({}); see its configuration"),
+)
+
+
 def _fault(error: Exception, address: Address) -> str:
     """What is wrong, and the fix, after "the store at X"."""
     text = str(error)
-    if isinstance(error, redis.AuthenticationError):
-        if address.password:
-            return f"refuses the user or the password ({text}); set the right one in store.url, redis://user:password@host"
+    if isinstance(error, redis.AuthenticationError) and not address.password:
         return "wants a password; set it in store.url, redis://:password@host, best by FNRUN_STORE__URL"
-    if isinstance(error, redis.exceptions.NoPermissionError):
-        return f"does not permit what is needed ({text}); let the user run scripts, and use all keys of the namespace"
-    if isinstance(error, redis.TimeoutError):
-        return f"does not answer in time ({text}); see that it runs and that nothing between holds it up"
-    if isinstance(error, redis.BusyLoadingError):
-        return f"has been loading its data for {_LOAD_SECONDS:.0f} s; start again when it is done"
-    if isinstance(error.__context__, ssl.SSLCertVerificationError) or "CERTIFICATE_VERIFY_FAILED" in text:
+    if "CERTIFICATE_VERIFY_FAILED" in text:
         return f"has a certificate that does not verify ({text}); name its authority: rediss://...?ssl_ca_certs=FILE"
-    if isinstance(error, redis.ConnectionError):
-        return f"cannot be reached ({text}); start it, or correct store.url" + _tls_hint(text, address)
-    return f"refuses what is needed ({text}); see its configuration"
-
-
-def _tls_hint(text: str, address: Address) -> str:
+    said = next(said for kind, said in _FAULTS if isinstance(error, kind)).format(text)
     if address.scheme == "rediss" and "SSL" in text:
-        return "; if it speaks no TLS, write redis://"
-    return "; if it speaks TLS, write rediss://" if address.scheme == "redis" and "closed" in text else ""
+        return f"{said}; if it speaks no TLS, write redis://"
+    return f"{said}; if it speaks TLS, write rediss://" if "closed by server" in text else said

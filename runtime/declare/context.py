@@ -13,7 +13,6 @@ import msgspec
 from runtime.base.ids import Trace
 from runtime.base.logs import Logger, get_logger
 
-
 _LONGEST_PROGRESS = 64_000
 
 

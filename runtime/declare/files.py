@@ -107,8 +107,8 @@ def _name_to_run(on_failure: str | Callable[..., Any] | None) -> str | None:
     package, _, path = str(getattr(on_failure, "__module__", "")).partition(".")
     if package != PACKAGE or not path or declaration_of(on_failure) is None:
         raise DeclarationError(
-            f"@fn(on_failure={_name_of(on_failure) or on_failure!r}): no function of {PACKAGE}/ with a decorator; write "
-            "@fn or @queue above it"
+            f"@fn(on_failure={_name_of(on_failure) or on_failure!r}): no function of {PACKAGE}/ with a decorator; "
+            "write @fn or @queue above it"
         )
     return function_name(path.split("."), on_failure.__name__)
 
@@ -118,11 +118,7 @@ def _overridden(function: Function, setting: FunctionSettings) -> Function:
     triggers = list(function.triggers)
     if setting.schedule is not None:
         _replace_one(function, triggers, (Cron, Interval), lambda old: _scheduled(old, setting.schedule or ""))
-    queue = function.queue
-    if setting.queue is not None:
-        queue = _at_setting(function, lambda: check_queue(setting.queue))
-        if any(isinstance(trigger, Queue) for trigger in triggers):
-            _replace_one(function, triggers, (Queue,), lambda old: msgspec.structs.replace(old, name=queue))
+    queue = _replace_queue(function, triggers, setting.queue)
     if setting.auth is not None and not any(isinstance(trigger, Http) for trigger in triggers):
         raise DeclarationError(f'{FILE_NAME} sets auth of "{function.name}", which has no route', line=function.line)
     for index, trigger in enumerate(triggers):
@@ -136,6 +132,16 @@ def _overridden(function: Function, setting: FunctionSettings) -> Function:
     if setting.timeout is not None:
         policy = msgspec.structs.replace(policy, timeout_seconds=float(setting.timeout))
     return msgspec.structs.replace(function, triggers=tuple(triggers), policy=policy, queue=queue, env=setting.env)
+
+
+def _replace_queue(function: Function, triggers: list[Trigger], name: str | None) -> str:
+    """The queue of a function. A setting may route runs of one that has no @queue, too."""
+    if name is None:
+        return function.queue
+    queue = _at_setting(function, lambda: check_queue(name))
+    if any(isinstance(trigger, Queue) for trigger in triggers):
+        _replace_one(function, triggers, (Queue,), lambda old: msgspec.structs.replace(old, name=queue))
+    return queue
 
 
 def _replace_one(

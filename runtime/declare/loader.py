@@ -134,7 +134,7 @@ class Loader:
         refused: dict[str, LoadFailure] = {}
         while True:
             registry, served = self._assembled(refused)
-            fresh = {f.file: f for f in _on_failure_faults(registry) if f.file not in refused}
+            fresh = {f.file: f for f in reversed(_on_failure_faults(registry)) if f.file not in refused}
             if not fresh:
                 break
             refused |= fresh  # whoever names a function of these is at fault, too
@@ -196,12 +196,14 @@ def load(root: Path, overrides: _Overrides = MappingProxyType({})) -> Registry:
     return Loader(root, overrides).load()
 
 
-def _on_failure_faults(registry: Registry) -> Iterator[LoadFailure]:
+def _on_failure_faults(registry: Registry) -> list[LoadFailure]:
+    faults: list[LoadFailure] = []
     for function in registry.functions.values():
         try:
             check_on_failure(function, registry.functions)
         except DeclarationError as error:
-            yield failure_of(function.file, error)
+            faults.append(failure_of(function.file, error))
+    return faults
 
 
 def _raise_interrupt(error: BaseException) -> None:

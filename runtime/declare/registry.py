@@ -130,8 +130,8 @@ def _check_takes_news(where: str, function: Function, target: Function) -> None:
     wrong = [name for name in wrong if name not in ON_FAILURE_ARGUMENTS]
     if wrong:
         raise DeclarationError(
-            f"{where}: {target.name} requires {', '.join(wrong)}, and is given {', '.join(sorted(ON_FAILURE_ARGUMENTS))}; "
-            "give the others a default",
+            f"{where}: {target.name} requires {', '.join(wrong)}, and is given "
+            f"{', '.join(sorted(ON_FAILURE_ARGUMENTS))}; give the others a default",
             line=function.line,
         )
     if target.items is not None:

@@ -18,7 +18,7 @@ from redis.asyncio import Redis as AsyncRedis
 
 from runtime.base.errors import StartError, StoreDown, UnknownRun
 from runtime.base.settings import Settings, load_settings
-from runtime.declare.modules import PACKAGE
+from runtime.declare.modules import PACKAGE, open_root
 from runtime.ledger.calls import Call, ado, do
 from runtime.ledger.endings import Endings
 from runtime.ledger.ledger import Keeping, Ledger
@@ -34,7 +34,7 @@ _PATIENCE_SECONDS = 4.5
 _LOOK_SECONDS = 1.0
 _OUTAGE_SECONDS = 30.0
 """Whoever waits for the end of a run sits out as long an outage of the store."""
-_MOST_ACCEPTED = 500
+_MOST_ACCEPTED = 100
 _MOST_SHOWN = 50
 _MOST_CALLS = 32
 """Calls under way at once on a loop, each of which has a connection."""
@@ -62,8 +62,8 @@ class Store(Protocol):
 class Desk:
     """A process's way to the ledger.
 
-    max_length: of a queue, in open runs, for submissions; 0 for no limit. registry: the functions that are loaded at the
-    moment, set by roles; where there is none, submit takes names as they are.
+    max_length: of a queue, in open runs, for submissions; 0 for no limit. registry: the functions that are loaded at
+    the moment, set by roles; where there is none, submit takes names as they are.
     """
 
     def __init__(
@@ -106,7 +106,7 @@ class Desk:
         return await (await self._line()).shows.ask(run_id)
 
     async def finished(self, run_id: str, timeout_seconds: float | None) -> RunView | None:
-        """The run once it is over; None if it is not within that time. UnknownRun. Sits out short outages of the store."""
+        """The run once it is over; None if it is not within that time. UnknownRun. Short outages are sat out."""
         line = await self._line()
         now = asyncio.get_running_loop().time
         end = float("inf") if timeout_seconds is None else now() + timeout_seconds
@@ -135,8 +135,11 @@ class Desk:
             await line.close()
 
     def close(self) -> None:
-        """Close what belongs to no loop, and the store."""
+        """Close what belongs to no loop, and to loops that run in other threads; then the store."""
         own = self._lines()
+        for loop, line in list(own.lines.items()):
+            if loop.is_running() and loop is not asyncio._get_running_loop():
+                asyncio.run_coroutine_threadsafe(line.close(), loop).result(_PATIENCE_SECONDS)
         if own.client is not None:
             own.client.close()
         self.store.close()
@@ -196,7 +199,7 @@ class _Line:
             await self.client.aclose()
 
     async def accept(self, runs: list[Submission]) -> list[Accepted]:
-        """Have runs recorded in one call, repeated if its answer is lost: their ids tell the store that it knows them."""
+        """Have runs recorded in one call, repeated if its answer is lost: the store knows them by their ids."""
         call = self._ledger.accept(runs)
         async with _patience():
             try:
@@ -268,13 +271,14 @@ def in_use() -> Desk | None:
 
 
 def current() -> Desk:
-    """The desk of this process. A plain script gets one for the project in FNRUN_DIR, or in the current folder.
+    """The desk of this process, opened now if there is none.
 
+    A plain script's is for the project whose functions it has imported, or that in FNRUN_DIR, or in the current folder.
     Blocks while it opens the store. StartError if there is no project, or no store.
     """
     with _opening:
         if _current is None:
-            root = Path(os.environ.get("FNRUN_DIR") or ".").resolve()
+            root = open_root() or Path(os.environ.get("FNRUN_DIR") or ".").resolve()
             if not (root / PACKAGE).is_dir():
                 raise StartError(
                     f"there is no {PACKAGE}/ folder in {root}: run the script in the project's folder, or set FNRUN_DIR"

@@ -7,7 +7,7 @@ from typing import Literal
 
 import msgspec
 
-from runtime.declare.registry import DEFAULT_QUEUE as DEFAULT_QUEUE
+from runtime.declare import registry
 
 State = Literal["scheduled", "queued", "running", "retrying", "succeeded", "failed", "cancelled"]
 Reason = Literal[
@@ -15,16 +15,17 @@ Reason = Literal[
 ]
 FINISHED = frozenset({"succeeded", "failed", "cancelled"})
 DEFAULT_PRIORITY = 5
+DEFAULT_QUEUE = registry.DEFAULT_QUEUE
 
 
 class Submission(msgspec.Struct, frozen=True, kw_only=True):
     """A run to be accepted.
 
-    payload: JSON object of arguments by name. due: not before then; None for now. delay_seconds: not before so long
-    after it is accepted, in place of due. max_age_seconds: it expires if it has not begun so long after it was due; None
-    for never. priority: 0 to 9, 9 the most urgent. dedupe: of several runs of
-    a function that say the same, within dedupe_seconds, only the first is accepted. parent: the run that submitted it.
-    max_length: refuse if the queue has so many open runs; 0 for no limit. trace: a W3C traceparent, or "".
+    payload: JSON object of arguments by name. due: not before then; None for now. delay_seconds: in place of due, not
+    before so long after it is accepted. max_age_seconds: it expires if it has not begun so long after it was due; None
+    for never. priority: 0 to 9, 9 the most urgent. dedupe: of several runs of a function that say the same, within
+    dedupe_seconds, only the first is accepted. parent: the run that submitted it. max_length: refuse if the queue has
+    so many open runs; 0 for no limit. trace: a W3C traceparent, or "".
     """
 
     id: str

@@ -4,6 +4,7 @@ Made by submit, and by authors of an id. Opens nothing before it is asked someth
 """
 
 import asyncio
+import sys
 from collections import deque
 from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar, overload
 
@@ -52,11 +53,12 @@ class Run(Generic[R_co]):
         found = (await self._view()).progress
         return None if found is None else msgspec.json.decode(found)
 
+    # ruff: disable[ASYNC109] - the word of Celery and of concurrent.futures
     @overload
     async def result(self, timeout: Duration | None = None, *, propagate: Literal[True] = True) -> R_co: ...
     @overload
     async def result(self, timeout: Duration | None = None, *, propagate: bool) -> R_co | RunFailed: ...
-    async def result(self, timeout: Duration | None = None, *, propagate: bool = True) -> Any:  # noqa: ASYNC109 - as Celery's
+    async def result(self, timeout: Duration | None = None, *, propagate: bool = True) -> Any:
         """What its handler returned, as the function's annotation says; plain JSON where that does not fit.
 
         timeout: a duration; waits without end if left out. TimeoutError if the run is not over by then. RunFailed if it
@@ -72,6 +74,8 @@ class Run(Generic[R_co]):
         if propagate:
             raise failed
         return failed
+
+    # ruff: enable[ASYNC109]
 
     async def cancel(self, *, tree: bool = False) -> Cancelled:
         """Have it end: at once if it waits, at its worker's next beat if it runs ("cancelling").
@@ -160,10 +164,17 @@ def _decoded(result: msgspec.Raw | None, returns: Any) -> Any:
 
 
 async def desk_at_work() -> "Desk":
-    """The desk of this process; where there is none yet, it is opened beside the loop."""
-    from runtime.ledger.desk import current, in_use  # noqa: PLC0415 - the store's client is loaded when it is needed
+    """The desk of this process; where there is none yet, it is loaded and opened beside the loop."""
+    in_use = getattr(sys.modules.get("runtime.ledger.desk"), "in_use", None)  # None too while it is being loaded
+    desk: Desk | None = None if in_use is None else in_use()
+    return await asyncio.to_thread(current_desk) if desk is None else desk
 
-    return in_use() or await asyncio.to_thread(current)
+
+def current_desk() -> "Desk":
+    """The desk of this process, for code without a loop. The store's client is loaded only now."""
+    from runtime.ledger.desk import current  # noqa: PLC0415
+
+    return current()
 
 
 async def _cancel_children(run_id: str) -> None:

@@ -14,7 +14,7 @@ from runtime.base.errors import InputError, SubmitError, UnknownFunction
 from runtime.base.settings import FunctionSettings
 from runtime.declare.files import failure_of, functions_in
 from runtime.declare.markers import INJECTED
-from runtime.declare.modules import PACKAGE, function_name, is_open, open_package
+from runtime.declare.modules import PACKAGE, function_name, open_package, open_root
 from runtime.declare.registry import DEFAULT_QUEUE, Function, Registry
 from runtime.declare.triggers import Declaration, Queue, declaration_of
 from runtime.invoke.binding import PayloadPlan
@@ -32,7 +32,7 @@ class Catalogue(Protocol):
 
 
 class Target(msgspec.Struct, frozen=True, kw_only=True):
-    """A function to be run. returns: its annotation, Any if that is not known. plan: reads its arguments, if it is known."""
+    """A function to be run. returns: its annotation, Any if that is not known. plan: reads its arguments, if known."""
 
     name: str
     queue: str = DEFAULT_QUEUE
@@ -72,7 +72,8 @@ def name_of(function: Callable[..., Any]) -> str:
         )
     if package != PACKAGE or not path:
         raise SubmitError(
-            f"{shown} stands in {module}: workers find functions of {PACKAGE}/ only; put it there, and import it from there"
+            f"{shown} stands in {module}, and workers find functions of {PACKAGE}/ only: put it there, and import it "
+            "from there"
         )
     return function_name(path.split("."), function.__name__)
 
@@ -161,7 +162,7 @@ class FolderCatalogue:
 
     def _read(self, path: Path) -> Mapping[str, Function]:
         if path not in self._files:
-            if not is_open():
+            if open_root() is None:
                 open_package(self._root)
             try:
                 found = functions_in(self._root, path, self._overrides)

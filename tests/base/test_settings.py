@@ -137,7 +137,10 @@ def test_settings_cannot_be_changed(settings_from):
         ('[cors]\norigins = ["https://a.example/"]', "functions.toml: cors.origins[0]: Expected `str` matching regex"),
         ('[cors]\norigins = "*"', "functions.toml: cors.origins: Expected `array`, got `str`"),
         ('[store]\nurl = "localhost"', "functions.toml: store.url: 'localhost' is not the address of a store; write"),
-        ('[store]\nurl = "redis://:s3cret@h:x"', "functions.toml: store.url: 'redis://********@h:x': the host or the port"),
+        (
+            '[store]\nurl = "redis://:s3cret@h:x"',
+            "functions.toml: store.url: 'redis://********@h:x': the host or the port",
+        ),
         ('[store]\nnamespace = "a:b"', "functions.toml: store.namespace: Expected `str` matching regex"),
         ("[queue]\nqueues = []", "functions.toml: queue.queues: Expected `array` of length >= 1"),
         ('[queue]\nqueues = ["a b"]', "functions.toml: queue.queues[0]: Expected `str` matching regex"),

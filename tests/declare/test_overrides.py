@@ -42,6 +42,14 @@ def test_env_and_queue_override(load_files):
     function = load_files({"a.py": '@queue("fast", timeout=3)\ndef handler(): ...'}, {"a": setting}).get("a")
     assert function.env == {"REGION": "eu"}
     assert [(t.name, t.timeout_seconds) for t in function.triggers] == [("slow", 3)]
+    assert function.queue == "slow"
+
+
+def test_the_queue_of_a_function_is_the_setting_s_or_its_first_or_the_default_one(load_files):
+    files = {"a.py": "@http.get\ndef handler(): ...", "b.py": '@queue("x")\n@queue("y")\ndef handler(): ...'}
+    registry = load_files(files)
+    assert (registry.get("a").queue, registry.get("b").queue) == ("default", "x")
+    assert load_files(files, {"a": FunctionSettings(queue="slow")}).get("a").queue == "slow"
 
 
 @pytest.mark.parametrize(
@@ -81,9 +89,14 @@ def test_a_cron_override_keeps_the_zone(load_files):
             'functions.toml overrides the cron or interval of "broken"; that takes exactly one, and it has 2',
         ),
         (
-            "@http.get  # <-\ndef handler(): ...",
+            "@queue('a')  # <-\n@queue('b')\ndef handler(): ...",
             FunctionSettings(queue="slow"),
-            'functions.toml overrides the queue of "broken"; that takes exactly one, and it has 0',
+            'functions.toml overrides the queue of "broken"; that takes exactly one, and it has 2',
+        ),
+        (
+            "@http.get  # <-\ndef handler(): ...",
+            FunctionSettings(queue="my queue"),
+            "functions.toml, [functions.\"broken\"]: @queue('my queue'): a name without spaces",
         ),
         (
             "@cron('@daily')  # <-\ndef handler(): ...",
