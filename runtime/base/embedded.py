@@ -144,7 +144,9 @@ class Embedded:
         text, limit_seconds = b"", _START_SECONDS
         while select.select([heard], [], [], limit_seconds)[0]:
             if not (read := os.read(heard, 4096)):
-                raise StartError(_explain(self._folder, text.decode(errors="replace").strip()))
+                raise StartError(
+                    _explain(self._folder, text.removeprefix(b"loading\n").decode(errors="replace").strip())
+                )
             text += read
             if b"ready\n" in text:
                 return
@@ -277,8 +279,8 @@ def _explain(folder: Path, fault: str) -> str:
     if "Bad file format" in fault or "Unexpected end of file" in fault or "Wrong signature" in fault:
         fix = (
             f"its data in {data} are damaged, and left as they are. Copy that folder; then cut the damaged file off "
-            "where the damage begins (`valkey-check-aof --fix FILE` or `redis-check-aof --fix FILE`), or put a backup in "
-            "its place, or move the folder away to begin with nothing"
+            "where the damage begins (`valkey-check-aof --fix FILE` or `redis-check-aof --fix FILE`), or put a backup "
+            "in its place, or move the folder away to begin with nothing"
         )
     elif "No space left" in fault:
         fix = "the disk is full: make room"
@@ -286,4 +288,4 @@ def _explain(folder: Path, fault: str) -> str:
         fix = "make the folder, and all in it, writable for this user"
     else:
         fix = f"see {keeper.LOG} there; {SERVER_VARIABLE} names another server, [store] url one that runs elsewhere"
-    return f"the embedded store in {folder} does not start: {fault or 'its keeper ended without a word'}; {fix}"
+    return f"the embedded store in {folder} does not start: {fault or 'its keeper was killed'}; {fix}"
