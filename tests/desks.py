@@ -4,6 +4,8 @@
 """
 
 import secrets
+import socket
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -41,6 +43,17 @@ def gone(tmp_path: Path) -> Iterator[Desk]:
     desk = desk_on(tmp_path / "nobody", "test")
     yield desk
     desk.close()
+
+
+@pytest.fixture
+def frozen() -> Iterator[Desk]:
+    """A desk whose store takes connections and never says a word."""
+    with tempfile.TemporaryDirectory(prefix="fnrun-") as folder, socket.socket(socket.AF_UNIX) as listening:
+        listening.bind(f"{folder}/socket")
+        listening.listen(64)
+        desk = desk_on(Path(folder) / "socket", "test")
+        yield desk
+        desk.close()
 
 
 class Worker:

@@ -218,6 +218,7 @@ def test_invoke_async_is_checked_before_anything_is_accepted(fnrun, desk: Desk):
     assert (wrong.exit_code, "the input does not fit the function" in wrong.stderr) == (1, True)
     streams = fnrun("invoke", "shop.stream", "--async")
     assert (streams.exit_code, "shop.stream cannot run later" in streams.stderr) == (1, True)
+    assert "Traceback" not in streams.stderr
     assert fnrun("invoke", "shop.sell", "--wait", "5s").exit_code == 2
     assert fnrun("invoke", "shop.sell", "--async", "--wait", "soon").exit_code == 1
     assert fnrun("invoke", "nobody", "--async").exit_code == 1

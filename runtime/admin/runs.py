@@ -99,8 +99,7 @@ class _Runs:
         view, reach = await self._seen(call)
         wait = wait_of(preferences_of(call.request), self._later.longest_wait_seconds)
         if wait is not None and not view.is_finished:
-            view = await self._later.finished(view.id, wait) or view
-            view = (await self._views([view.id]))[0] or view
+            view = await self._later.finished(view.id, wait) or (await self._views([view.id]))[0] or view
         answer = answer_of(show_run(view, reach))
         answer.headers.append((b"cache-control", b"no-store"))
         if wait is not None:

@@ -62,7 +62,9 @@ def _invoke_later(root: Path, name: str, payload: bytes, wait: str | None, where
             "POST", f"/_/functions/{quote(name)}/invoke", body=payload, headers={"prefer": "respond-async"}
         )
         if answer.status != HTTPStatus.ACCEPTED:
-            raise click.ClickException(f"{name} cannot run later: it streams, or takes a Request or files")
+            raise click.ClickException(
+                f"{name} cannot run later: it streams, or takes a Request or files; so it was called at once"
+            )
         run_id = str(json.loads(answer.body)["id"])
         click.echo(run_id, err=wait is not None)
         if wait is None:

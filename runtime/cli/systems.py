@@ -20,6 +20,7 @@ from typing_extensions import override
 
 from runtime.base import logs
 from runtime.base.durations import parse_duration
+from runtime.base.errors import Problem
 from runtime.base.ids import new_run_id
 from runtime.base.settings import NOTHING, Settings, load_settings
 from runtime.cli.remote import Answered, fetch, problem_text
@@ -100,7 +101,7 @@ class _Here:
     ) -> Answered:
         answer = self._runner.run(self._ask(method, path, _encoded(query)[1:].encode(), body or b"", headers))
         if answer.status >= HTTPStatus.BAD_REQUEST:
-            raise click.ClickException(problem_text(answer.body))
+            raise click.ClickException(f"{answer.status}: {problem_text(answer.body)}")
         return answer
 
     async def _ask(self, method: str, path: str, query: bytes, body: bytes, headers: Mapping[str, str]) -> Answered:
@@ -182,8 +183,8 @@ class _Nobody:
     """Runs nothing: what cannot run later is not run here."""
 
     async def invoke(self, invocation: Any) -> Any:
-        raise click.ClickException(
-            f"{invocation.function.name} cannot run later: it streams, or takes a Request or files"
+        raise Problem(
+            409, detail=f"{invocation.function.name} cannot run later: it streams, or takes a Request or files"
         )
 
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import time
 from pathlib import Path
 
 import httpx
@@ -10,8 +11,8 @@ import pytest
 from runtime.base.keys import KeyFile
 from runtime.ledger.desk import Desk
 from runtime.ledger.records import Held
-from runtime.roles import load_project
-from tests.conftest import client_of
+from runtime.roles import HttpRole, load_project
+from tests.conftest import client_of, client_on
 from tests.desks import Worker, submit, view_of
 
 FILES = {
@@ -281,7 +282,7 @@ async def test_the_list_can_be_narrowed_and_turned_page_by_page(local: httpx.Asy
     [
         ("state=done", "state"), ("state=failed,faild", "state"), ("limit=0", "limit"), ("limit=1001", "limit"),
         ("limit=many", "limit"), ("limit=1&limit=", "limit"), ("since=yesterday", "since"), ("since=-5", "since"),
-        ("since=2026-01-01T00:00:00", "since"), ("since=T", "since"), ("since=nan", "since"),
+        ("since=2026-01-01T00:00:00", "since"), ("since=T", "since"), ("since=2026-99-01T00:00:00Z", "since"), ("since=nan", "since"),
         ("cursor=x", "cursor"), ("cursor=:", "cursor"), ("cursor=1:", "cursor"), ("cursor=%2Binf:a", "cursor"),
         ("cursor=(5:a", "cursor"), ("cursor=1e:a", "cursor"), ("cursor=" + "1" * 60 + ":a", "cursor"),
         ("cursor=1:" + "a" * 3000, "cursor"), ("fonction=shop.sell", "fonction"), ("Limit=5", "Limit"),
@@ -458,3 +459,46 @@ async def test_health_says_what_the_store_keeps_and_ready_stays(root: Path, desk
             answer = await client.get(path)
             assert (answer.status_code, answer.json()["store"]) == (200, "down")
             assert "nobody" not in answer.text
+
+
+async def test_health_waits_a_second_for_a_silent_store_and_then_knows(root: Path, frozen: Desk, log):
+    async with client_of(load_project(root), desk=frozen) as client:
+        for most_seconds in (1.5, 0.5):
+            began = time.monotonic()
+            found = await asyncio.gather(*(client.get(f"/_/{path}") for path in ("health", "ready", "health")))
+            assert [answer.json()["store"] for answer in found] == ["down"] * 3
+            assert time.monotonic() - began < most_seconds
+
+
+async def test_health_hears_when_the_store_is_back(root: Path, desk: Desk, gone: Desk, log, monkeypatch):
+    monkeypatch.setattr("runtime.admin.health._FRESH_SECONDS", 0.0)
+    async with client_of(load_project(root), desk=desk) as client:
+        with monkeypatch.context() as away:
+            away.setattr(desk, "ask", gone.ask)
+            assert (await client.get("/_/health")).json()["store"] == "down"
+            assert (await client.get("/_/health")).json()["store"] == "down"
+        assert (await client.get("/_/health")).json()["store"] == "none: a test's"
+    assert len([line for line in log.entries if line["event"] == "the store does not answer"]) == 1
+
+
+async def test_events_sit_out_an_outage_of_the_store(local: httpx.AsyncClient, desk: Desk, gone: Desk, monkeypatch):
+    run_id = submit(desk, "shop.sell")
+    listening = asyncio.create_task(local.get(f"/_/runs/{run_id}/events"))
+    await asyncio.sleep(0.2)
+    with monkeypatch.context() as away:
+        away.setattr(desk, "ask", gone.ask)
+        away.setattr(desk, "finished", gone.finished)
+        await asyncio.sleep(0.5)
+        assert not listening.done()
+    worker = Worker(desk, "shop.sell")
+    worker.finish(worker.claim(), 5)
+    assert events((await asyncio.wait_for(listening, 10)).text)[-1][0] == "finished"
+
+
+async def test_events_end_when_the_process_stops(root: Path, desk: Desk, log):
+    role = HttpRole(load_project(root), open_locally=True, desk=desk)
+    async with client_on(role) as client:
+        listening = asyncio.create_task(client.get(f"/_/runs/{submit(desk, 'shop.sell')}/events"))
+        await asyncio.sleep(0.2)
+        role.core.draining = True
+        assert [kind for kind, _ in events((await asyncio.wait_for(listening, 5)).text)] == ["state"]

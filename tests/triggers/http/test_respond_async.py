@@ -2,6 +2,7 @@
 
 import asyncio
 import threading
+import time
 from typing import Any
 
 import httpx
@@ -9,9 +10,10 @@ import pytest
 
 from runtime.invoke.binding import PayloadPlan
 from runtime.ledger.desk import Desk
-from runtime.roles import load_project
-from tests.conftest import client_of
+from runtime.roles import HttpRole, load_project
+from tests.conftest import client_of, client_on
 from tests.desks import Worker, desk_on, view_of
+from tests.live_servers import until
 
 LATER = {"prefer": "respond-async"}
 
@@ -344,3 +346,43 @@ async def test_without_a_store_what_wants_it_is_503_and_all_else_goes_on(project
             assert "nobody" not in answer.text
             assert (await client.post("/add", json={"x": "one"}, headers=LATER)).status_code == 422
             assert (await client.post("/add", json={"x": 1})).status_code == 201
+
+
+async def test_a_store_that_is_silent_is_503_within_5_s(project, frozen: Desk, log):
+    began = time.monotonic()
+    async with client_of(project, open_locally=True, desk=frozen) as client:
+        answer = await client.post("/add", json={"x": 1}, headers=LATER)
+        assert (answer.status_code, answer.headers["retry-after"]) == (503, "5")
+        assert time.monotonic() - began < 5
+        assert (await client.post("/add", json={"x": 1})).status_code == 201
+
+
+async def test_who_waits_while_the_process_stops_is_answered_as_accepted(project, desk: Desk, log):
+    role = HttpRole(project, open_locally=True, desk=desk)
+    async with client_on(role) as client:
+        waiting = asyncio.create_task(client.get("/text/x", headers={"prefer": "respond-async, wait=20"}))
+        await asyncio.to_thread(until, lambda: desk.ask_sync(desk.ledger.runs()).runs)
+        role.core.draining = True
+        assert (await asyncio.wait_for(waiting, 5)).status_code == 202
+
+
+async def test_a_handler_that_submits_is_answered_alike(write_project, gone: Desk, log):
+    files = {
+        "functions/app.py": """
+        from runtime import QueueFull, http
+        from runtime.base.errors import StoreDown
+
+        @http.get("/down")
+        async def down() -> None:
+            raise StoreDown("redis at 10.0.0.1 is away")
+
+        @http.get("/full")
+        async def full() -> None:
+            raise QueueFull("sales", 5)
+        """
+    }
+    async with client_of(load_project(write_project(**files)), open_locally=True) as client:
+        down, full = await client.get("/down"), await client.get("/full")
+    assert (down.status_code, full.status_code) == (503, 429)
+    assert all("retry-after" in answer.headers for answer in (down, full))
+    assert "10.0.0.1" not in down.text
