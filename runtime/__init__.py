@@ -11,6 +11,7 @@ from runtime.declare.decorators import at, cron, fn, http, interval, queue
 from runtime.declare.markers import INJECTED, Body, Cookie, Event, Header, Html, PlainText, Query, Reply
 from runtime.declare.policies import Breaker, GiveUp, Retry, RetryAfter
 from runtime.declare.request import Request
+from runtime.declare.resources import resource, shutdown, startup
 from runtime.ledger.run import Run, SyncRun
 from runtime.ledger.submit import submit, submit_sync
 
@@ -48,6 +49,9 @@ __all__ = [
     "http",
     "interval",
     "queue",
+    "resource",
+    "shutdown",
+    "startup",
     "submit",
     "submit_sync",
 ]

@@ -34,13 +34,16 @@ class Message(msgspec.Struct, frozen=True):
     """From the child: ready (it serves), loading and loaded (what changed), restart (a change takes a new process).
 
     From the parent: changed, leave (another child has taken its place). files: from the project's root.
-    functions, failures: how many there are.
+    functions, failures: how many there are. queues, concurrency: what a worker takes runs
+    from, and how many at once.
     """
 
     kind: Kind
     files: list[str] = []
     functions: int = 0
     failures: int = 0
+    queues: list[str] = []
+    concurrency: int = 0
 
 
 class Line:

@@ -10,8 +10,7 @@ import os
 import signal
 import socket
 import sys
-import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -24,8 +23,9 @@ from runtime.base.settings import NOTHING, HttpSettings, Loaded, Settings, load_
 from runtime.declare.context import log_fields
 from runtime.declare.lifespan import Lifespan
 from runtime.declare.loader import Loader
-from runtime.declare.registry import Function, LoadFailure, Registry
+from runtime.declare.registry import Function, Registry
 from runtime.declare.triggers import Http
+from runtime.following import announce_failures, follow
 from runtime.processes import Line, Message, end_without_parent
 
 if TYPE_CHECKING:  # the HTTP role alone loads it
@@ -128,11 +128,15 @@ def serve(project: Project, sock: socket.socket, parent: Parent | None = None) -
     settings = project.settings
     logs.configure(style=settings.log.format, level=settings.log.level, fields=log_fields)
     if parent is None or parent.announce:
-        _announce_failures(project.registry.failures)
+        announce_failures(project.registry.failures)
     if project.registry.lifespan is None:
         raise StartError("functions/_lifespan.py does not load, and nothing is served without its middleware")
-    runner = asyncio.Runner(loop_factory=_loop_factory())
-    left = runner.run(_serve_http(project, sock, parent))
+    runner = asyncio.Runner(loop_factory=loop_factory())
+    try:
+        left = runner.run(_serve_http(project, sock, parent))
+    except StartError as error:  # not by Python's own end: what was opened may have left threads
+        sys.stderr.write(f"Error: {error}\n")
+        end_process(1)
     if left:
         log.warning("handlers are left at work", count=left)
     if not _one_of_several(parent):
@@ -146,12 +150,6 @@ def end_process(code: int) -> NoReturn:
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(code)
-
-
-def _announce_failures(failures: Iterable[LoadFailure]) -> None:
-    for failure in failures:
-        last = " (the last version that loaded serves on)" if failure.serves_last else ""
-        log.error(f"does not load{last}: {failure}\n{failure.traceback}".rstrip())
 
 
 def _announce_listening(project: Project, url: str) -> None:
@@ -169,7 +167,8 @@ def _announce_listening(project: Project, url: str) -> None:
         log.info("public functions, callable without a key", functions=sorted(set(public)))
 
 
-def _loop_factory() -> Any:
+def loop_factory() -> Any:
+    """What makes an event loop: uvloop's where it is there, None for Python's own."""
     try:
         import uvloop  # noqa: PLC0415 - not there on every platform
     except ImportError:
@@ -178,7 +177,7 @@ def _loop_factory() -> Any:
 
 
 class HttpRole:
-    """The HTTP role, put together. Make it inside the loop that will run it.
+    """The HTTP role, put together. Make it inside the loop that will run it; `open` it before it answers.
 
     app: the ASGI application. open_locally: to callers of this machine, without a key. desk: the way to the ledger;
     without one, what wants the store is answered 503.
@@ -187,6 +186,7 @@ class HttpRole:
     def __init__(self, project: Project, *, open_locally: bool = False, desk: "Desk | None" = None) -> None:
         # Imported here: the CLI's other commands need no server, and start in half the time.
         from runtime.invoke.invoker import Invoker  # noqa: PLC0415
+        from runtime.invoke.resources import Resources  # noqa: PLC0415
         from runtime.triggers.http.access import Access  # noqa: PLC0415
         from runtime.triggers.http.app import Shell  # noqa: PLC0415
         from runtime.triggers.http.core import HttpCore, Site  # noqa: PLC0415
@@ -195,7 +195,12 @@ class HttpRole:
 
         settings = project.settings
         lifespan = project.registry.lifespan or Lifespan()
-        self.invoker = Invoker(threads=settings.serve.threads, expected=tuple(lifespan.exception_handlers))
+        self._resources = Resources(lifespan)
+        self.invoker = Invoker(
+            threads=settings.serve.threads,
+            expected=tuple(lifespan.exception_handlers),
+            resources=self._resources.opened,
+        )
         self.core = HttpCore(Access(KeyFile(project.root), open_locally=open_locally, origins=settings.cors.origins))
         self.shell = Shell(self.core, log_all=settings.log.requests == "all")
         self.app = build_app(self.shell, lifespan.middleware, settings.cors, open_locally=open_locally)
@@ -203,6 +208,14 @@ class HttpRole:
         self._site = Site(self.invoker, settings.http, lifespan, later)
         self._routes: dict[Function, list[Route]] = {}
         self.adopt(project.registry)
+
+    async def open(self) -> None:
+        """Open the project's resources. StartError if one fails."""
+        await self._resources.open()
+
+    async def close(self) -> None:
+        """Close them, once the handlers have finished."""
+        await self._resources.close()
 
     def adopt(self, registry: Registry) -> None:
         """Serve these functions from the next request on; those at work go on."""
@@ -233,12 +246,14 @@ async def _serve_http(project: Project, sock: socket.socket, parent: Parent | No
     stop, replaced = _stop_event(), asyncio.Event()
     role = HttpRole(project, open_locally=parent is not None and parent.dev and is_loopback(sock))
     server = Server(role.app, sock, wire_of(project.root, settings.http))
+    if parent is not None:
+        end_without_parent(parent.line, float(settings.serve.drain) + _CLOSE_SECONDS * 4)
+    if not await _open(role, stop):
+        return 0
     if not _one_of_several(parent):
         _announce_listening(project, url_of(sock, settings.http))
     await server.begin()
     following = asyncio.create_task(_follow(parent, project, role, stop, replaced)) if parent else None
-    if parent is not None:
-        end_without_parent(parent.line, float(settings.serve.drain) + _CLOSE_SECONDS * 4)
     await stop.wait()
     left_seconds = float(settings.serve.drain)
     if replaced.is_set():
@@ -254,8 +269,22 @@ async def _serve_http(project: Project, sock: socket.socket, parent: Parent | No
     await server.end(alone=parent is None)
     if following is not None:
         following.cancel()
+    await role.close()
     role.invoker.threads.close()
     return await _end_tasks() + role.invoker.threads.busy
+
+
+async def _open(role: HttpRole, stop: asyncio.Event) -> bool:
+    """Open the role's resources; False, and they are closed again, if it is to stop before they are open."""
+    opening, stopping = asyncio.create_task(role.open()), asyncio.create_task(stop.wait())
+    await asyncio.wait((opening, stopping), return_when=asyncio.FIRST_COMPLETED)
+    stopping.cancel()
+    if opening.done():
+        opening.result()
+        return True
+    opening.cancel()
+    await asyncio.wait((opening,))
+    return False
 
 
 async def _follow(
@@ -265,17 +294,8 @@ async def _follow(
     line = await Line.on(parent.line)
     registry = project.registry
     line.tell(Message("ready", functions=len(registry.functions), failures=len(registry.failures)))
-    async for message in line.messages():
-        if message.kind == "leave":
-            replaced.set()
-            break
-        line.tell(Message("loading"))
-        try:
-            taken_up = await _take_up(project, role, message.files)
-        except Exception:
-            log.exception("the change cannot be taken up", files=message.files)
-            taken_up = False
-        line.tell(Message("loaded" if taken_up else "restart"))
+    if await follow(line, project.root, project.loader, role):
+        replaced.set()
     stop.set()
 
 
@@ -287,21 +307,6 @@ async def _end_tasks() -> int:
     if tasks:
         await asyncio.wait(tasks, timeout=_CLOSE_SECONDS)
     return sum(1 for task in tasks if not task.done())
-
-
-async def _take_up(project: Project, role: HttpRole, files: Sequence[str]) -> bool:
-    """Serve what changed; False if that takes a new process."""
-    began = time.perf_counter()
-    # In a thread, as at start: no loop runs there, and the requests go on meanwhile.
-    changed = await asyncio.to_thread(project.loader.reload, [project.root / file for file in files])
-    if changed is None:
-        return False
-    known = role.registry.failures
-    role.adopt(changed)
-    ms = round((time.perf_counter() - began) * 1000, 1)
-    log.info("reloaded", files=files, ms=ms, functions=len(changed.functions), failures=len(changed.failures))
-    _announce_failures(one for one in changed.failures if one not in known or one.file in files)
-    return True
 
 
 def _stop_event() -> asyncio.Event:

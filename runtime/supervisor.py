@@ -20,8 +20,8 @@ _LONGEST_PAUSE_SECONDS = 1.0
 """Between the deaths of one that dies again and again. With the time to start it is below the 2 s that are promised."""
 _WELL_SECONDS = 10.0
 """One that lived for so long is replaced without a pause."""
-_END_SECONDS = 5.0
-"""What a child may take longer than its drain time."""
+_END_SECONDS = 15.0
+"""What a child may take longer than its drain time, to close what is open."""
 
 
 class Supervisor:

@@ -20,6 +20,18 @@ ROOT = Path(__file__).parents[1]
 SAMPLES = ROOT / "tests" / "samples"
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--slow", action="store_true", help="run the slow tests, too")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave the slow tests out, unless they are asked for."""
+    slow = [] if config.getoption("--slow") else [item for item in items if item.get_closest_marker("slow")]
+    if slow:
+        config.hook.pytest_deselected(items=slow)
+        items[:] = [item for item in items if item not in slow]
+
+
 @pytest.fixture
 def anyio_backend() -> str:
     return "asyncio"
@@ -78,10 +90,12 @@ async def client_of(
     open_locally: bool = False,
     desk: Desk | None = None,  # noqa: F811
 ) -> AsyncIterator[httpx.AsyncClient]:
-    """An HTTP client on a project, in process."""
+    """An HTTP client on a project, in process; its resources are open meanwhile."""
     role = HttpRole(project, open_locally=open_locally, desk=desk)
+    await role.open()
     async with client_on(role) as client:
         yield client
+    await role.close()
     role.invoker.threads.close()
 
 

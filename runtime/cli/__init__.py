@@ -13,6 +13,7 @@ from runtime.cli.project import check, config, list_functions, openapi
 from runtime.cli.queues import queues
 from runtime.cli.runs import runs
 from runtime.cli.serving import dev, serve, serve_child
+from runtime.cli.working import celery, worker_child
 
 
 class _Group(click.Group):
@@ -38,5 +39,20 @@ def main(ctx: click.Context, root: Path) -> None:
     ctx.obj = root.resolve()
 
 
-for _command in (dev, serve, serve_child, list_functions, check, openapi, invoke, runs, queues, config, keys, health):
+for _command in (
+    dev,
+    serve,
+    serve_child,
+    list_functions,
+    check,
+    openapi,
+    invoke,
+    runs,
+    queues,
+    config,
+    keys,
+    health,
+    worker_child,
+    celery,
+):
     main.add_command(_command)

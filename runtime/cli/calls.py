@@ -6,12 +6,14 @@ import sys
 from collections.abc import Mapping
 from http import HTTPStatus
 from pathlib import Path
+from typing import TYPE_CHECKING
 from urllib.parse import quote
 
 import click
 
 from runtime import roles
 from runtime.base import logs
+from runtime.base.errors import StartError
 from runtime.base.ids import new_run_id, trace_of
 from runtime.base.settings import load_settings
 from runtime.cli.project import print_failures
@@ -20,6 +22,9 @@ from runtime.cli.systems import finished_run, for_systems, open_system, seconds_
 from runtime.declare.context import log_fields
 from runtime.declare.markers import Reply
 from runtime.declare.registry import Function
+
+if TYPE_CHECKING:  # other commands do without
+    from runtime.invoke.invocation import Outcome
 
 _HEALTH_SECONDS = 3.0
 
@@ -91,10 +96,9 @@ def _payload(data: str) -> bytes:
 
 async def _invoke_here(project: roles.Project, function: Function, payload: bytes) -> None:
     from runtime.invoke.binding import PayloadPlan  # noqa: PLC0415 - other commands do without
-    from runtime.invoke.execute import Stream  # noqa: PLC0415
     from runtime.invoke.invocation import Invocation  # noqa: PLC0415
     from runtime.invoke.invoker import Invoker  # noqa: PLC0415
-    from runtime.invoke.results import encode_json  # noqa: PLC0415
+    from runtime.invoke.resources import Resources  # noqa: PLC0415
 
     run_id = new_run_id()
     invocation = Invocation(
@@ -105,16 +109,35 @@ async def _invoke_here(project: roles.Project, function: Function, payload: byte
         trace=trace_of(run_id, None),
         timeout_seconds=function.policy.timeout_seconds or float(project.settings.http.timeout),
     )
-    invoker = Invoker(threads=1)
-    outcome = await invoker.invoke(invocation)
+    lifespan = project.registry.lifespan
+    if lifespan is None:
+        print_failures(project)
+        raise StartError("functions/_lifespan.py does not load, and nothing runs without its resources")
+    resources = Resources(lifespan)
+    invoker = Invoker(threads=1, resources=resources.opened)
+    failure: click.ClickException | None = None
+    async with resources:
+        try:
+            await _print_outcome(function, await invoker.invoke(invocation))
+        except click.ClickException as error:
+            failure = error
+    if invoker.threads.busy or resources.left:  # a thread past its time would keep this process until it ends
+        if failure is not None:
+            failure.show()
+        roles.end_process(failure.exit_code if failure else 0)
+    if failure is not None:
+        raise failure
+
+
+async def _print_outcome(function: Function, outcome: "Outcome") -> None:
+    """Print what a function returned or streams. ClickException if it failed."""
+    from runtime.invoke.execute import Stream  # noqa: PLC0415 - other commands do without
+    from runtime.invoke.results import encode_json  # noqa: PLC0415
+
     if outcome.state == "failed":
         error = outcome.error
         reason = "it did not finish in time" if error is None else f"{type(error).__name__}: {error}"
-        failure = click.ClickException(f"{function.name} failed: {reason}")
-        if invoker.threads.busy:  # a thread past its timeout would keep this process until it ends
-            failure.show()
-            roles.end_process(failure.exit_code)
-        raise failure
+        raise click.ClickException(f"{function.name} failed: {reason}")
     if isinstance(outcome.value, Stream):
         try:
             async for item in outcome.value:

@@ -12,6 +12,7 @@ import msgspec
 
 from runtime.base.ids import Trace
 from runtime.base.logs import Logger, get_logger
+from runtime.declare.resources import NONE_OPENED, Opened
 
 _LONGEST_PROGRESS = 64_000
 
@@ -21,6 +22,7 @@ class Context:
 
     run_id: 32 hex digits, time-ordered. function: its name. trigger: "http", "cli", ... attempt: 1 for the first.
     env: the function's environment, what functions.toml says on top of the process's.
+    resources: what functions/_lifespan.py opens, `resources["db"]` or `resources.db`.
     """
 
     __slots__ = (
@@ -31,6 +33,7 @@ class Context:
         "cancelled",
         "env",
         "function",
+        "resources",
         "run_id",
         "trace",
         "trigger",
@@ -48,6 +51,7 @@ class Context:
         started_at: float,
         timeout_seconds: float | None,
         report: Callable[[bytes], None] | None = None,
+        resources: Opened = NONE_OPENED,
     ) -> None:
         self.run_id = run_id
         self.function = function
@@ -55,6 +59,7 @@ class Context:
         self.attempt = attempt
         self.env = env
         self.trace = trace
+        self.resources = resources
         self.cancelled = False
         """True once the caller no longer waits: sync code looks at it between steps, async code is cancelled."""
         self._report = report

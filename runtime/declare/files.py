@@ -6,7 +6,7 @@ Called by the loader. Imports the author's file, and runs nothing else of his.
 import importlib
 import re
 import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from inspect import isfunction
 from pathlib import Path
@@ -17,12 +17,14 @@ import msgspec
 
 from runtime.base.errors import DeclarationError
 from runtime.base.settings import FILE_NAME, FunctionSettings
-from runtime.declare.docstrings import check_doc
 from runtime.declare.modules import PACKAGE, function_name
-from runtime.declare.parameters import check_payload, inputs_for, parameters_of
 from runtime.declare.paths import check_path
 from runtime.declare.registry import DEFAULT_QUEUE, Function, LoadFailure
+from runtime.declare.resources import Resource, take_marked
 from runtime.declare.rules import check_interval, check_queue, check_rule
+from runtime.declare.signatures.docstrings import check_doc
+from runtime.declare.signatures.inputs import check_payload, inputs_for
+from runtime.declare.signatures.parameters import parameters_of
 from runtime.declare.triggers import (
     Cron,
     Declaration,
@@ -40,8 +42,13 @@ T = TypeVar("T")
 _FILE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
 
 
-def functions_in(root: Path, path: Path, overrides: Mapping[str, FunctionSettings]) -> tuple[Function, ...]:
-    """The functions of a file, disabled ones too. Raises DeclarationError, or whatever the file itself raises."""
+def functions_in(
+    root: Path, path: Path, overrides: Mapping[str, FunctionSettings], resources: Sequence[Resource]
+) -> tuple[Function, ...]:
+    """The functions of a file, disabled ones too. Raises DeclarationError, or whatever the file itself raises.
+
+    resources: what parameters may be given.
+    """
     parts = path.relative_to(root / PACKAGE).with_suffix("").parts
     for part in parts:
         if not _FILE_NAME.fullmatch(part):
@@ -56,7 +63,7 @@ def functions_in(root: Path, path: Path, overrides: Mapping[str, FunctionSetting
         if declaration is None or value.__module__ != module.__name__ or attribute != value.__name__:
             continue
         name = function_name(parts, attribute)
-        function = _function(name, value, declaration, path.relative_to(root).as_posix())
+        function = _function(name, value, declaration, path.relative_to(root).as_posix(), resources)
         if name in found:
             raise DeclarationError(
                 f'two functions are named "{name}", here and on line {found[name].line}', line=function.line
@@ -75,13 +82,20 @@ def _check_reachable(module: ModuleType) -> None:
                 "is no `def` of the file itself, or a decorator above hides it (write @functools.wraps in that)",
                 line=function.__code__.co_firstlineno,
             )
+    for mark in take_marked(module.__name__):
+        raise DeclarationError(
+            f"{mark.function.__name__}: @{mark.what} counts in {PACKAGE}/_lifespan.py alone; move it there",
+            line=mark.line,
+        )
 
 
 def _name_of(value: object) -> str | None:
     return value.__qualname__ if isfunction(value) else None
 
 
-def _function(name: str, call: Callable[..., Any], declaration: Declaration, file: str) -> Function:
+def _function(
+    name: str, call: Callable[..., Any], declaration: Declaration, file: str, resources: Sequence[Resource]
+) -> Function:
     line = min([t.line for t in declaration.triggers] + ([declaration.policy_line] if declaration.policy_line else []))
     return _at_line(
         line,
@@ -92,7 +106,7 @@ def _function(name: str, call: Callable[..., Any], declaration: Declaration, fil
             line=line,
             triggers=tuple(declaration.triggers),
             policy=declaration.policy,
-            parameters=parameters_of(call),
+            parameters=parameters_of(call, resources),
             queue=next((trigger.name for trigger in declaration.triggers if isinstance(trigger, Queue)), DEFAULT_QUEUE),
             on_failure=_name_to_run(declaration.policy.on_failure),
             returns=get_type_hints(call, include_extras=True).get("return", Any),

@@ -1,4 +1,4 @@
-"""What functions/_lifespan.py says for the whole project: middleware and exception handlers.
+"""What functions/_lifespan.py says for the whole project: middleware, exception handlers, resources, hooks.
 
 Called by the loader. Knows no server: what a middleware is, the HTTP trigger decides.
 """
@@ -6,14 +6,16 @@ Called by the loader. Knows no server: what a middleware is, the HTTP trigger de
 import importlib
 import sys
 from collections.abc import Callable, Mapping
-from inspect import isclass, signature
+from inspect import isclass, signature, unwrap
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import msgspec
 
 from runtime.base.errors import DeclarationError, FnrunError, did_you_mean
 from runtime.declare.modules import PACKAGE
+from runtime.declare.resources import Hook, Resource, hook_of, in_order, mark_of, resource_of, take_marked
 
 LIFESPAN = f"{PACKAGE}._lifespan"
 _NAMES = ("middleware", "exception_handlers")
@@ -21,10 +23,16 @@ ErrorHandler = Callable[[Any, Any], Any]
 
 
 class Lifespan(msgspec.Struct, frozen=True, kw_only=True):
-    """middleware: outermost first. exception_handlers: `(request, error)`, by the class of what a function raises."""
+    """middleware: outermost first. exception_handlers: `(request, error)`, by the class of what a function raises.
+
+    resources: in the order they are opened in. startup, shutdown: in the order they run in.
+    """
 
     middleware: tuple[Any, ...] = ()
     exception_handlers: Mapping[type[Exception], ErrorHandler] = {}
+    resources: tuple[Resource, ...] = ()
+    startup: tuple[Hook, ...] = ()
+    shutdown: tuple[Hook, ...] = ()
 
     def handler_of(self, error: BaseException | None) -> ErrorHandler | None:
         """The handler of the nearest class of `error`. A Problem is an answer already, unless it has its own."""
@@ -47,7 +55,44 @@ def load_lifespan(root: Path) -> Lifespan:
             raise DeclarationError(f"{name!r} means nothing here{hint}")
     _check_middleware(middleware)
     _check_handlers(handlers)
-    return Lifespan(middleware=tuple(middleware), exception_handlers=dict(handlers))
+    found = _hooks(module, root)
+    resources = in_order([resource_of(one) for one in found if one.what == "resource"])
+    return Lifespan(
+        middleware=tuple(middleware),
+        exception_handlers=dict(handlers),
+        resources=resources,
+        startup=tuple(hook_of(one, resources) for one in found if one.what == "startup"),
+        shutdown=tuple(hook_of(one, resources) for one in found if one.what == "shutdown"),
+    )
+
+
+def _hooks(module: ModuleType, root: Path) -> list[Hook]:
+    """What the file decorates, and what it imports of that, in the order of their names in it."""
+    found: dict[int, Hook] = {}
+    for name, value in vars(module).items():
+        mark = mark_of(value)
+        if mark is None:
+            continue
+        if id(mark) in found:
+            raise DeclarationError(f'"{found[id(mark)].name}" and "{name}" are one {mark.what}; keep one name')
+        path = Path(unwrap(value).__code__.co_filename)
+        file = path.relative_to(root).as_posix() if path.is_relative_to(root) else str(path)
+        found[id(mark)] = Hook(what=mark.what, name=name, call=value, file=file, line=mark.line)
+    lines = {hook.name: hook.line for hook in found.values()}
+    for mark in take_marked(module.__name__):
+        name = mark.function.__name__
+        if id(mark) in found:
+            continue
+        if name in lines:
+            raise DeclarationError(
+                f'two resources or hooks are named "{name}", here and on line {lines[name]}; rename one', line=mark.line
+            )
+        raise DeclarationError(
+            f"{name} is declared here, but cannot be found by that name: it was defined again, or a decorator above "
+            "hides it (write @functools.wraps in that)",
+            line=mark.line,
+        )
+    return list(found.values())
 
 
 def _check_middleware(middleware: Any) -> None:

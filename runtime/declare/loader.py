@@ -22,6 +22,7 @@ from runtime.declare.lifespan import LIFESPAN, Lifespan, load_lifespan
 from runtime.declare.modules import PACKAGE, importers_of, module_of, open_package, replacing
 from runtime.declare.paths import shape_of
 from runtime.declare.registry import Function, LoadFailure, Registry, check_on_failure
+from runtime.declare.resources import Resource, forget_marked
 from runtime.declare.triggers import Http, forget_declared
 
 _MOST_READS = 10
@@ -58,10 +59,11 @@ class Loader:
             )
         open_package(self._root)
         forget_declared()
+        forget_marked()
         self._files, self._libraries = {}, {}
+        self._read_lifespan()  # first: the functions take its resources
         for path in _paths(self._root / PACKAGE):
             self._read(path)
-        self._read_lifespan()
         return self._registry()
 
     def reload(self, changed: Iterable[Path]) -> Registry | None:
@@ -106,7 +108,7 @@ class Loader:
     def _read(self, path: Path) -> None:
         file = self._files.setdefault(self._key(path), _File())
         try:
-            file.found, file.failure = functions_in(self._root, path, self._overrides), None
+            file.found, file.failure = functions_in(self._root, path, self._overrides, self._resources), None
         except BaseException as error:  # noqa: BLE001 - whatever an author's file does, the others load
             _raise_interrupt(error)
             file.found, file.failure = (), failure_of(self._key(path), error)
@@ -128,6 +130,10 @@ class Loader:
         except BaseException as error:  # noqa: BLE001 - as above
             _raise_interrupt(error)
             self._lifespan = failure_of(f"{PACKAGE}/_lifespan.py", error)
+
+    @property
+    def _resources(self) -> tuple[Resource, ...]:
+        return () if isinstance(self._lifespan, LoadFailure) else self._lifespan.resources
 
     def _registry(self) -> Registry:
         """What is served now: of each file what it holds, or what it last served if there is a fault in that."""

@@ -12,11 +12,11 @@ import msgspec
 from typing_extensions import override
 
 from runtime.base.errors import DeclarationError, UnknownFunction, did_you_mean
-from runtime.declare.docstrings import Doc, read_doc
 from runtime.declare.lifespan import Lifespan
 from runtime.declare.markers import Event
-from runtime.declare.parameters import Parameter
 from runtime.declare.policies import Policy
+from runtime.declare.signatures.docstrings import Doc, read_doc
+from runtime.declare.signatures.parameters import Parameter
 from runtime.declare.triggers import Http, Trigger
 
 Kind = Literal["async", "sync", "async stream", "sync stream"]
@@ -126,7 +126,7 @@ def check_on_failure(function: Function, functions: Mapping[str, Function]) -> N
 
 
 def _check_takes_news(where: str, function: Function, target: Function) -> None:
-    wrong = [p.name for p in target.parameters if p.required and p.injected != "context"]
+    wrong = [p.name for p in target.parameters if p.required and p.injected not in ("context", "resource")]
     wrong = [name for name in wrong if name not in ON_FAILURE_ARGUMENTS]
     if wrong:
         raise DeclarationError(

@@ -11,9 +11,9 @@ from typing import Any, ParamSpec
 import msgspec
 
 from runtime.base.errors import FnrunError, InputError
-from runtime.declare.parameters import inputs_for, model_of
 from runtime.declare.registry import Function
 from runtime.declare.request import Request
+from runtime.declare.signatures.inputs import inputs_for, model_of
 from runtime.declare.triggers import Http
 from runtime.invoke.readers import (
     UNFIT,

@@ -14,8 +14,8 @@ Reason = Literal["error", "timeout"]
 class Invocation(msgspec.Struct, frozen=True, kw_only=True):
     """One call of a function.
 
-    trigger: "http", "cli", "api", "submit", ... arguments: by name, typed, injected ones apart. timeout_seconds: None for
-    no limit. attempt: 1 for the first. report: takes what the handler says of its progress, JSON, from any thread.
+    trigger: "http", "cli", "api", "submit", ... arguments: by name, typed, injected ones apart. timeout_seconds: None
+    for no limit. attempt: 1 for the first. report: takes what the handler says of its progress, JSON, from any thread.
     """
 
     function: Function

@@ -8,7 +8,7 @@ import asyncio
 import os
 import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping
-from functools import partial
+from functools import cached_property, partial
 from inspect import isawaitable
 from types import AsyncGeneratorType, GeneratorType, MappingProxyType
 from typing import Any
@@ -18,6 +18,7 @@ from runtime.base.logs import get_logger
 from runtime.declare.context import Context, current
 from runtime.declare.registry import Function
 from runtime.declare.request import ClientGone
+from runtime.declare.resources import NONE_OPENED, Opened
 from runtime.invoke.execute import Finished, Stream, Threads, in_threads, run_async, run_in_thread
 from runtime.invoke.invocation import Invocation, Outcome
 
@@ -30,10 +31,16 @@ _Run = Callable[[Callable[[], Any], float | None], Awaitable[Finished]]
 
 
 class Invoker:
-    """Runs functions. threads: how many sync handlers may run at once. expected: errors that are no news in the log."""
+    """Runs functions. threads: how many sync handlers may run at once. expected: errors that are no news in the log.
 
-    def __init__(self, *, threads: int, expected: tuple[type[Exception], ...] = ()) -> None:
+    resources: to be open by the first call of a function that takes one.
+    """
+
+    def __init__(
+        self, *, threads: int, expected: tuple[type[Exception], ...] = (), resources: Opened = NONE_OPENED
+    ) -> None:
         self.threads = Threads(threads)
+        self.resources = resources
         self._expected = (Problem, InputError, *expected)
         self._prepared: dict[Function, _Prepared] = {}
 
@@ -42,7 +49,7 @@ class Invoker:
         self._prepared = {function: self._prepare(function) for function in functions}
 
     def _prepare(self, function: Function) -> "_Prepared":
-        return self._prepared.get(function) or _Prepared(function, self.threads)
+        return self._prepared.get(function) or _Prepared(function, self.threads, self.resources)
 
     async def invoke(self, invocation: Invocation) -> Outcome:
         """Run the function and say how it ended. A generator's Outcome comes with its first item."""
@@ -57,11 +64,12 @@ class Invoker:
             started_at=time.time(),
             timeout_seconds=None if prepared.streams else invocation.timeout_seconds,
             report=invocation.report,
+            resources=self.resources,
         )
         arguments = invocation.arguments | dict.fromkeys(prepared.context_names, context)
         token = current.set(context)
         try:
-            finished = await prepared.run(partial(invocation.function.call, **arguments), invocation.timeout_seconds)
+            finished = await prepared.run(partial(prepared.call, **arguments), invocation.timeout_seconds)
             outcome = self._outcome(finished, invocation.timeout_seconds)
         except asyncio.CancelledError:
             context.cancelled = True
@@ -88,7 +96,9 @@ class Invoker:
 class _Prepared:
     """A function, ready to run: what is known at load is decided here, once."""
 
-    def __init__(self, function: Function, threads: Threads) -> None:
+    def __init__(self, function: Function, threads: Threads, resources: Opened) -> None:
+        self._function = function
+        self._resources = resources
         self.context_names = tuple(p.name for p in function.parameters if p.injected == "context")
         self.env: Mapping[str, str] = MappingProxyType({**os.environ, **function.env})
         self.streams = function.kind in ("async stream", "sync stream")
@@ -100,6 +110,12 @@ class _Prepared:
             self.run = partial(_run_stream, function.name, patience)
         elif function.kind == "sync stream":
             self.run = partial(_run_sync_stream, function.name, patience, threads)
+
+    @cached_property
+    def call(self) -> Callable[..., Any]:
+        """The handler with its resources, looked up at the first call: they are not open yet when it is prepared."""
+        given = {p.name: self._resources[p.resource] for p in self._function.parameters if p.injected == "resource"}
+        return partial(self._function.call, **given) if given else self._function.call
 
 
 async def _run_async(name: str, threads: Threads, call: Callable[[], Any], timeout_seconds: float | None) -> Finished:

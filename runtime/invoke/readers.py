@@ -13,7 +13,7 @@ import msgspec
 from msgspec import inspect as types
 
 from runtime.base.errors import InputError
-from runtime.declare.parameters import Input, model_of
+from runtime.declare.signatures.inputs import Input, model_of
 
 Form = dict[str, list[Any]]
 """A form as the trigger read it: every value of each name, text or an uploaded file."""

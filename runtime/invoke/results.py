@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 
 from runtime.base.errors import FnrunError
-from runtime.declare.parameters import walk_types
+from runtime.declare.signatures.parameters import walk_types
 
 _encode = msgspec.json.Encoder().encode
 _MAY_BE_FLOAT = (

@@ -117,6 +117,10 @@ class Ledger:
         """Move what its time has come for: due runs, lost leases. How many; call again at once while there are any."""
         return self._call("reap", (_REAPED,), int)
 
+    def next_reap(self) -> Call[float | None]:
+        """When reap will have something to move, as things are now; None for never."""
+        return self._call("next", (), lambda found: None if found is None else found / 1000)
+
     def cancel(self, run_ids: Iterable[str]) -> Call[list[str]]:
         """For each: cancelled, cancelling, finished, unknown."""
         return self._call("cancel", tuple(run_ids), _read_words)

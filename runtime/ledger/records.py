@@ -55,7 +55,7 @@ class Claimed(msgspec.Struct, frozen=True, kw_only=True):
     """A run to be executed, held by a lease. token: the fence, to be shown at each beat and at the end.
 
     failures: earlier attempts whose handler failed. crashes: earlier leases that were lost; above 0 it runs alone.
-    due, expires: None for never.
+    due: when it first was, before all retries. expires: None for never.
     """
 
     id: str

@@ -13,6 +13,7 @@ import msgspec
 from runtime.base.errors import InputError, SubmitError, UnknownFunction
 from runtime.base.settings import FunctionSettings
 from runtime.declare.files import failure_of, functions_in
+from runtime.declare.lifespan import load_lifespan
 from runtime.declare.markers import INJECTED
 from runtime.declare.modules import PACKAGE, function_name, open_package, open_root
 from runtime.declare.registry import DEFAULT_QUEUE, Function, Registry
@@ -136,7 +137,8 @@ def _by_name(function: Named, args: tuple[Any, ...], arguments: Mapping[str, Any
 class FolderCatalogue:
     """Functions of a project read file by file, each when it is first asked for: what a plain script needs.
 
-    A file that the script has imported is not imported again; others are not run at all.
+    A file that the script has imported is not imported again; others are not run at all, but for _lifespan.py, whose
+    resources parameters may name.
     """
 
     def __init__(self, root: Path, overrides: Mapping[str, FunctionSettings]) -> None:
@@ -165,7 +167,7 @@ class FolderCatalogue:
             if open_root() is None:
                 open_package(self._root)
             try:
-                found = functions_in(self._root, path, self._overrides)
+                found = functions_in(self._root, path, self._overrides, load_lifespan(self._root).resources)
             except Exception as error:
                 failure = failure_of(path.relative_to(self._root).as_posix(), error)
                 raise SubmitError(f"it does not load: {failure}") from error

@@ -27,7 +27,7 @@ class Attempt(msgspec.Struct, frozen=True, kw_only=True):
 class RunView(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """A run. Times in seconds since the epoch. attempts: of handlers that failed, and of processes that died.
 
-    result, payload: JSON; a payload that is none is shown as a string. failure: of the last attempt. due: when it begins,
+    result, payload: JSON; a payload that is none is a string here. failure: of the last attempt. due: when it begins,
     or began, at the earliest.
     """
 

@@ -2,8 +2,8 @@
 
 import pytest
 
-from runtime.declare.docstrings import Example, read_doc
 from runtime.declare.loader import load
+from runtime.declare.signatures.docstrings import Example, read_doc
 
 
 def test_a_docstring_is_a_summary_a_description_and_examples():

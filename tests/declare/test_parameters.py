@@ -10,7 +10,8 @@ import pytest
 
 from runtime import INJECTED, Body, Context, Cookie, Header, Query, Request, Tick
 from runtime.base.errors import DeclarationError
-from runtime.declare.parameters import inputs_for, model_of, parameters_of
+from runtime.declare.signatures.inputs import inputs_for, model_of
+from runtime.declare.signatures.parameters import parameters_of
 from runtime.declare.triggers import Cron, Http, Queue
 
 

@@ -244,6 +244,27 @@ def test_what_a_living_worker_knows_is_known_however_long_it_takes(trial: Trial)
     assert trial.show(run_id).reason == "unknown function"
 
 
+def test_the_ledger_knows_when_the_reaper_has_something_to_do(trial: Trial):
+    def next_reap() -> float | None:
+        return do(trial.client, trial.ledger.next_reap())
+
+    trial.works()
+    assert next_reap() is None
+    trial.accept("nobody")
+    assert next_reap() is None
+    trial.claim()
+    assert next_reap() == START + PATIENCE_SECONDS
+    trial.accept("f", due=START + 60, queue="later")
+    assert next_reap() == START + 60
+    trial.accept("f")
+    trial.claim()
+    assert next_reap() == START + trial.lease_seconds
+    trial.now += 0.5
+    assert trial.reap() == 0
+    trial.now = next_reap() or 0
+    assert trial.reap() == 1
+
+
 def test_functions_a_worker_has_lost_are_no_longer_its_own(trial: Trial):
     trial.works("w", "f", "g")
     trial.works("w", "g")

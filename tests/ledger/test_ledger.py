@@ -63,6 +63,15 @@ def test_a_delayed_run_waits_for_its_time_and_is_scheduled_meanwhile(trial: Tria
     assert trial.claim_one().due == START + 60
 
 
+def test_a_delay_is_counted_from_the_acceptance_by_the_ledgers_clock(trial: Trial):
+    trial.works()
+    run_id = trial.accept(delay_seconds=60.0, max_age_seconds=5.0)
+    view = trial.show(run_id)
+    assert (view.state, view.due, view.expires) == ("scheduled", START + 60, START + 65)
+    trial.advance(60)
+    assert trial.claim_ids() == [run_id]
+
+
 def test_a_run_due_in_years_waits_for_years(trial: Trial):
     trial.works()
     trial.accept(due=START + 50 * 365 * 86_400)
@@ -129,6 +138,21 @@ def test_a_retry_waits_counts_a_failure_and_keeps_what_failed(trial: Trial):
     view = trial.show(run_id)
     assert (view.state, view.reason, view.failures) == ("failed", "error", 2)
     assert [(a.attempt, a.state) for a in view.attempts] == [(1, "retrying"), (2, "failed")]
+
+
+def test_each_attempt_knows_when_the_run_was_first_due(trial: Trial):
+    trial.works()
+    run_id = trial.accept(due=START + 10)
+    trial.advance(10)
+    for _ in range(3):
+        one = trial.claim_one()
+        assert one.due == START + 10
+        trial.finish(one, "retrying", retry_seconds=100.0)
+        assert trial.show(run_id).due == trial.now + 100
+        trial.advance(100)
+    trial.finish(trial.claim_one(), "failed")
+    trial.redrive(run_id)
+    assert trial.claim_one().due == trial.now
 
 
 def test_a_retry_without_a_pause_comes_with_the_next_look_of_the_reaper(trial: Trial):

@@ -12,7 +12,7 @@ local function knows(fn)
 end
 
 local function claim(q, id, fn, found)
-  local token, failures, crashes, trigger, prio, accepted, due, expires, parent, trace = unpack(found, 2, 11)
+  local token, failures, crashes, trigger, prio, accepted, due, expires, parent, trace, first = unpack(found, 2, 12)
   if expires and token == '0' and now > tonumber(expires) then
     return close(id, fn, 'failed', 'expired', '')
   end
@@ -21,7 +21,7 @@ local function claim(q, id, fn, found)
   redis.call('ZADD', ns .. 'leases:' .. q, now + lease, id)
   left = left - 1
   for _, value in ipairs({
-    id, fn, q, token + 1, redis.call('GET', input) or '', failures or 0, crashes or 0, trigger, prio, accepted, due, now,
+    id, fn, q, token + 1, redis.call('GET', input) or '', failures or 0, crashes or 0, trigger, prio, accepted, first or due, now,
     expires or '', parent or '', trace or ''
   }) do
     answer[#answer + 1] = value
@@ -32,7 +32,7 @@ end
 local function take(q, id, score)
   local found = redis.call(
     'HMGET', ns .. 'run:' .. id, 'fn', 'token', 'failures', 'crashes', 'trigger', 'prio', 'accepted', 'due', 'expires',
-    'parent', 'trace'
+    'parent', 'trace', 'first'
   )
   local fn = found[1]
   if not fn then

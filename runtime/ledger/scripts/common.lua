@@ -85,7 +85,7 @@ end
 -- Bound the lists of finished runs by age, that of good ones by number, too. An id may have come back since: only the
 -- run that an entry was made for is forgotten.
 local function trim(list, kind)
-  local more = redis.call('ZCOUNT', list, '-inf', now - KEEP[kind])
+  local more = redis.call('ZCOUNT', list, '-inf', '(' .. now - KEEP[kind] + 1) -- scores have fractions of a ms
   if kind == 'done' then
     more = math.max(more, redis.call('ZCARD', list) - KEEP_COUNT)
   end

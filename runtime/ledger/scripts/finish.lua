@@ -4,7 +4,7 @@ local answer = {}
 for at = FIRST, #ARGV, 9 do
   local id, token, state, reason, result, failure, entry, pause, progress = unpack(ARGV, at, at + 8)
   local run, _, output = keys_of(id)
-  local found = redis.call('HMGET', run, 'token', 'state', 'fn', 'q', 'prio', 'cancel')
+  local found = redis.call('HMGET', run, 'token', 'state', 'fn', 'q', 'prio', 'cancel', 'due')
   local fn, q = found[3], found[4]
   local valid = found[1] == token and found[2] == 'running'
   if valid then
@@ -18,6 +18,7 @@ for at = FIRST, #ARGV, 9 do
     elseif state == 'retrying' then
       local due = now + tonumber(pause)
       redis.call('HINCRBY', run, 'failures', 1)
+      redis.call('HSETNX', run, 'first', found[7])
       redis.call('HSET', run, 'state', 'retrying', 'due', due)
       redis.call('SET', output, failure)
       redis.call('ZADD', ns .. 'due:' .. q, due, id)

@@ -10,10 +10,11 @@ import msgspec
 from msgspec import inspect as types
 
 from runtime.base.settings import HttpSettings
-from runtime.declare.docstrings import Example
-from runtime.declare.parameters import BODYLESS, Input, Parameter, inputs_for
 from runtime.declare.paths import CONVERTERS, path_names
 from runtime.declare.registry import Function
+from runtime.declare.signatures.docstrings import Example
+from runtime.declare.signatures.inputs import BODYLESS, Input, inputs_for
+from runtime.declare.signatures.parameters import Parameter
 from runtime.declare.triggers import Http
 from runtime.triggers.http.openapi.responses import (
     alternatives,

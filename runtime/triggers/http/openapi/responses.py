@@ -13,9 +13,9 @@ from starlette.responses import Response
 
 from runtime.base.errors import phrase
 from runtime.declare.markers import Event, Reply
-from runtime.declare.parameters import Input
 from runtime.declare.paths import path_names
 from runtime.declare.registry import Function
+from runtime.declare.signatures.inputs import Input
 from runtime.declare.triggers import Http
 from runtime.triggers.http.answers import can_be_kept, content_type_of, item_type_of
 from runtime.triggers.http.openapi.schemas import REF, Json, Schemas, is_text, members

@@ -10,7 +10,8 @@ from typing import Any
 import msgspec
 from msgspec import inspect as types
 
-from runtime.declare.parameters import Input, walk_types
+from runtime.declare.signatures.inputs import Input
+from runtime.declare.signatures.parameters import walk_types
 
 Json = dict[str, Any]
 

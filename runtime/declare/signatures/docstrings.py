@@ -18,7 +18,8 @@ from typing import Any
 import msgspec
 
 from runtime.base.errors import DeclarationError, did_you_mean
-from runtime.declare.parameters import Input, Parameter, model_of
+from runtime.declare.signatures.inputs import Input, model_of
+from runtime.declare.signatures.parameters import Parameter
 
 _SECTION = re.compile(r"^Examples?:[ \t]*(?P<title>[^{\n]*?)[ \t]*\n?(?P<text>[ \t]*\{.*\n?(?:(?:[ \t].*)?\n?)*)", re.M)
 _HEADING = re.compile(r"^Examples?:", re.M)

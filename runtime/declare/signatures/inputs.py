@@ -1,69 +1,27 @@
-"""Decide where each parameter of a handler comes from, under each of its triggers.
+"""Decide where each parameter of a handler is read, under each of its triggers.
 
 Called by the loader to check a function, and by binding and openapi to read and describe calls. Pure. Every fault is a
 DeclarationError that names the trigger, the parameter and the fix.
 """
 
-import inspect
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from types import UnionType
-from typing import Annotated, Any, Literal, NotRequired, TypedDict, Union, get_args, get_origin, get_type_hints
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Literal, NotRequired, TypedDict
 
 import msgspec
-from msgspec import inspect as types
 
 from runtime.base.errors import DeclarationError, did_you_mean
-from runtime.declare.context import Context, Tick
-from runtime.declare.markers import INJECTED, Body, Cookie, Header, Query, Source
+from runtime.declare.markers import Body, Cookie, Header, Query, Source
 from runtime.declare.paths import CONVERTERS, path_names
-from runtime.declare.request import Request
+from runtime.declare.signatures.parameters import Parameter
 from runtime.declare.triggers import Http, Schedule, Trigger
 
-Injected = Literal["context", "tick", "request", "file"]
 Origin = Literal[
     "path", "query", "header", "cookie", "body", "raw", "field", "argument", "context", "tick", "request", "file"
 ]
 
 BODYLESS = frozenset({"GET", "HEAD", "OPTIONS"})
 _QUERY_METHODS = BODYLESS | {"DELETE"}
-_INJECTED: dict[type, Injected] = {Context: "context", Tick: "tick", Request: "request"}
 _ORIGINS: dict[type[Source], Origin] = {Query: "query", Header: "header", Cookie: "cookie"}
-_STRUCTURED = (
-    types.StructType, types.DataclassType, types.TypedDictType, types.NamedTupleType, types.DictType, types.RawType,
-)  # fmt: skip
-_RAW = (types.BytesType, types.StrType, types.NoneType)
-_COLLECTIONS = (types.CollectionType, types.TupleType)
-
-
-class Parameter(msgspec.Struct, frozen=True, kw_only=True):
-    """A parameter as its function declares it.
-
-    type: its annotation. several: a list of files. info: what msgspec makes of it; None for an injected one.
-    default: INJECTED and `inspect.Parameter.empty` mean there is none.
-    """
-
-    name: str
-    type: Any
-    injected: Injected | None = None
-    source: Source | None = None
-    several: bool = False
-    info: types.Type | None = None
-    default: Any = inspect.Parameter.empty
-
-    @property
-    def required(self) -> bool:
-        """Whether a trigger must supply it."""
-        return self.default is inspect.Parameter.empty or self.default is INJECTED
-
-    @property
-    def many(self) -> bool:
-        """Whether it takes several values, as a list or a set."""
-        return any(isinstance(info, _COLLECTIONS) for info in _members(self.info))
-
-    @property
-    def structured(self) -> bool:
-        """Whether it is an object, or a collection of objects: something only a body can hold."""
-        return any(_is_structured(info) for info in _members(self.info))
 
 
 class Input(msgspec.Struct, frozen=True, kw_only=True):
@@ -79,25 +37,16 @@ class Input(msgspec.Struct, frozen=True, kw_only=True):
         return self.parameter.name
 
 
-def parameters_of(function: Callable[..., Any]) -> tuple[Parameter, ...]:
-    """A function's parameters, their annotations resolved and checked. DeclarationError if one cannot be read."""
-    try:
-        hints = get_type_hints(function, include_extras=True)
-    except NameError as error:
-        raise DeclarationError(
-            f'the annotation "{error.name}" is not defined when the file runs; import it outside `if TYPE_CHECKING`'
-        ) from None
-    except (TypeError, AttributeError, SyntaxError) as error:
-        raise DeclarationError(f"an annotation cannot be read: {error}") from None
-    return tuple(_parameter(p, hints.get(p.name, Any)) for p in inspect.signature(function).parameters.values())
-
-
 def inputs_for(trigger: Trigger | None, parameters: Sequence[Parameter], method: str, path: str) -> tuple[Input, ...]:
     """Where each parameter comes from under `trigger`; None stands for a call by name (CLI, submit).
 
-    method, path: for an Http trigger. Parameters that the trigger leaves to their default are not listed.
+    method, path: for an Http trigger. Parameters that the trigger leaves to their default are not listed, nor are those
+    that are given a resource: no trigger supplies them.
     """
+    parameters, given = [p for p in parameters if p.injected != "resource"], parameters
     if isinstance(trigger, Http):
+        for name in path_names(path).keys() & {p.name for p in given if p.injected == "resource"}:
+            raise DeclarationError(f"@http {path}: parameter {name} is in the path and a resource; rename one")
         return _http_inputs(parameters, method, path)
     if isinstance(trigger, Schedule):
         return tuple(_schedule_inputs(parameters, trigger))
@@ -108,107 +57,6 @@ def model_of(inputs: Sequence[Input]) -> Any:
     """A TypedDict of these parameters, so that one msgspec call reads them all; absent optional ones stay absent."""
     fields = {i.name: i.parameter.type if i.parameter.required else NotRequired[i.parameter.type] for i in inputs}
     return TypedDict("Arguments", fields)  # type: ignore[operator]  # made from a function's own signature
-
-
-def _parameter(found: inspect.Parameter, annotation: Any) -> Parameter:
-    if found.kind in (found.VAR_POSITIONAL, found.VAR_KEYWORD):
-        raise DeclarationError(f"parameter {found}: arguments come by name; declare each, or take a dict")
-    if found.kind is found.POSITIONAL_ONLY:
-        raise DeclarationError(f"parameter {found.name}: arguments come by name; remove the / from the signature")
-    bare, source = _split(found.name, annotation)
-    for kind, injected in _INJECTED.items():
-        if kind in _alternatives(bare):
-            return Parameter(name=found.name, type=annotation, injected=injected, default=found.default)
-    for kind in _alternatives(bare):
-        if _is_file(kind) or (get_origin(kind) is list and _is_file(get_args(kind)[0])):
-            several = get_origin(kind) is list
-            return Parameter(name=found.name, type=annotation, injected="file", several=several, default=found.default)
-    info = _inspect(found.name, annotation)
-    return Parameter(name=found.name, type=annotation, source=source, info=info, default=found.default)
-
-
-def _is_file(kind: object) -> bool:
-    """Whether it is Starlette's UploadFile, seen by its name: nothing here imports a server."""
-    return (
-        getattr(kind, "__module__", "") == "starlette.datastructures" and getattr(kind, "__name__", "") == "UploadFile"
-    )
-
-
-def _split(name: str, annotation: Any) -> tuple[Any, Source | None]:
-    """The annotation without Annotated, and our marker in it."""
-    marked = [get_args(one) for one in _alternatives(annotation) if get_origin(one) is Annotated]
-    bare = marked[0][0] if get_origin(annotation) is Annotated else annotation
-    extras = [extra for _, *more in marked for extra in more]
-    found = [e() if isinstance(e, type) else e for e in extras if isinstance(e, Source) or _is_source(e)]
-    if len(found) > 1:
-        raise DeclarationError(f"parameter {name}: one of Query, Header, Cookie, Body; there are {len(found)}")
-    return bare, found[0] if found else None
-
-
-def _is_source(extra: object) -> bool:
-    return isinstance(extra, type) and issubclass(extra, Source)
-
-
-def _alternatives(annotation: Any) -> tuple[Any, ...]:
-    return get_args(annotation) if get_origin(annotation) in (Union, UnionType) else (annotation,)
-
-
-def _inspect(name: str, annotation: Any) -> types.Type:
-    """What msgspec makes of an annotation. DeclarationError if it cannot read such values."""
-    try:
-        info = types.type_info(annotation)
-        msgspec.json.Decoder(annotation)
-    except (TypeError, NameError) as error:
-        raise DeclarationError(f"parameter {name}: {error}") from None
-    for found in walk_types(info):
-        if isinstance(found, types.CustomType):
-            if found.cls.__module__.startswith("starlette."):
-                raise DeclarationError(f"parameter {name}: for the request, annotate it with runtime.Request")
-            raise DeclarationError(
-                f"parameter {name}: {found.cls.__qualname__} cannot be read from JSON; use a msgspec.Struct, a "
-                "dataclass, a TypedDict or a plain type"
-            )
-    return info
-
-
-def walk_types(info: types.Type) -> Iterator[types.Type]:
-    """Every type inside a type, itself included; a class that holds itself once."""
-    return _walk(info, set())
-
-
-def _walk(info: Any, seen: set[int]) -> Iterator[types.Type]:
-    if isinstance(info, types.Type):
-        mark = id(getattr(info, "cls", info))
-        if mark in seen:
-            return
-        seen.add(mark)
-        yield info
-        for field in info.__struct_fields__:
-            yield from _walk(getattr(info, field), seen)
-    elif isinstance(info, tuple):
-        for one in info:
-            yield from _walk(one, seen)
-    elif isinstance(info, types.Field):
-        yield from _walk(info.type, seen)
-
-
-def _members(info: types.Type | None) -> Iterator[types.Type]:
-    """The alternatives of a type, Annotated and Optional taken off."""
-    if isinstance(info, types.Metadata):
-        yield from _members(info.type)
-    elif isinstance(info, types.UnionType):
-        for one in info.types:
-            yield from _members(one)
-    elif info is not None:
-        yield info
-
-
-def _is_structured(info: types.Type) -> bool:
-    if isinstance(info, types.CollectionType):
-        return any(_is_structured(one) for one in _members(info.item_type))
-    if isinstance(info, types.TupleType):
-        return any(_is_structured(one) for item in info.item_types for one in _members(item))
-    return isinstance(info, _STRUCTURED)
 
 
 def _http_inputs(parameters: Sequence[Parameter], method: str, path: str) -> tuple[Input, ...]:
@@ -247,7 +95,7 @@ def _direct_input(parameter: Parameter, names: Mapping[str, str], path: str) -> 
         if parameter.required:
             raise _unobtainable(f"@http {path}", parameter, "give it a default of None")
         return None
-    if parameter.injected is not None:
+    if parameter.injected is not None and parameter.injected != "resource":
         return Input(parameter=parameter, origin=parameter.injected, wire=parameter.name)
     if parameter.name in names:
         return _path_input(parameter, names[parameter.name], path)
@@ -293,7 +141,7 @@ def _body_inputs(bodies: Sequence[Parameter], method: str, path: str) -> Iterato
         )
     for parameter in bodies:
         origin: Origin = "body" if len(bodies) == 1 else "field"
-        if whole and all(isinstance(info, _RAW) for info in _members(parameter.info)):
+        if whole and parameter.raw:
             origin = "raw"
         yield Input(parameter=parameter, origin=origin, wire=parameter.name)
 

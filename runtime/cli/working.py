@@ -1,0 +1,31 @@
+"""The hidden command that a worker process is, and `fnrun celery`."""
+
+import socket
+from pathlib import Path
+
+import click
+
+from runtime import roles
+
+
+@click.command("worker-child", hidden=True)
+@click.option("--line", type=int, required=True)
+@click.option("--announce", is_flag=True)
+@click.pass_obj
+def worker_child(root: Path, line: int, announce: bool) -> None:
+    """A child of `fnrun dev` or of the supervisor, which runs what is queued."""
+    from runtime.working import work  # noqa: PLC0415 - it loads Celery
+
+    roles.stop_at_once_until_served()
+    parent = roles.Parent(socket.socket(fileno=line), dev=False, announce=announce)
+    work(roles.load_project(root), parent)
+
+
+@click.command(context_settings={"ignore_unknown_options": True, "help_option_names": []})
+@click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
+@click.pass_obj
+def celery(root: Path, arguments: tuple[str, ...]) -> None:
+    """Celery's own command line, on the project's workers: `fnrun celery inspect ping`, `fnrun celery flower`."""
+    from runtime.working import run_celery  # noqa: PLC0415 - as above
+
+    run_celery(roles.load_project(root), arguments)

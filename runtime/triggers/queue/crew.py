@@ -1,0 +1,339 @@
+"""The loop that runs handlers, in a thread of its own, and what it needs: leases, outcomes, the threads that keep them.
+
+Used by the pool and the transport from Celery's thread (the hub), put together by the worker. Knows no Celery: it could
+stand under another. Between the hub and the loop, work is handed over in batches: one wake-up for all there is.
+"""
+
+import asyncio
+import threading
+from collections import deque
+from collections.abc import Callable, Coroutine, Iterable, Sequence
+from concurrent.futures import CancelledError, Future
+from contextlib import suppress
+from typing import Any, Protocol, TypeVar
+
+import msgspec
+import redis
+import redis.asyncio
+
+from runtime.base.errors import StoreDown
+from runtime.base.logs import get_logger
+from runtime.declare.registry import Function
+from runtime.invoke.invoker import Invoker
+from runtime.ledger.calls import ado, do
+from runtime.ledger.ledger import Ledger
+from runtime.ledger.records import Ending, Held
+from runtime.triggers.queue.execution import Execution
+from runtime.triggers.queue.leases import Beating, Keeper, Lease, Leases, Reaping
+from runtime.triggers.queue.outbox import Outbox
+from runtime.triggers.queue.plans import queues_of
+
+log = get_logger(__name__)
+
+T = TypeVar("T")
+
+_CANCEL_SECONDS = 2.0
+_WRITE_SECONDS = 3.0
+_CLOSE_SECONDS = 12.0
+_REAP_SECONDS = 0.2
+_UNWRITTEN_PER_SLOT = 4
+"""With so many outcomes waiting for the store, nothing more is claimed."""
+
+
+class Connects(Protocol):
+    """What is needed of the store."""
+
+    def connect(self) -> redis.Redis:
+        """A client for one thread."""
+        ...
+
+    def connect_async(self) -> redis.asyncio.Redis:
+        """A client for one loop."""
+        ...
+
+
+class Opens(Protocol):
+    """Resources."""
+
+    async def open(self) -> None:
+        """Open them all. StartError."""
+        ...
+
+    async def close(self) -> None:
+        """Close them. Raises nothing."""
+        ...
+
+
+class Options(msgspec.Struct, frozen=True, kw_only=True):
+    """worker: its name. queues: "*" for all that functions declare. result_max: bytes."""
+
+    worker: str
+    queues: Sequence[str] = ("*",)
+    concurrency: int = 100
+    beat_seconds: float = 2.0
+    result_max: int = 1_000_000
+    info: bytes = b"{}"
+
+
+Ended = tuple[Lease, Ending | None]
+
+
+class Crew:
+    """Runs what is claimed, `concurrency` at once."""
+
+    def __init__(self, store: Connects, ledger: Ledger, invoker: Invoker, options: Options) -> None:
+        self._store = store
+        self._ledger = ledger
+        self._options = options
+        self._client = store.connect()
+        self._claims = store.connect()
+        self._invoker = invoker
+        self._leases = Leases()
+        self._execution = Execution(invoker, self._note_end, worker=options.worker, result_max=options.result_max)
+        self._at_work = 0
+        self._opening: Future[None] | None = None
+        self._arrived: deque[Lease] = deque()
+        self._arrived_told = False
+        self._ended: deque[Ended] = deque()
+        self._ended_told = False
+        self.closing = False
+        self.wake_hub: Callable[[], None] = lambda: None
+
+    # --- life, from the main thread -----------------------------------------------------------------------------
+
+    def begin(
+        self, functions: Iterable[Function], resources: Opens, new_loop: Callable[[], asyncio.AbstractEventLoop]
+    ) -> bool:
+        """Start the loop, open the resources on it, start the threads that keep the leases.
+
+        False if it was told to hurry before that was done. StartError if a resource cannot be opened.
+        """
+        self._execution.adopt(functions)
+        self._resources = resources
+        self._loop = new_loop()
+        threading.Thread(target=self._loop.run_forever, name="handlers", daemon=True).start()
+        self._opening = self.on_loop(self._open())
+        try:
+            self._opening.result()
+        except CancelledError:
+            self.on_loop(_settle()).result()
+            return False
+        self._begin_keeping()
+        return True
+
+    async def _open(self) -> None:
+        await self._resources.open()
+        self._async_client = self._store.connect_async()
+        self._hurrying = asyncio.Event()
+        self._outbox = Outbox(
+            lambda endings: ado(self._async_client, self._ledger.finish(endings)),
+            lambda ending: self._leases.drop(ending.id, ending.token),
+        )
+
+    def _begin_keeping(self) -> None:
+        beat = self._options.beat_seconds
+        beating = Beating(
+            self._leases,
+            lambda held: do(self._client, self._ledger.beat(self._options.worker, held)),
+            lambda leases, fate: self._call_on_loop(self._execution.stop, leases, fate),
+            lambda: self._register(self._client),
+            self._ledger.stays_seconds / 3,
+        )
+        reaps = self._store.connect()
+        reaping = Reaping(lambda: do(reaps, self._ledger.reap()), beat)
+        self._keepers = (
+            Keeper("leases", beat, beating.step, beating.register_again),
+            Keeper("reaper", _REAP_SECONDS, reaping.step, reaping.wait_for_others),
+        )
+        for keeper in self._keepers:
+            keeper.start()
+
+    def on_loop(self, work: Coroutine[Any, Any, T]) -> "Future[T]":
+        """Run a coroutine where the handlers run."""
+        return asyncio.run_coroutine_threadsafe(work, self._loop)
+
+    def _call_on_loop(self, call: Callable[..., object], *args: object) -> None:
+        self._loop.call_soon_threadsafe(call, *args)
+
+    def adopt(self, functions: Iterable[Function]) -> None:
+        """Run these functions from now on; on the loop."""
+        self._execution.adopt(functions)
+
+    def register_soon(self) -> None:
+        """Tell the ledger what this worker knows now; from the hub."""
+        try:
+            self._register(self._claims)
+        except StoreDown:
+            log.debug("the store will be told when it is back")
+
+    def _register(self, client: redis.Redis) -> None:
+        plans = self._execution.plans
+        targets = {
+            name: (plan.on_failure, plans[plan.on_failure].queue)
+            for name, plan in plans.items()
+            if plan.on_failure in plans
+        }
+        do(client, self._ledger.register(self._options.worker, list(plans), targets, self._options.info))
+
+    @property
+    def functions(self) -> list[str]:
+        """Names of the functions that can run here."""
+        return list(self._execution.plans)
+
+    @property
+    def queues(self) -> list[str]:
+        """The queues to claim from."""
+        if "*" in self._options.queues:
+            return queues_of(self._execution.plans.values())
+        return list(self._options.queues)
+
+    @property
+    def limit(self) -> int:
+        """How many runs at once."""
+        return self._options.concurrency
+
+    # --- from the hub -------------------------------------------------------------------------------------------
+
+    @property
+    def free(self) -> int:
+        """For how many runs there is room."""
+        if self.closing or len(self._outbox) > self.limit * _UNWRITTEN_PER_SLOT:
+            return 0
+        return self.limit - self._at_work
+
+    def claim(self, queues: Sequence[str], slots: int) -> list[Lease]:
+        """Take at most so many runs. StoreDown if the store does not answer."""
+        runs = do(self._claims, self._ledger.claim(self._options.worker, queues, slots))
+        if runs is None:
+            self._register(self._claims)
+            return []
+        self._at_work += len(runs)
+        return [self._leases.take(run) for run in runs]
+
+    def bell(self, queue: str) -> str:
+        """The key of a queue's doorbell."""
+        return self._ledger.bell(queue)
+
+    def give_back(self, lease: Lease) -> None:
+        """Hand a run back that nobody here knows."""
+        self._call_on_loop(self._note_unknown, lease)
+
+    def cancel(self, lease: Lease) -> None:
+        """End a run's handler; the run is cancelled."""
+        self._call_on_loop(self._execution.stop, [lease], "cancelled")
+
+    def put(self, lease: Lease) -> None:
+        """Have a run executed."""
+        self._arrived.append(lease)
+        if not self._arrived_told:
+            self._arrived_told = True
+            self._loop.call_soon_threadsafe(self._start_arrived)
+
+    def take_ended(self) -> list[Ended]:
+        """The runs that have ended since the last time. Their slots are free."""
+        self._ended_told = False
+        found = []
+        while self._ended:
+            found.append(self._ended.popleft())
+        self._at_work -= len(found)
+        return found
+
+    # --- on the loop --------------------------------------------------------------------------------------------
+
+    def _start_arrived(self) -> None:
+        self._arrived_told = False
+        while self._arrived:
+            self._execution.start(self._arrived.popleft())
+
+    def _note_unknown(self, lease: Lease) -> None:
+        lease.fate = "handed back"
+        self._note_end(lease, None)
+
+    def _note_end(self, lease: Lease, ending: Ending | None) -> None:
+        if ending is not None:
+            self._outbox.add(ending)
+        elif lease.fate == "handed back" and not self.closing:
+            self._loop.create_task(self._release([lease]))
+        self._ended.append((lease, ending))
+        if not self._ended_told:
+            self._ended_told = True
+            self.wake_hub()
+
+    async def _release(self, leases: Sequence[Lease]) -> None:
+        held = [Held(lease.run.id, lease.run.token, lease.run.queue) for lease in leases]
+        try:
+            await ado(self._async_client, self._ledger.release(held))
+        except StoreDown as error:
+            log.warning("runs cannot be handed back; they begin again when their leases are over", reason=str(error))
+        for lease in leases:
+            self._leases.drop(lease.run.id, lease.run.token)
+
+    # --- the end, from the main thread --------------------------------------------------------------------------
+
+    def hurry(self) -> None:
+        """Do not wait for handlers any longer; safe in a signal handler."""
+        self._call_on_loop(self._hurrying.set)
+
+    def open_no_more(self) -> bool:
+        """Stop opening resources; whether it had not come to its end."""
+        return self._opening is None or self._opening.cancel()
+
+    def end(self, drain_seconds: float) -> None:
+        """Let the handlers finish for so long, hand the others back, write every outcome, and stop."""
+        self.closing = True
+        try:
+            self.on_loop(self._drain(drain_seconds)).result(drain_seconds + _CANCEL_SECONDS * 2 + _WRITE_SECONDS)
+        except TimeoutError:
+            log.error("a handler blocks the event loop; its process ends without it")  # noqa: TRY400 - nothing more is known
+            self._hand_back_all()
+        for keeper in self._keepers:
+            keeper.stop(_CANCEL_SECONDS)
+        try:
+            do(self._client, self._ledger.leave(self._options.worker))
+        except StoreDown:
+            log.debug("the store is not there to be told of the worker's end")
+        try:
+            self.on_loop(self._resources.close()).result(_CLOSE_SECONDS)
+        except TimeoutError:
+            log.error("resources are not closed in time")  # noqa: TRY400 - nothing more is known
+        self._invoker.threads.close()
+        with suppress(TimeoutError):
+            self.on_loop(_end_tasks()).result(_CANCEL_SECONDS)
+        self._call_on_loop(self._loop.stop)
+
+    async def _drain(self, seconds: float) -> None:
+        hurry = asyncio.ensure_future(self._hurrying.wait())
+        idle = asyncio.ensure_future(self._execution.idle(seconds))
+        await asyncio.wait((hurry, idle), return_when=asyncio.FIRST_COMPLETED)
+        hurry.cancel()
+        idle.cancel()
+        left = self._execution.at_work
+        if left:
+            log.warning("runs are handed back", count=len(left), functions=sorted({one.run.function for one in left}))
+            self._execution.stop(left, "handed back")
+            await self._execution.idle(_CANCEL_SECONDS)
+            await self._release(left)
+        if not await self._outbox.empty(_WRITE_SECONDS):
+            log.error("outcomes are lost: the store does not answer; their runs begin again", count=len(self._outbox))
+            self._outbox.close()
+
+    def _hand_back_all(self) -> None:
+        held = [Held(one.run.id, one.run.token, one.run.queue) for one in self._leases.all()]
+        try:
+            do(self._claims, self._ledger.release(held))
+        except StoreDown as error:
+            log.warning("runs cannot be handed back; they begin again when their leases are over", reason=str(error))
+
+
+async def _end_tasks() -> None:
+    """Cancel what else is on this loop."""
+    for task in asyncio.all_tasks() - {asyncio.current_task()}:
+        task.cancel()
+    await _settle()
+
+
+async def _settle() -> None:
+    """Wait for what else is on this loop: what was cancelled cleans up."""
+    tasks = asyncio.all_tasks() - {asyncio.current_task()}
+    if tasks:
+        await asyncio.wait(tasks, timeout=_CLOSE_SECONDS)

@@ -1,0 +1,139 @@
+"""The worker's role, put together: runs from the ledger, under Celery, until told to stop.
+
+Called by cli. Beside roles, whose project it runs; no layer below knows it.
+"""
+
+import asyncio
+import os
+import socket
+import sys
+from collections.abc import Sequence
+from typing import NoReturn
+
+import msgspec
+
+from runtime.base import logs
+from runtime.base.errors import StartError
+from runtime.base.store import Store
+from runtime.declare.context import log_fields
+from runtime.declare.registry import Registry
+from runtime.following import announce_failures, follow
+from runtime.invoke.invoker import Invoker
+from runtime.invoke.resources import Resources
+from runtime.ledger.ledger import Keeping, Ledger
+from runtime.processes import Line, Message, end_without_parent
+from runtime.roles import Parent, Project, end_process, loop_factory
+from runtime.triggers.queue.app import App
+from runtime.triggers.queue.crew import Crew, Options
+from runtime.triggers.queue.worker import QueueWorker, worker_name
+
+log = logs.get_logger(__name__)
+
+_END_SECONDS = 20.0
+"""What an end may take beyond the drain time: handlers that swallow their cancellation, resources that close slowly."""
+
+
+def ledger_of(project: Project) -> Ledger:
+    """The ledger as the project's settings want it."""
+    queue = project.settings.queue
+    keeping = Keeping(seconds=float(queue.keep), failures_seconds=float(queue.keep_failures), count=queue.keep_count)
+    return Ledger(project.settings.store.namespace, lease_seconds=float(queue.lease), keeping=keeping)
+
+
+def work(project: Project, parent: Parent | None = None) -> NoReturn:
+    """Run what is queued until SIGTERM or SIGINT, or until the parent is gone; then drain and end the process."""
+    settings = project.settings
+    logs.configure(style=settings.log.format, level=settings.log.level, fields=log_fields)
+    if parent is None or parent.announce:
+        announce_failures(project.registry.failures)
+    if project.registry.lifespan is None:
+        raise StartError("functions/_lifespan.py does not load, and nothing is run without its resources")
+    if parent is not None:
+        end_without_parent(parent.line, float(settings.serve.drain) + _END_SECONDS)
+    store = Store.open(project.root, settings.store)
+    role = WorkerRole(project, store)
+    try:
+        code = role.run(parent)
+    except StartError as error:  # not by Python's own end: what was opened may have left threads
+        sys.stderr.write(f"Error: {error}\n")
+        code = 1
+    store.close()
+    if parent is None:
+        log.info("stopped")
+    end_process(code)
+
+
+class WorkerRole:
+    """The parts, and what binds them. registry: what it runs."""
+
+    def __init__(self, project: Project, store: Store) -> None:
+        settings = project.settings
+        lifespan = project.registry.lifespan
+        assert lifespan is not None  # noqa: S101 - asked by work
+        self._project = project
+        self._resources = Resources(lifespan)
+        name, limit = worker_name(), settings.queue.concurrency
+        told = {"host": socket.gethostname(), "pid": os.getpid(), "concurrency": limit, "queues": settings.queue.queues}
+        self._crew = Crew(
+            store,
+            ledger_of(project),
+            # Twice as many threads as runs: one that outlives its run's timeout keeps its place.
+            Invoker(threads=limit * 2, expected=tuple(lifespan.exception_handlers), resources=self._resources.opened),
+            Options(
+                worker=name,
+                queues=settings.queue.queues,
+                concurrency=limit,
+                beat_seconds=float(settings.queue.beat),
+                result_max=int(settings.queue.result_max),
+                info=msgspec.json.encode(told),
+            ),
+        )
+        self.registry = project.registry
+        app = App(store.broker_url, store.namespace)
+        self._worker = QueueWorker(app, self._crew, name, drain_seconds=float(settings.serve.drain))
+
+    def run(self, parent: Parent | None) -> int:
+        """Work until told to stop. The exit code. StartError if a resource cannot be opened."""
+
+        def on_ready() -> None:
+            if parent is None:
+                log.info("working", queues=self._crew.queues, functions=len(self._crew.functions))
+            else:
+                self._crew.on_loop(self._follow(parent))
+
+        functions = self.registry.functions.values()
+        return self._worker.run(functions, self._resources, loop_factory() or asyncio.new_event_loop, on_ready)
+
+    def adopt(self, registry: Registry) -> None:
+        """Run these functions from now on; on the crew's loop."""
+        self.registry = registry
+        self._crew.adopt(registry.functions.values())
+        self._worker.adopt()
+
+    async def _follow(self, parent: Parent) -> None:
+        line = await Line.on(parent.line)
+        line.tell(
+            Message(
+                "ready",
+                functions=len(self.registry.functions),
+                failures=len(self.registry.failures),
+                queues=self._crew.queues,
+                concurrency=self._crew.limit,
+            )
+        )
+        await follow(line, self._project.root, self._project.loader, self)
+        self._worker.stop()
+
+
+def run_celery(project: Project, arguments: Sequence[str]) -> NoReturn:
+    """Celery's own command line on the project's app: `inspect ping`, `flower`, and what else it knows."""
+    store = Store.open(project.root, project.settings.store)
+    app = App(store.broker_url, store.namespace)
+    app.adopt(project.registry.functions, ())
+    code = 0
+    try:
+        app.start(list(arguments))
+    except SystemExit as end:
+        code = end.code if isinstance(end.code, int) else int(end.code is not None)
+    store.close()
+    end_process(code)

@@ -1,0 +1,284 @@
+"""What the ledger should do, in dicts and lists and with plain loops: one run, one record.
+
+Driven side by side with the real one by test_model. Times are ms. Knows nothing of keys and scripts.
+"""
+
+from dataclasses import dataclass, field
+
+from runtime.ledger.records import FINISHED
+
+PATIENCE = 600_000
+LINKS = 10
+TRIM = 20
+
+
+@dataclass
+class Run:
+    id: str
+    function: str
+    queue: str
+    priority: int
+    state: str
+    due: int
+    stamp: int
+    expires: int | None = None
+    place: int = 0
+    parked_until: int | None = None
+    lease_until: int = 0
+    token: int = 0
+    failures: int = 0
+    crashes: int = 0
+    redriven: int = 0
+    links: int = 0
+    reason: str = ""
+    cancelling: bool = False
+    finished: int = 0
+    listed_at: int = 0
+
+    @property
+    def urgency(self) -> tuple[int, int, bytes]:
+        return (9 - self.priority, self.place, self.id.encode())
+
+    @property
+    def is_open(self) -> bool:
+        return self.state not in FINISHED
+
+
+@dataclass
+class Model:
+    lease: int
+    stays: int
+    keep_good: int
+    keep_bad: int
+    keep_count: int
+    now: int
+    runs: dict[str, Run] = field(default_factory=dict)
+    queues: set[str] = field(default_factory=set)
+    paused: set[str] = field(default_factory=set)
+    workers: dict[str, tuple[int, frozenset[str]]] = field(default_factory=dict)
+    on_failure: dict[str, tuple[str, str]] = field(default_factory=dict)
+    dedupe: dict[tuple[str, str], tuple[int, str]] = field(default_factory=dict)
+    number: int = 0
+
+    def next(self) -> int:
+        self.number += 1
+        return self.number
+
+    # --- accepting ---
+
+    def accept(self, new: Run, dedupe: str, window: int, most: int) -> tuple[str, str]:
+        if new.id in self.runs:
+            return "known", new.id
+        until, first = self.dedupe.get((new.function, dedupe), (0, ""))
+        if dedupe and until > self.now:
+            return "known", first
+        if most and len(self.open_in(new.queue)) >= most:
+            return "full", new.id
+        if dedupe:
+            self.dedupe[new.function, dedupe] = (self.now + window, new.id)
+        self.runs[new.id] = new
+        new.listed_at = self.now
+        self.queues.add(new.queue)
+        if new.due > self.now:
+            new.state = "scheduled"
+        else:
+            self.make_ready(new)
+        return "accepted", new.id
+
+    def make_ready(self, run: Run, *, first: bool = False) -> None:
+        run.state = "queued"
+        run.parked_until = None
+        run.place = 0 if first else self.next()
+
+    def open_in(self, queue: str) -> list[Run]:
+        return [run for run in self.runs.values() if run.queue == queue and run.is_open]
+
+    # --- workers ---
+
+    def register(self, worker: str, functions: list[str], on_failure: dict[str, tuple[str, str]]) -> None:
+        self.workers[worker] = (self.now + self.stays, frozenset(functions))
+        for function in functions:
+            self.on_failure.pop(function, None)
+        self.on_failure |= on_failure
+
+    def living(self, worker: str) -> bool:
+        return self.workers.get(worker, (0, frozenset()))[0] > self.now
+
+    def candidates(self, worker: str, queue: str) -> list[Run]:
+        """What a worker looks at, the most urgent first."""
+        known = self.workers[worker][1]
+        found = [
+            run
+            for run in self.open_in(queue)
+            if run.state == "queued" and (run.parked_until is None or run.function in known)
+        ]
+        return sorted(found, key=lambda run: run.urgency)
+
+    def claim(self, worker: str, queues: list[str], slots: int) -> list[str] | None:
+        if not self.living(worker):
+            return None
+        claimed: list[str] = []
+        for queue in queues:
+            if queue in self.paused:
+                continue
+            for run in self.candidates(worker, queue):
+                if len(claimed) == slots:
+                    break
+                if self.take(run, worker):
+                    claimed.append(run.id)
+        return claimed
+
+    def take(self, run: Run, worker: str) -> bool:
+        if run.function not in self.workers[worker][1]:
+            run.parked_until = self.now + PATIENCE
+            return False
+        run.parked_until = None
+        if run.expires is not None and run.token == 0 and self.now > run.expires:
+            self.close(run, "failed", "expired")
+            return False
+        run.state, run.token, run.lease_until = "running", run.token + 1, self.now + self.lease
+        return True
+
+    # --- held runs ---
+
+    def holds(self, run_id: str, token: int) -> bool:
+        run = self.runs.get(run_id)
+        return run is not None and run.state == "running" and run.token == token
+
+    def beat(self, worker: str, held: list[tuple[str, int]]) -> tuple[list[str], list[str]]:
+        if self.living(worker):
+            self.workers[worker] = (self.now + self.stays, self.workers[worker][1])
+        kept = [run_id for run_id, token in held if self.holds(run_id, token)]
+        for run_id in kept:
+            self.runs[run_id].lease_until = self.now + self.lease
+        lost = [run_id for run_id, token in held if not self.holds(run_id, token)]
+        return lost, [run_id for run_id in kept if self.runs[run_id].cancelling]
+
+    def finish(self, run_id: str, token: int, state: str, pause: int) -> bool:
+        if not self.holds(run_id, token):
+            return False
+        run = self.runs[run_id]
+        if run.cancelling:
+            self.close(run, "cancelled", "cancelled")
+        elif state == "retrying":
+            run.failures += 1
+            run.state, run.due = "retrying", self.now + pause
+        else:
+            run.failures += state == "failed"
+            self.close(run, state, "error" if state == "failed" else "")
+        return True
+
+    def release(self, run_id: str, token: int) -> int:
+        if not self.holds(run_id, token):
+            return 0
+        run = self.runs[run_id]
+        if run.cancelling:
+            self.close(run, "cancelled", "cancelled")
+            return 0
+        run.token += 1
+        self.make_ready(run, first=True)
+        return 1
+
+    # --- the end, and after ---
+
+    def close(self, run: Run, state: str, reason: str) -> None:
+        run.state, run.reason, run.finished, run.cancelling, run.parked_until = state, reason, self.now, False, None
+        run.stamp, run.listed_at = self.next(), self.now
+        self.trim(run)
+        if state == "failed" and run.function in self.on_failure and run.links < LINKS:
+            function, queue = self.on_failure[run.function]
+            another = f"{run.id}-failed{run.redriven or ''}"
+            if another not in self.runs:
+                new = Run(
+                    another,
+                    function,
+                    queue,
+                    5,
+                    "queued",
+                    self.now,
+                    self.next(),
+                    links=run.links + 1,
+                    listed_at=self.now,
+                )
+                self.runs[another] = new
+                self.queues.add(queue)
+                self.make_ready(new)
+
+    def trim(self, closed: Run) -> None:
+        bad = closed.state == "failed"
+        same = [
+            run
+            for run in self.runs.values()
+            if run.function == closed.function and not run.is_open and (run.state == "failed") == bad
+        ]
+        same.sort(key=lambda run: run.stamp)
+        more = sum(run.finished <= self.now - (self.keep_bad if bad else self.keep_good) for run in same)
+        if not bad:
+            more = max(more, len(same) - self.keep_count)
+        for run in same[: max(0, min(more, TRIM))]:
+            del self.runs[run.id]
+
+    def cancel(self, run_id: str) -> str:
+        run = self.runs.get(run_id)
+        if run is None:
+            return "unknown"
+        if not run.is_open:
+            return "finished"
+        if run.state == "running":
+            run.cancelling = True
+            return "cancelling"
+        self.close(run, "cancelled", "cancelled")
+        return "cancelled"
+
+    def redrive(self, run_id: str) -> str:
+        run = self.runs.get(run_id)
+        if run is None:
+            return "unknown"
+        if run.state == "succeeded":
+            return "succeeded"
+        if run.is_open:
+            return "open"
+        run.reason, run.failures, run.crashes, run.expires = "", 0, 0, None
+        run.due, run.redriven, run.stamp, run.listed_at = self.now, run.redriven + 1, self.next(), self.now
+        self.make_ready(run)
+        return "queued"
+
+    def purge(self, run_id: str) -> str:
+        run = self.runs.get(run_id)
+        if run is None:
+            return "unknown"
+        if run.is_open:
+            return "open"
+        del self.runs[run_id]
+        return "purged"
+
+    # --- time ---
+
+    def reap(self) -> int:
+        self.workers = {name: (until, known) for name, (until, known) in self.workers.items() if until > self.now}
+        runs = list(self.runs.values())
+        due = [run for run in runs if run.state in {"scheduled", "retrying"} and run.due <= self.now]
+        lost = [run for run in runs if run.state == "running" and run.lease_until <= self.now]
+        unknown = [run for run in runs if run.parked_until is not None and run.parked_until <= self.now]
+        for run in sorted(due, key=lambda run: (run.due, run.id.encode())):
+            self.make_ready(run)
+        for run in sorted(lost, key=lambda run: (run.lease_until, run.id.encode())):
+            self.take_back(run)
+        for run in sorted(unknown, key=lambda run: (run.parked_until, run.id.encode())):
+            self.judge(run)
+        return len(due) + len(lost) + len(unknown)
+
+    def take_back(self, run: Run) -> None:
+        run.crashes += 1
+        if run.cancelling:
+            self.close(run, "cancelled", "cancelled")
+        elif run.crashes > 3:
+            self.close(run, "failed", "crashed")
+        else:
+            self.make_ready(run, first=True)
+
+    def judge(self, run: Run) -> None:
+        if not self.workers or any(run.function in known for _, known in self.workers.values()):
+            run.parked_until = self.now + PATIENCE
+        else:
+            self.close(run, "failed", "unknown function")
