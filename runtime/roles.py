@@ -31,6 +31,7 @@ from runtime.processes import Line, Message, end_without_parent
 if TYPE_CHECKING:  # the HTTP role alone loads it
     from runtime.admin.api import Route
     from runtime.cell import Perform
+    from runtime.ledger.desk import Desk
 
 log = logs.get_logger(__name__)
 
@@ -200,16 +201,18 @@ def loop_factory() -> Any:
 class HttpRole:
     """The HTTP role, put together. Make it inside the loop that will run it; `open` it before it answers.
 
-    app: the ASGI application. open_locally: to callers of this machine, without a key.
+    app: the ASGI application. open_locally: to callers of this machine, without a key. desk: the way to the ledger;
+    without one, what wants the store is answered 503.
     """
 
-    def __init__(self, project: Project, *, open_locally: bool = False) -> None:
+    def __init__(self, project: Project, *, open_locally: bool = False, desk: "Desk | None" = None) -> None:
         # Imported here: the CLI's other commands need no server, and start in half the time.
         from runtime.invoke.invoker import Invoker  # noqa: PLC0415
         from runtime.invoke.resources import Resources  # noqa: PLC0415
         from runtime.triggers.http.access import Access  # noqa: PLC0415
         from runtime.triggers.http.app import Shell  # noqa: PLC0415
         from runtime.triggers.http.core import HttpCore, Site  # noqa: PLC0415
+        from runtime.triggers.http.durable import Later  # noqa: PLC0415
         from runtime.triggers.http.middleware import build_app  # noqa: PLC0415
 
         settings = project.settings
@@ -223,7 +226,8 @@ class HttpRole:
         self.core = HttpCore(Access(KeyFile(project.root), open_locally=open_locally, origins=settings.cors.origins))
         self.shell = Shell(self.core, log_all=settings.log.requests == "all")
         self.app = build_app(self.shell, lifespan.middleware, settings.cors, open_locally=open_locally)
-        self._site = Site(self.invoker, settings.http, lifespan)
+        later = Later(desk=desk, longest_wait_seconds=float(settings.http.timeout), stopping=lambda: self.core.draining)
+        self._site = Site(self.invoker, settings.http, lifespan, later)
         self._routes: dict[Function, list[Route]] = {}
         self.adopt(project.registry)
 
@@ -250,7 +254,7 @@ class HttpRole:
             for function in functions
         }
         table = RouteTable[Any]()
-        for routes in (system_routes(self.core, registry, self._site.settings), *self._routes.values()):
+        for routes in (system_routes(self.core, registry, self._site), *self._routes.values()):
             for method, path, endpoint in routes:
                 table.add(method, path, endpoint)
         self.core.table = table

@@ -44,6 +44,7 @@ class Store(Protocol):
     """What a desk wants of runtime.base.store.Store."""
 
     namespace: str
+    durability: str
 
     def connect(self) -> Redis:
         """A client for code without a loop."""
