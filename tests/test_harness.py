@@ -17,6 +17,7 @@ from runtime.roles import load_project
 from runtime.testing import Harness
 from tests.live_servers import until
 
+ROOT = Path(__file__).parents[1]
 ORDERS = """
     from runtime import Context, GiveUp, Retry, RetryAfter, fn, http, queue, submit, submit_sync
 
@@ -265,7 +266,11 @@ def test_an_authors_async_test_needs_no_marker_and_no_configuration(project: Pat
     file.write_text("\n".join(line[4:] for line in TEST.splitlines()))
     done = subprocess.run(
         [sys.executable, "-P", "-m", "pytest", "-p", "runtime.testing.plugin", "-q", *options, str(file)],
-        check=False, cwd=project, capture_output=True, text=True, env={"PATH": "/usr/bin:/bin", "PYTHONPATH": str(Path.cwd())},
-    )  # fmt: skip
+        check=False,
+        cwd=project,
+        capture_output=True,
+        text=True,
+        env={"PATH": "/usr/bin:/bin", "PYTHONPATH": str(ROOT)},
+    )
     assert "1 failed, 2 passed" in done.stdout, done.stdout + done.stderr
     assert "assert [] == ['something']" in done.stdout

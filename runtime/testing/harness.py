@@ -5,9 +5,7 @@ not there is Celery and the other processes.
 """
 
 import asyncio
-import shutil
 import sys
-import tempfile
 from collections.abc import Callable
 from contextlib import AsyncExitStack
 from datetime import UTC, datetime, timedelta
@@ -17,8 +15,6 @@ from typing import TYPE_CHECKING, Any, Self
 
 from runtime.base.durations import Duration, parse_duration
 from runtime.base.errors import FnrunError, StartError, UnknownRun
-from runtime.base.settings import StoreSettings
-from runtime.base.store import Store
 from runtime.declare.modules import PACKAGE
 from runtime.ledger.calls import Call
 from runtime.ledger.desk import Desk, in_use, use
@@ -28,6 +24,7 @@ from runtime.ledger.submit import Submit, submit
 from runtime.ledger.targets import name_of, on_failure_map
 from runtime.ledger.views import RunView
 from runtime.roles import HttpRole, Project, load_project
+from runtime.testing.stores import LentStore
 from runtime.triggers.queue.execution import Execution
 from runtime.triggers.queue.leases import Lease
 
@@ -175,9 +172,7 @@ class Harness:
             raise StartError("; ".join(f"{failure.file} does not load: {failure}" for failure in failures))
 
     async def _open_store(self, stack: AsyncExitStack) -> None:
-        folder = Path(tempfile.mkdtemp(prefix="fnrun-"))
-        stack.callback(shutil.rmtree, folder, ignore_errors=True)
-        store = await asyncio.to_thread(Store.open, folder, StoreSettings(namespace=_WORKER))
+        store = await asyncio.to_thread(LentStore)
         queue = self._registered.settings.queue
         keeping = Keeping(
             seconds=float(queue.keep), failures_seconds=float(queue.keep_failures), count=queue.keep_count
