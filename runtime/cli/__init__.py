@@ -39,6 +39,7 @@ def main(ctx: click.Context, root: Path) -> None:
 
 
 for _command in (
-    dev, serve, serve_child, worker_child, cell_child, list_functions, check, openapi, invoke, config, keys, health, celery,
+    dev, serve, serve_child, worker_child, cell_child,
+    list_functions, check, openapi, invoke, config, keys, health, celery,
 ):  # fmt: skip
     main.add_command(_command)
