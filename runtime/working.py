@@ -149,6 +149,8 @@ def perform_run(project: Project) -> Perform:
 
 def run_celery(project: Project, arguments: Sequence[str]) -> NoReturn:
     """Celery's own command line on the project's app: `inspect ping`, `flower`, and what else it knows."""
+    if "worker" in arguments[:1]:
+        raise StartError("a worker is started by `fnrun serve`, or alone by `fnrun serve --only worker`")
     store = Store.open(project.root, project.settings.store)
     app = App(store.broker_url, store.namespace)
     app.adopt(project.registry.functions, ())

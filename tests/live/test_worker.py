@@ -283,6 +283,11 @@ def test_a_queue_says_how_long_its_runs_may_take(shared):
     assert (view.state, view.reason) == ("failed", "timeout")
 
 
+def test_a_queue_that_no_function_names_is_served_too(shared):
+    (view,) = shared.reach(shared.submit("jobs.nap", queue="unheard-of"))
+    assert view.state == "succeeded"
+
+
 def test_progress_is_shown_and_a_cancelled_run_ends(shared):
     (run_id,) = shared.submit("jobs.steps")
     until(lambda: shared.show([run_id])[0].progress)

@@ -72,6 +72,8 @@ class Crew:
         self._ended_told = False
         self.closing = False
         self.wake_hub: Callable[[], None] = lambda: None
+        self.on_new_queues: Callable[[], None] = lambda: None
+        self._queues_met: frozenset[str] = frozenset()
 
     # --- life, from the main thread -----------------------------------------------------------------------------
 
@@ -111,6 +113,7 @@ class Crew:
             probe=lambda: do(self._reaps, self._ledger.beat(self._options.worker, ())),
             reap=lambda: do(self._reaps, self._ledger.reap()),
             register=lambda: self._register(self._client),
+            look=self._look_for_queues,
             stop=lambda leases, fate: self._call_on_loop(self._execution.stop, leases, fate),
         )
         self._keepers = keepers_of(self._leases, duties, self._options.beat_seconds, self._ledger.stays_seconds / 3)
@@ -152,10 +155,17 @@ class Crew:
 
     @property
     def queues(self) -> list[str]:
-        """The queues to claim from."""
+        """The queues to claim from: for "*" those that functions declare, and those that somebody has submitted to."""
         if "*" in self._options.queues:
-            return queues_of(self._execution.plans.values())
+            return sorted({*queues_of(self._execution.plans.values()), *self._queues_met})
         return list(self._options.queues)
+
+    def _look_for_queues(self) -> None:
+        if "*" in self._options.queues:
+            met = frozenset(view.name for view in do(self._client, self._ledger.queues()))
+            if met - self._queues_met:
+                self._queues_met |= met
+                self.on_new_queues()
 
     @property
     def limit(self) -> int:

@@ -73,7 +73,8 @@ class Keeper:
 class Beating:
     """Renew all leases, and end the handlers of those that are lost or cancelled.
 
-    beat: tells the ledger. register: says to the ledger what this worker knows, which holds only for a while.
+    beat: tells the ledger. register: says to the ledger what this worker knows, which holds only for a while. look:
+    sees what is new there.
     """
 
     def __init__(
@@ -82,8 +83,10 @@ class Beating:
         beat: Callable[[list[Held]], Beat],
         stop: Callable[[list[Lease], Fate], None],
         register: Callable[[], None],
+        look: Callable[[], None],
         register_seconds: float,
     ) -> None:
+        self._look = look
         self._leases = leases
         self._beat = beat
         self._stop = stop
@@ -98,6 +101,7 @@ class Beating:
             self._register_at = time.monotonic() + self._register_seconds
         held = self._leases.all()
         answer = self._beat([lease.held() for lease in held])
+        self._look()
         if answer.lost or answer.cancelled:
             # What has ended meanwhile is lost because its outcome is written, or about to be.
             at_work = {lease.run.id: lease for lease in held if not lease.ended}
@@ -154,12 +158,13 @@ class Duties(msgspec.Struct, frozen=True):
     probe: Callable[[], object]
     reap: Callable[[], int]
     register: Callable[[], None]
+    look: Callable[[], None]
     stop: Callable[[list[Lease], Fate], None]
 
 
 def keepers_of(leases: Leases, duties: Duties, beat_seconds: float, register_seconds: float) -> tuple[Keeper, Keeper]:
     """The two threads, to be started."""
-    beating = Beating(leases, duties.beat, duties.stop, duties.register, register_seconds)
+    beating = Beating(leases, duties.beat, duties.stop, duties.register, duties.look, register_seconds)
     reaping = Reaping(duties.reap, beat_seconds)
 
     def after_outage() -> None:

@@ -93,7 +93,13 @@ class QueueWorker:
             without_gossip=True,
             without_mingle=True,
         )
-        self._controller.on_ready = on_ready
+
+        def on_consumer_ready() -> None:
+            self._crew.on_new_queues = self.adopt
+            self.adopt()  # some may have been met meanwhile
+            on_ready()
+
+        self._controller.on_ready = on_consumer_ready
         self._controller.start()
         return self._controller.exitcode or 0
 
@@ -119,6 +125,8 @@ class QueueWorker:
     def _adopt(self, consumer: Consumer) -> None:
         self._crew.register_soon()
         self._app.adopt(self._crew.functions, self._crew.queues)
+        if consumer.task_consumer is None:  # it is connecting, and will see them all
+            return
         consumer.update_strategies()
         for queue in self._crew.queues:
             consumer.add_task_queue(queue)

@@ -34,7 +34,7 @@ class Told:
 
 
 def beating(leases: Leases, told: Told) -> Beating:
-    return Beating(leases, told.beat, told.stop, told.register, 1000)
+    return Beating(leases, told.beat, told.stop, told.register, lambda: None, 1000)
 
 
 def test_progress_is_told_once():

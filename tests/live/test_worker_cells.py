@@ -1,0 +1,141 @@
+"""Runs that have a process to themselves: those that ask for it, and those that a process died with."""
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+
+from runtime.base.store import Store
+from tests.live_servers import until
+from tests.live_workers import Runs, Starts, journal, wait_for_lines, workers
+from tests.stores import TcpStore
+
+pytestmark = [pytest.mark.live, pytest.mark.timeout(120)]
+
+FUNCTIONS = """
+    import asyncio, os, signal, time
+    from pathlib import Path
+    from runtime import Context, fn, queue
+
+    JOURNAL = os.open(Path(__file__).parents[1] / "journal", os.O_WRONLY | os.O_APPEND | os.O_CREAT)
+
+    def note(ctx):
+        os.write(JOURNAL, f"{ctx.run_id} {ctx.attempt}\\n".encode())
+
+    @queue("default")
+    async def nap(ctx: Context, seconds: float = 0.0):
+        note(ctx)
+        await asyncio.sleep(seconds)
+        return os.getpid()
+
+    @queue("default")
+    @fn(isolation="process", timeout="1s", retries=1)
+    def apart(ctx: Context, how: str):
+        note(ctx)
+        ctx.progress(how)
+        match how:
+            case "pid": return os.getpid()
+            case "exit": os._exit(3)
+            case "fail": raise ValueError("no")
+            case "spin":
+                while True:
+                    pass
+
+    @queue("default")
+    async def murder(ctx: Context):
+        note(ctx)
+        os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+@pytest.fixture
+def root(write_project: Callable[..., Path]) -> Path:
+    return write_project(**{"functions/jobs.py": FUNCTIONS})
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[TcpStore]:
+    with TcpStore(tmp_path) as server:
+        yield server
+
+
+@pytest.fixture
+def runs(server: TcpStore, tmp_path: Path) -> Iterator[Runs]:
+    store = Store.open(tmp_path, server.settings)
+    yield Runs(store)
+    store.close()
+
+
+@pytest.fixture
+def start(root: Path, server: TcpStore) -> Iterator[Starts]:
+    with workers(root, server.url) as start:
+        yield start
+
+
+def descendants(process: int) -> set[int]:
+    """Its children, theirs, and so on."""
+    parents = {}
+    for entry in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError):
+            parents[int(entry.name)] = int((entry / "stat").read_text().rpartition(") ")[2].split()[1])
+    found = {process}
+    while more := {one for one, parent in parents.items() if parent in found} - found:
+        found |= more
+    return found - {process}
+
+
+def test_an_isolated_run_has_a_process_to_itself(start, runs):
+    worker = start()
+    view = runs.run("jobs.apart", how="pid")
+    assert (view.state, bytes(view.progress)) == ("succeeded", b'"pid"')
+    assert int(bytes(view.result)) != worker.process.pid
+    assert int(bytes(runs.run("jobs.nap").result)) == worker.process.pid
+    failed = runs.run("jobs.apart", how="fail")
+    assert (failed.reason, failed.failure.type, failed.failure.message) == ("error", "ValueError", "no")
+
+
+def test_one_that_spins_is_killed(start, runs):
+    start()
+    neighbours = runs.submit("jobs.nap", count=10, seconds=0.5)
+    began = time.monotonic()
+    view = runs.run("jobs.apart", how="spin")
+    assert (view.state, view.reason) == ("failed", "timeout")
+    assert time.monotonic() - began < 8
+    assert {one.state for one in runs.reach(neighbours)} == {"succeeded"}
+
+
+def test_one_that_ends_its_process_ends_nobody_else(start, runs, root):
+    worker = start()
+    neighbours = runs.submit("jobs.nap", count=10, seconds=1)
+    (view,) = runs.reach(runs.submit("jobs.apart", how="exit"), seconds=60)
+    assert (view.state, view.reason, view.failures, view.crashes) == ("failed", "crashed", 0, 4)
+    assert {one.state for one in runs.reach(neighbours)} == {"succeeded"}
+    assert worker.process.poll() is None
+    assert worker.stop() == 0
+
+
+def test_what_kills_its_worker_runs_alone_from_then_on(start, runs, root):
+    first = start()
+    (run_id,) = runs.submit("jobs.murder")
+    assert first.process.wait(10) == -9
+    second = start()
+    wait_for_lines(root, 2, seconds=20)
+    healthy = runs.run("jobs.nap")
+    assert healthy.state == "succeeded"
+    (view,) = runs.reach([run_id], seconds=60)
+    assert (view.state, view.reason) == ("failed", "crashed")
+    assert second.process.poll() is None
+    assert len([one for one, _ in journal(root) if one == run_id]) == 4
+
+
+def test_cells_end_with_their_worker(start, runs, root):
+    worker = start(FNRUN_SERVE__DRAIN="500ms")
+    runs.run("jobs.apart", how="pid")
+    runs.submit("jobs.apart", how="spin")
+    wait_for_lines(root, 2)
+    children = descendants(worker.process.pid)
+    assert len(children) == 2  # the zygote and a cell
+    assert worker.stop() == 0
+    until(lambda: not any(Path(f"/proc/{one}").exists() for one in children))
