@@ -26,6 +26,7 @@ from runtime.declare.loader import Loader
 from runtime.declare.registry import Function, Registry
 from runtime.declare.triggers import Http
 from runtime.following import announce_failures, follow
+from runtime.listening import is_loopback, url_of
 from runtime.processes import Line, Message, end_without_parent
 
 if TYPE_CHECKING:  # the HTTP role alone loads it
@@ -35,10 +36,8 @@ if TYPE_CHECKING:  # the HTTP role alone loads it
 
 log = logs.get_logger(__name__)
 
-_BACKLOG = 2048
 _CLOSE_SECONDS = 2.0
 _MOMENT_SECONDS = 0.01
-_LOOPBACK = ("127.0.0.1", "::1", "localhost")
 
 
 class Project(msgspec.Struct, frozen=True):
@@ -60,39 +59,6 @@ def load_project(root: Path, overrides: Mapping[str, str] = NOTHING) -> Project:
     loaded = load_settings(root, overrides)
     loader = Loader(root, loaded.settings.functions)
     return Project(root, loaded, loader, loader.load())
-
-
-def open_socket(bind: str) -> socket.socket:
-    """A listening socket on "host:port" or "[v6]:port". StartError if it cannot be had."""
-    host, _, port = bind.rpartition(":")
-    host = host.strip("[]") or "0.0.0.0"  # noqa: S104 - ":8000" asks for every interface
-    if not port.isdecimal():
-        raise StartError(f'http.bind: {bind!r} is not "host:port", "127.0.0.1:8000" for instance')
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    sock = socket.socket(family, socket.SOCK_STREAM)
-    sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    try:
-        sock.bind((host, int(port)))
-        sock.listen(_BACKLOG)
-    except (OSError, OverflowError) as error:
-        sock.close()
-        reason = getattr(error, "strerror", None) or str(error)
-        raise StartError(
-            f"cannot listen on {bind}: {reason}; stop what uses it, or choose another with --bind or [http] bind"
-        ) from None
-    return sock
-
-
-def is_loopback(sock: socket.socket) -> bool:
-    """Whether only this machine can reach a listening socket."""
-    return sock.getsockname()[0] in _LOOPBACK
-
-
-def url_of(sock: socket.socket, settings: HttpSettings) -> str:
-    """The address of a listening socket, for people."""
-    host, port = sock.getsockname()[:2]
-    scheme = "https" if settings.certfile else "http"
-    return f"{scheme}://[{host}]:{port}" if ":" in host else f"{scheme}://{host}:{port}"
 
 
 def check_tls(root: Path, settings: HttpSettings) -> None:
@@ -126,6 +92,8 @@ def _one_of_several(parent: Parent | None) -> bool:
 
 def serve(project: Project, sock: socket.socket, parent: Parent | None = None) -> NoReturn:
     """Serve HTTP until SIGTERM or SIGINT, or until the parent is gone; then drain and end the process."""
+    from runtime.ledger.desk import open_desk, use  # noqa: PLC0415 - the CLI's other commands need no store
+
     settings = project.settings
     logs.configure(style=settings.log.format, level=settings.log.level, fields=log_fields)
     if parent is None or parent.announce:
@@ -134,12 +102,15 @@ def serve(project: Project, sock: socket.socket, parent: Parent | None = None) -
         raise StartError("functions/_lifespan.py does not load, and nothing is served without its middleware")
     if parent is None or parent.announce:
         _announce_public(project)
+    desk = open_desk(project.root, settings, again=parent is not None)
+    use(desk)
     runner = asyncio.Runner(loop_factory=loop_factory())
     try:
-        left = runner.run(_serve_http(project, sock, parent))
+        left = runner.run(_serve_http(project, sock, parent, desk))
     except StartError as error:  # not by Python's own end: what was opened may have left threads
         sys.stderr.write(f"Error: {error}\n")
         end_process(1)
+    desk.close()
     if left:
         log.warning("handlers are left at work", count=left)
     if not _one_of_several(parent):
@@ -230,6 +201,8 @@ class HttpRole:
         self._site = Site(self.invoker, settings.http, lifespan, later)
         self._routes: dict[Function, list[Route]] = {}
         self.adopt(project.registry)
+        if desk is not None:
+            desk.registry = lambda: self.registry
 
     async def open(self, stop: asyncio.Event | None = None) -> bool:
         """Open the project's resources; False if `stop` is set before that. StartError if one fails."""
@@ -260,13 +233,13 @@ class HttpRole:
         self.core.table = table
 
 
-async def _serve_http(project: Project, sock: socket.socket, parent: Parent | None) -> int:
+async def _serve_http(project: Project, sock: socket.socket, parent: Parent | None, desk: "Desk") -> int:
     """Serve until told to stop. Returns how many handlers could not be ended."""
     from runtime.triggers.http.wire.server import Server, wire_of  # noqa: PLC0415 - as above
 
     settings = project.settings
     stop, replaced = _stop_event(), asyncio.Event()
-    role = HttpRole(project, open_locally=parent is not None and parent.dev and is_loopback(sock))
+    role = HttpRole(project, open_locally=parent is not None and parent.dev and is_loopback(sock), desk=desk)
     server = Server(role.app, sock, wire_of(project.root, settings.http))
     if parent is not None:
         end_without_parent(parent.line, float(settings.serve.drain) + _CLOSE_SECONDS * 4)
@@ -292,6 +265,7 @@ async def _serve_http(project: Project, sock: socket.socket, parent: Parent | No
     if following is not None:
         following.cancel()
     await role.close()
+    await desk.aclose()
     role.invoker.threads.close()
     return await _end_tasks() + role.invoker.threads.busy
 

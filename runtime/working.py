@@ -22,7 +22,7 @@ from runtime.declare.registry import Registry
 from runtime.following import announce_failures, follow
 from runtime.invoke.invoker import Invoker
 from runtime.invoke.resources import Resources
-from runtime.ledger.ledger import Keeping, Ledger
+from runtime.ledger.desk import Desk, open_desk, use
 from runtime.processes import Line, Message, end_without_parent
 from runtime.roles import Parent, Project, end_process, loop_factory
 from runtime.triggers.queue.alone import execute_in_cell
@@ -37,13 +37,6 @@ _END_SECONDS = 20.0
 """What an end may take beyond the drain time: handlers that swallow their cancellation, resources that close slowly."""
 
 
-def ledger_of(project: Project) -> Ledger:
-    """The ledger as the project's settings want it."""
-    queue = project.settings.queue
-    keeping = Keeping(seconds=float(queue.keep), failures_seconds=float(queue.keep_failures), count=queue.keep_count)
-    return Ledger(project.settings.store.namespace, lease_seconds=float(queue.lease), keeping=keeping)
-
-
 def work(project: Project, parent: Parent | None = None) -> NoReturn:
     """Run what is queued until SIGTERM or SIGINT, or until the parent is gone; then drain and end the process."""
     settings = project.settings
@@ -54,14 +47,15 @@ def work(project: Project, parent: Parent | None = None) -> NoReturn:
         raise StartError("functions/_lifespan.py does not load, and nothing is run without its resources")
     if parent is not None:
         end_without_parent(parent.line, float(settings.serve.drain) + _END_SECONDS)
-    store = Store.open(project.root, settings.store)
-    role = WorkerRole(project, store)
+    desk = open_desk(project.root, settings, again=parent is not None)
+    use(desk)
+    role = WorkerRole(project, desk)
     try:
         code = role.run(parent)
     except StartError as error:  # not by Python's own end: what was opened may have left threads
         sys.stderr.write(f"Error: {error}\n")
         code = 1
-    store.close()
+    desk.close()
     if parent is None:
         log.info("stopped")
     end_process(code)
@@ -70,7 +64,7 @@ def work(project: Project, parent: Parent | None = None) -> NoReturn:
 class WorkerRole:
     """The parts, and what binds them. registry: what it runs."""
 
-    def __init__(self, project: Project, store: Store) -> None:
+    def __init__(self, project: Project, desk: Desk) -> None:
         settings = project.settings
         lifespan = project.registry.lifespan
         assert lifespan is not None  # noqa: S101 - asked by work
@@ -79,8 +73,8 @@ class WorkerRole:
         name, limit = worker_name(), settings.queue.concurrency
         told = {"host": socket.gethostname(), "pid": os.getpid(), "concurrency": limit, "queues": settings.queue.queues}
         self._crew = Crew(
-            store,
-            ledger_of(project),
+            desk.store,
+            desk.ledger,
             # Twice as many threads as runs: one that outlives its run's timeout keeps its place.
             Invoker(threads=limit * 2, expected=tuple(lifespan.exception_handlers), resources=self._resources.opened),
             Options(
@@ -94,9 +88,10 @@ class WorkerRole:
             ),
         )
         self.registry = project.registry
+        desk.registry = lambda: self.registry
         self._following: Future[None] | None = None
         """Kept, because a loop itself keeps no task."""
-        app = App(store.broker_url, store.namespace)
+        app = App(desk.store.broker_url, desk.store.namespace)
         self._worker = QueueWorker(app, self._crew, name, drain_seconds=float(settings.serve.drain))
 
     def run(self, parent: Parent | None) -> int:

@@ -13,7 +13,8 @@ import msgspec
 import uvloop
 
 from runtime.ledger.desk import Desk
-from runtime.roles import HttpRole, load_project, open_socket
+from runtime.listening import open_socket
+from runtime.roles import HttpRole, load_project
 from runtime.triggers.http.wire.requests import Limits
 from runtime.triggers.http.wire.server import Server, wire_of
 

@@ -60,12 +60,14 @@ class Store:
         self.broker_url = address.broker_url
         self._address = address
         self._embedded = embedded
+        self._again = False
 
     @classmethod
-    def open(cls, root: Path, settings: StoreSettings) -> Self:
+    def open(cls, root: Path, settings: StoreSettings, *, again: bool = False) -> Self:
         """Reach the store of the project in `root`, check that it can be relied on; start the embedded one if need be.
 
-        Blocks. StartError says what is wrong; what is only unwise is logged as a warning.
+        Blocks. StartError says what is wrong; what is only unwise is logged as a warning. again: a parent process has
+        done all that: what is unwise is not said twice, and a store that is away for the moment is no reason to end.
         """
         if settings.url == EMBEDDED:
             try:
@@ -81,8 +83,14 @@ class Store:
             except ValueError as error:
                 raise StartError(f"store.url: {error}") from None
             store = cls(address, settings.namespace, address.where)
+        store._again = again
         try:
             store._check()
+        except StartError as error:
+            if not again:
+                store.close()
+                raise
+            log.warning("the store cannot be asked now", reason=str(error))
         except BaseException:
             store.close()
             raise
@@ -134,6 +142,10 @@ class Store:
             options["maint_notifications_config"] = MaintNotificationsConfig(enabled=False)  # a vendor's cloud's
         return options
 
+    def _warn(self, event: str, **fields: Any) -> None:
+        if not self._again:
+            log.warning(event, **fields)
+
     def _check(self) -> None:
         with self.connect() as client:
             try:
@@ -166,7 +178,7 @@ class Store:
 
     def _check_server(self, info: Mapping[str, Any] | None) -> None:
         if info is None:
-            log.warning("the store's version cannot be checked: INFO is not permitted", store=self.where)
+            self._warn("the store's version cannot be checked: INFO is not permitted", store=self.where)
             return
         name = "valkey" if "valkey_version" in info else "redis"
         version = str(info.get(f"{name}_version", "0"))
@@ -190,7 +202,7 @@ class Store:
     def _say_how_durable(self, info: Mapping[str, Any] | None, config: Mapping[str, Any] | None) -> None:
         """Set durability; warn, loudly, of what can lose runs."""
         if info is None or config is None:
-            log.warning(
+            self._warn(
                 "the store's persistence cannot be checked: a command is not permitted; make sure that it has an "
                 "append-only file, and maxmemory-policy noeviction",
                 store=self.where,
@@ -209,14 +221,14 @@ class Store:
         else:
             self.durability = "none: all is lost with the server"
         if kept is not None and not kept:
-            log.warning(
+            self._warn(
                 "THE STORE LOSES RUNS when its server dies: it has no append-only file; set `appendonly yes` there",
                 store=self.where,
                 durability=self.durability,
             )
         if (policy := info.get("maxmemory_policy", "noeviction")) != "noeviction":
             self.durability += f"; evicts keys ({policy})"
-            log.warning(
+            self._warn(
                 "THE STORE LOSES RUNS when its memory is full: it evicts keys; set `maxmemory-policy noeviction` there",
                 store=self.where,
                 policy=policy,

@@ -41,7 +41,7 @@ def main(ctx: click.Context, root: Path) -> None:
 
 
 for _command in (
-    dev, serve, serve_child, worker_child, cell_child, list_functions, check, openapi, invoke, runs, queues, config, keys,
-    health, celery,
+    dev, serve, serve_child, worker_child, cell_child, list_functions, check, openapi, invoke, runs, queues, config,
+    keys, health, celery,
 ):  # fmt: skip
     main.add_command(_command)

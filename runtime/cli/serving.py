@@ -10,7 +10,7 @@ from pathlib import Path
 
 import click
 
-from runtime import roles
+from runtime import listening, roles
 from runtime.base import logs
 from runtime.base.keys import KeyFile
 from runtime.base.settings import Settings, load_settings
@@ -39,8 +39,8 @@ def dev(root: Path, bind: str | None) -> None:
         places = []
         if "http" in settings.serve.only:
             roles.check_tls(root, settings.http)
-            sock = opened.enter_context(roles.open_socket(settings.http.bind))
-            if not roles.is_loopback(sock):
+            sock = opened.enter_context(listening.open_socket(settings.http.bind))
+            if not listening.is_loopback(sock):
                 click.echo("Not on a loopback address: callers need a key, as under `fnrun serve`.", err=True)
                 _show_first_key(root)
             places.append(Place("server", [*_command(root, "serve-child"), "--dev", "--announce"], environ, sock))
@@ -99,7 +99,7 @@ def serve(root: Path, /, bind: str | None, log_level: str | None, **chosen: str 
         _supervise(root, settings, os.environ | _variables(given))
         return
     project = roles.load_project(root, given)
-    with roles.open_socket(settings.http.bind) as sock:
+    with listening.open_socket(settings.http.bind) as sock:
         _show_first_key(root)
         roles.serve(project, sock)
 
@@ -111,9 +111,9 @@ def _supervise(root: Path, settings: Settings, environ: Mapping[str, str]) -> No
     with ExitStack() as opened:
         teams = []
         if "http" in settings.serve.only:
-            sock = opened.enter_context(roles.open_socket(settings.http.bind))
+            sock = opened.enter_context(listening.open_socket(settings.http.bind))
             _show_first_key(root)
-            url, count = roles.url_of(sock, settings.http), settings.http.workers
+            url, count = listening.url_of(sock, settings.http), settings.http.workers
             teams.append(Team(name="http", command=_command(root, "serve-child"), count=count, sock=sock, url=url))
         if "worker" in settings.serve.only:
             count = settings.queue.workers

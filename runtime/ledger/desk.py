@@ -45,6 +45,7 @@ class Store(Protocol):
 
     namespace: str
     durability: str
+    broker_url: str
 
     def connect(self) -> Redis:
         """A client for code without a loop."""
@@ -244,12 +245,12 @@ async def _wait(event: asyncio.Event, seconds: float) -> None:
     event.clear()
 
 
-def open_desk(root: Path, settings: Settings) -> Desk:
-    """A desk for the project in `root`. Blocks while an embedded store starts. StartError."""
+def open_desk(root: Path, settings: Settings, *, again: bool = False) -> Desk:
+    """A desk for the project in `root`. Blocks while an embedded store starts. StartError. again: see Store.open."""
     from runtime.base.store import Store as Opened  # noqa: PLC0415
 
     queue = settings.queue
-    store = Opened.open(root, settings.store)
+    store = Opened.open(root, settings.store, again=again)
     keeping = Keeping(seconds=float(queue.keep), failures_seconds=float(queue.keep_failures), count=queue.keep_count)
     ledger = Ledger(store.namespace, lease_seconds=float(queue.lease), keeping=keeping)
     return Desk(store, ledger, max_length=queue.max_length)

@@ -36,6 +36,8 @@ class LentStore:
         """Blocks while the server starts. StartError."""
         self._store = _store()
         self.namespace = f"harness-{next(_numbers)}"
+        self.durability = self._store.durability
+        self.broker_url = self._store.broker_url
 
     def connect(self) -> Redis:
         """A client for code without a loop."""
