@@ -1,0 +1,187 @@
+"""Measure the queue beside plain Celery, on one store, in one go, and print the ratios.
+
+`make bench-queue`; --help tells the options. Drain: so many runs are queued, then one worker is started, and the
+time is taken from when 10% are done until 90% are. Submit: from one process, nothing else at work. Lag: one at a time,
+from submit to the handler's first line. Each round runs all sides in turn. Never judges a time.
+"""
+
+import argparse
+import asyncio
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from statistics import median, quantiles
+
+import redis
+
+from runtime import submit, submit_sync
+from runtime.base.settings import load_settings
+from runtime.ledger.desk import open_desk, use
+
+HERE = Path(__file__).resolve().parent
+sys.path.append(str(HERE / "apps"))
+
+WORKERS = {
+    "celery prefork 2": ["--pool", "prefork", "--concurrency", "2"],
+    "celery threads 100": ["--pool", "threads", "--concurrency", "100"],
+}
+_START_SECONDS = 30
+_STALLED_SECONDS = 60
+
+
+class Bench:
+    """The store, and what is measured on it."""
+
+    def __init__(self, root: Path, count: int) -> None:
+        self.root, self.count = root, count
+        self.desk = open_desk(root, load_settings(root).settings)
+        use(self.desk)
+        self.client: redis.Redis = self.desk.store.connect()
+        os.environ["BENCH_BROKER"] = self.desk.store.broker_url
+        os.environ["FNRUN_DIR"] = str(root)
+
+    @contextmanager
+    def worker(self, side: str) -> Iterator[None]:
+        """One worker process, alone on its core where there are two."""
+        if side == "fnrun":
+            command = [sys.executable, "-P", "-m", "runtime", "--dir", str(self.root), "serve", "--only", "worker"]
+        else:
+            command = [sys.executable, "-m", "celery", "-A", "celery_app", "worker", *WORKERS[side]]
+            command += ["--without-gossip", "--without-mingle", "--without-heartbeat", "--loglevel", "ERROR"]
+        environ = {**os.environ, "PYTHONPATH": str(HERE / "apps"), "FNRUN_LOG__LEVEL": "warning"}
+        process = subprocess.Popen(command, env=environ, stdout=subprocess.DEVNULL, start_new_session=True)
+        try:
+            yield
+        finally:
+            process.send_signal(signal.SIGTERM)
+            try:
+                process.wait(_START_SECONDS)
+            except subprocess.TimeoutExpired:
+                os.killpg(process.pid, signal.SIGKILL)
+
+    def left(self, side: str, function: str) -> int:
+        """How many are not done."""
+        if side == "fnrun":
+            return int(self.client.zcard(f"{self.desk.ledger.prefix}open:jobs.{function}"))
+        return int(self.client.llen("celery-bench:bench")) + int(self.client.hlen("celery-bench:unacked"))
+
+    def fill(self, side: str, function: str) -> None:
+        """Queue them all."""
+        if side == "fnrun":
+            submit_sync.many(f"jobs.{function}", [{}] * self.count)
+            return
+        import celery_app  # noqa: PLC0415 - it reads the address of its broker when it is imported
+
+        with celery_app.app.pool.acquire(block=True) as connection:
+            for _ in range(self.count):
+                getattr(celery_app, function).apply_async(connection=connection)
+
+    def drain(self, side: str, function: str) -> float:
+        """Runs a second."""
+        self.fill(side, function)
+        total = self.left(side, function)
+        with self.worker(side):
+            began = self.reach(side, function, int(total * 0.9))
+            ended = self.reach(side, function, int(total * 0.1))
+            self.reach(side, function, 0)
+        return total * 0.8 / (ended - began)
+
+    def reach(self, side: str, function: str, left: int) -> float:
+        """When no more than so many are left."""
+        end = time.monotonic() + _STALLED_SECONDS
+        while (found := self.left(side, function)) > left:
+            if time.monotonic() > end:
+                raise SystemExit(f"{side}: {found} of {function} are left and do not get fewer")
+            time.sleep(0.005)
+        return time.monotonic()
+
+    def submit(self, side: str) -> float:
+        """Submits a second, from one process."""
+        count = min(self.count, 10_000)
+        began = time.monotonic()
+        if side == "fnrun":
+
+            async def all_of_them() -> None:
+                for _ in range(0, count, 1000):
+                    await asyncio.gather(*(submit("jobs.noop") for _ in range(1000)))
+
+            asyncio.run(all_of_them())
+        else:
+            import celery_app  # noqa: PLC0415 - it reads the address of its broker when it is imported
+
+            for _ in range(count):
+                celery_app.noop.delay()
+        rate = count / (time.monotonic() - began)
+        self.client.flushdb()
+        return rate
+
+    def lag(self, side: str) -> list[float]:
+        """Milliseconds from submit to start, one at a time."""
+        found = []
+        with self.worker(side):
+            import celery_app  # noqa: PLC0415 - it reads the address of its broker when it is imported
+
+            for _ in range(220):
+                if side == "fnrun":
+                    seconds = submit_sync("jobs.lag", sent=time.time()).result(timeout=_START_SECONDS)
+                else:
+                    seconds = celery_app.lag.delay(time.time()).get(timeout=_START_SECONDS)
+                found.append(seconds * 1000)
+        return found[20:]
+
+
+def show(title: str, rates: dict[str, list[float]]) -> None:
+    """Each side's median, its spread, and how ours compares with it."""
+    ours = median(rates["fnrun"])
+    for side, found in rates.items():
+        spread = f"{min(found):,.0f}-{max(found):,.0f}"
+        print(f"{title:14} {side:20} {median(found):9,.0f}/s  ({spread})  fnrun is {ours / median(found):.2f}x")
+
+
+def measure(title: str, rounds: int, sides: list[str], once: Callable[[str], float]) -> None:
+    """All sides in turn, so many times."""
+    rates: dict[str, list[float]] = {side: [] for side in sides}
+    for _ in range(rounds):
+        for side in sides:
+            rates[side].append(once(side))
+    show(title, rates)
+
+
+def main() -> None:
+    """Run what was asked for."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--count", type=int, default=20_000, help="runs to drain a round")
+    parser.add_argument("--quick", action="store_true", help="one round of few runs: shows that it works")
+    parser.add_argument("--only", choices=("drain", "submit", "lag"))
+    options = parser.parse_args()
+    if options.quick:
+        options.rounds, options.count = 1, 2000
+    folder = Path(tempfile.mkdtemp(prefix="bench"))
+    shutil.copytree(HERE / "apps" / "queue", folder, dirs_exist_ok=True)
+    bench = Bench(folder, options.count)
+    sides = ["fnrun", *WORKERS]
+    try:
+        if options.only in (None, "drain"):
+            for function in ("noop", "nap"):
+                measure(f"drain {function}", options.rounds, sides, lambda side, f=function: bench.drain(side, f))
+        if options.only in (None, "submit"):
+            measure("submit", options.rounds, ["fnrun", "celery"], bench.submit)
+        if options.only in (None, "lag"):
+            for side in ("fnrun", "celery threads 100"):
+                found = quantiles(bench.lag(side), n=100)
+                print(f"{'lag':14} {side:20} p50 {found[49]:.1f} ms, p99 {found[98]:.1f} ms")
+    finally:
+        bench.desk.close()
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+if __name__ == "__main__":
+    main()
