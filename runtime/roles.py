@@ -221,9 +221,9 @@ class HttpRole:
         self._routes: dict[Function, list[Route]] = {}
         self.adopt(project.registry)
 
-    async def open(self) -> None:
-        """Open the project's resources. StartError if one fails."""
-        await self._resources.open()
+    async def open(self, stop: asyncio.Event | None = None) -> bool:
+        """Open the project's resources; False if `stop` is set before that. StartError if one fails."""
+        return await self._resources.open(stop)
 
     async def close(self) -> None:
         """Close them, once the handlers have finished."""
@@ -260,7 +260,7 @@ async def _serve_http(project: Project, sock: socket.socket, parent: Parent | No
     server = Server(role.app, sock, wire_of(project.root, settings.http))
     if parent is not None:
         end_without_parent(parent.line, float(settings.serve.drain) + _CLOSE_SECONDS * 4)
-    if not await _open(role, stop):
+    if not await _open(role, stop, parent):
         return 0
     if not _one_of_several(parent):
         _announce_listening(project, url_of(sock, settings.http))
@@ -286,17 +286,16 @@ async def _serve_http(project: Project, sock: socket.socket, parent: Parent | No
     return await _end_tasks() + role.invoker.threads.busy
 
 
-async def _open(role: HttpRole, stop: asyncio.Event) -> bool:
-    """Open the role's resources; False, and they are closed again, if it is to stop before they are open."""
-    opening, stopping = asyncio.create_task(role.open()), asyncio.create_task(stop.wait())
-    await asyncio.wait((opening, stopping), return_when=asyncio.FIRST_COMPLETED)
-    stopping.cancel()
-    if opening.done():
-        opening.result()
-        return True
-    opening.cancel()
-    await asyncio.wait((opening,))
-    return False
+async def _open(role: HttpRole, stop: asyncio.Event, parent: Parent | None) -> bool:
+    """Open the role; False if it is to stop first. All its parent can say by then is "leave", or that it is gone."""
+    if parent is None:
+        return await role.open(stop)
+    loop = asyncio.get_running_loop()
+    loop.add_reader(parent.line, stop.set)
+    try:
+        return await role.open(stop)
+    finally:
+        loop.remove_reader(parent.line)
 
 
 async def _follow(
