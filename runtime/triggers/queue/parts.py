@@ -26,7 +26,7 @@ class Connects(Protocol):
 class Opens(Protocol):
     """Resources."""
 
-    async def open(self) -> None:
+    async def open(self) -> object:
         """Open them all. StartError."""
         ...
 
