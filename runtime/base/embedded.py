@@ -179,13 +179,15 @@ class Embedded:
     def _replace_keeper(self) -> bool:
         """Wait for the end of the keeper there is; start another, unless this use is over."""
         self._waiting = lock = os.open(self._folder / keeper.KEEPER, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        wanted = False
         try:
             fcntl.flock(lock, fcntl.LOCK_EX)
+            wanted = not self._closing.is_set()
         finally:
             self._waiting = None
-            if self._closing.is_set():
+            if not wanted:
                 os.close(lock)
-        if self._closing.is_set():
+        if not wanted:
             return False
         log.warning("the keeper of the embedded store has died; starting another")
         self._start_keeper(lock)

@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -327,6 +328,17 @@ def test_sigquit_hands_back_at_once(start, runs, root):
     assert {view.state for view in runs.show(ids)} == {"queued"}
 
 
+def test_a_handler_that_blocks_the_loop_does_not_hold_up_the_end(start, runs, root):
+    (run_id,) = runs.submit("jobs.block", seconds=60)
+    worker = start(FNRUN_SERVE__DRAIN="1s")
+    runs.reach([run_id], frozenset({"running"}))
+    began = time.monotonic()
+    assert worker.stop() == 0
+    assert time.monotonic() - began < 15
+    (view,) = runs.show([run_id])
+    assert (view.state, view.crashes) == ("queued", 0)
+
+
 def test_a_killed_workers_runs_begin_again(start, runs, root):
     ids = runs.submit("jobs.nap", count=20, seconds=2)
     first, _ = start(), start()
@@ -369,6 +381,57 @@ def test_a_saved_file_is_taken_up(start, runs, root):
     (unknown,) = runs.submit("jobs.sync_nap")
     assert runs.run("jobs.nap").state == "succeeded"
     assert runs.show([unknown])[0].state == "queued"
+
+
+RESOURCE = """
+    import asyncio
+    from pathlib import Path
+    from runtime import resource
+
+    SEEN = Path(__file__).parents[1] / "seen"
+
+    @resource
+    async def number():
+        SEEN.write_text("opening")
+        await asyncio.sleep({seconds})
+        SEEN.write_text("open")
+        try:
+            yield 7
+        finally:
+            SEEN.write_text(SEEN.read_text() + ", closed")
+"""
+TAKES_NUMBER = """
+    from runtime import queue
+
+    @queue("default")
+    async def take(number: int):
+        return number
+"""
+
+
+def test_resources_are_open_where_handlers_run_and_are_closed_at_the_end(write_project, server, runs):
+    root = write_project(
+        **{"functions/_lifespan.py": RESOURCE.format(seconds=0), "functions/jobs.py": FUNCTIONS + TAKES_NUMBER}
+    )
+    with workers(root, server.url) as start:
+        worker = start()
+        assert bytes(runs.run("jobs.take").result) == b"7"
+        assert worker.stop() == 0
+    assert (root / "seen").read_text() == "open, closed"
+
+
+def test_sigterm_while_resources_open_ends_it_in_order(write_project, server, runs):
+    root = write_project(**{"functions/_lifespan.py": RESOURCE.format(seconds=60), "functions/jobs.py": FUNCTIONS})
+    line, theirs = socket.socketpair()
+    with theirs, line:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "runtime", "--dir", root, "worker-child", "--line", str(theirs.fileno())],
+            pass_fds=[theirs.fileno()],
+            env={**os.environ, "FNRUN_STORE__URL": server.url},
+        )
+        until((root / "seen").exists)
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(15) == 0
 
 
 def test_it_ends_when_its_parent_is_gone(start):

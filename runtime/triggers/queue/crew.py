@@ -6,10 +6,10 @@ stand under another. Between the hub and the loop, work is handed over in batche
 
 import asyncio
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Coroutine, Iterable, Sequence
-from concurrent.futures import CancelledError, Future
-from contextlib import suppress
+from concurrent.futures import CancelledError, Future, wait
 from typing import Any, TypeVar
 
 import redis
@@ -37,6 +37,8 @@ T = TypeVar("T")
 
 _CANCEL_SECONDS = 2.0
 _WRITE_SECONDS = 3.0
+_STUCK_SECONDS = _CANCEL_SECONDS + _WRITE_SECONDS + 1.0
+_LOOK_SECONDS = 0.2
 _CLOSE_SECONDS = 12.0
 _UNWRITTEN_PER_SLOT = 4
 """With so many outcomes waiting for the store, nothing more is claimed."""
@@ -71,6 +73,7 @@ class Crew:
         self._ended: deque[Ended] = deque()
         self._ended_told = False
         self.closing = False
+        self._hurried = False
         self.wake_hub: Callable[[], None] = lambda: None
         self.on_new_queues: Callable[[], None] = lambda: None
         self._queues_met: frozenset[str] = frozenset()
@@ -254,6 +257,7 @@ class Crew:
 
     def hurry(self) -> None:
         """Do not wait for handlers any longer; safe in a signal handler."""
+        self._hurried = True
         self._call_on_loop(self._hurrying.set)
 
     def open_no_more(self) -> bool:
@@ -263,10 +267,9 @@ class Crew:
     def end(self, drain_seconds: float) -> None:
         """Let the handlers finish for so long, hand the others back, write every outcome, and stop."""
         self.closing = True
-        try:
-            self.on_loop(self._drain(drain_seconds)).result(drain_seconds + _CANCEL_SECONDS * 2 + _WRITE_SECONDS)
-        except TimeoutError:
-            log.error("a handler blocks the event loop; its process ends without it")  # noqa: TRY400 - nothing more is known
+        drained = self._await_drain(drain_seconds)
+        if not drained:
+            log.error("a handler blocks the event loop; the process ends without it, and hands its runs back")
             self._hand_back_all()
         for keeper in self._keepers:
             keeper.stop(_CANCEL_SECONDS)
@@ -274,14 +277,27 @@ class Crew:
             do(self._client, self._ledger.leave(self._options.worker))
         except StoreDown:
             log.debug("the store is not there to be told of the worker's end")
-        try:
-            self.on_loop(self._close()).result(_CLOSE_SECONDS)
-        except TimeoutError:
-            log.error("resources are not closed in time")  # noqa: TRY400 - nothing more is known
         self._invoker.threads.close()
-        with suppress(TimeoutError):
-            self.on_loop(_end_tasks()).result(_CANCEL_SECONDS)
-        self._call_on_loop(self._loop.stop)
+        if drained:
+            try:
+                self.on_loop(self._close()).result(_CLOSE_SECONDS)
+            except TimeoutError:
+                log.error("resources are not closed in time")  # noqa: TRY400 - nothing more is known
+            self._call_on_loop(self._loop.stop)
+
+    def _await_drain(self, seconds: float) -> bool:
+        """Whether the loop has come to the end of its drain; false if it is stuck."""
+        drain = self.on_loop(self._drain(seconds))
+        end = time.monotonic() + seconds + _STUCK_SECONDS
+        while not wait((drain,), timeout=_LOOK_SECONDS).done:
+            if self._hurried:
+                end = min(end, time.monotonic() + _STUCK_SECONDS)
+                self._hurried = False
+            if time.monotonic() > end:
+                return False
+        if (error := drain.exception()) is not None:
+            log.error("the drain failed", exc_info=error)
+        return True
 
     async def _drain(self, seconds: float) -> None:
         hurry = asyncio.ensure_future(self._hurrying.wait())
@@ -302,6 +318,9 @@ class Crew:
     async def _close(self) -> None:
         await self._cells.close()
         await self._resources.close()
+        for task in asyncio.all_tasks() - {asyncio.current_task()}:
+            task.cancel()
+        await _settle()
 
     def _hand_back_all(self) -> None:
         held = [Held(one.run.id, one.run.token, one.run.queue) for one in self._leases.all()]
@@ -309,13 +328,6 @@ class Crew:
             do(self._claims, self._ledger.release(held))
         except StoreDown as error:
             log.warning("runs cannot be handed back; they begin again when their leases are over", reason=str(error))
-
-
-async def _end_tasks() -> None:
-    """Cancel what else is on this loop."""
-    for task in asyncio.all_tasks() - {asyncio.current_task()}:
-        task.cancel()
-    await _settle()
 
 
 async def _settle() -> None:

@@ -26,8 +26,8 @@ class Connects(Protocol):
 class Opens(Protocol):
     """Resources."""
 
-    async def open(self) -> bool:
-        """Open them all; True. StartError."""
+    async def open(self) -> object:
+        """Open them all. StartError."""
         ...
 
     async def close(self) -> None:
