@@ -7,6 +7,10 @@ in the file. TOLD is a pipe:
 
 Every process that uses the store holds users.lock, shared. To get it alone means that nobody is left, however they
 died. A server holds server.lock: one that a killed keeper left behind is found by it, and ended before a new one.
+It also brings the server's file to the disk each second. The server could do so itself (`appendfsync everysec`), but
+then, while the disk is slow, it answers before it has handed a write to the system, for up to 2 s: killed there, it
+loses what it has said it took (flushAppendOnlyFile in aof.c). With `appendfsync no` it never does.
+
 It never reads or writes data, and ends by nothing but that lock: a signal for all processes of a service shall not
 take the store away from those that still finish their work.
 """
@@ -28,6 +32,7 @@ _ASK_SECONDS = 1.0
 _LEAVE_SECONDS = 5.0
 _END_SECONDS = 20.0
 _POLL_SECONDS = 0.005
+_SYNC_SECONDS = 1.0
 _FEW_BLOCKS = 16
 _MOST_KILLED = 5
 _STEADY_SECONDS = 1.0
@@ -94,6 +99,21 @@ class Keeper:
             self.keep()
         except OSError as error:
             self._give_up(f"{error.filename or 'its folder'}: {error.strerror}")
+
+    def sync(self) -> None:
+        """Bring what the server has written to the disk, each second, for ever."""
+        data, synced = self._in_folder("appendonlydir"), dict[str, tuple[int, int]]()
+        while True:
+            time.sleep(_SYNC_SECONDS)
+            try:
+                with os.scandir(data) as files:
+                    synced = {file.path: _sync(file, synced.get(file.path)) for file in files}
+            except FileNotFoundError:  # not there yet, or just replaced
+                continue
+            except OSError as error:
+                # From now on the server does it at each write, and ends when it cannot.
+                sys.stderr.write(f"{data} cannot be brought to the disk: {error.strerror}\n")
+                ask(self._path, b"CONFIG SET appendfsync always")
 
     def end(self) -> None:
         """End the server, and this process. No other is started meanwhile."""
@@ -198,11 +218,24 @@ class Keeper:
 def _options(folder: str, path: str) -> list[str]:
     options = {
         "port": "0", "unixsocket": path, "unixsocketperm": "600", "dir": folder, "daemonize": "no",
-        "appendonly": "yes", "appendfsync": "everysec", "aof-load-truncated": "yes", "save": "",
+        "appendonly": "yes", "appendfsync": "no", "aof-load-truncated": "yes", "save": "",
         "maxmemory-policy": "noeviction", "pidfile": os.path.join(folder, PID),
         "logfile": os.path.join(folder, LOG), "always-show-logo": "no",
     }  # fmt: skip
     return [word for name, value in options.items() for word in (f"--{name}", value)]
+
+
+def _sync(file: "os.DirEntry[str]", synced: tuple[int, int] | None) -> tuple[int, int]:
+    """Bring a file to the disk if it has changed; what is to be remembered of it."""
+    found = file.stat()
+    state = (found.st_ino, found.st_size)
+    if state != synced:
+        descriptor = os.open(file.path, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            getattr(os, "fdatasync", os.fsync)(descriptor)  # macOS has only the second
+        finally:
+            os.close(descriptor)
+    return state
 
 
 def _trim(log: int) -> None:
@@ -236,6 +269,7 @@ def main(arguments: list[str]) -> None:
     os.chdir(folder)
     keeper = Keeper(folder, path, server, int(told))
     threading.Thread(target=keeper.keep_or_end, daemon=True).start()
+    threading.Thread(target=keeper.sync, daemon=True).start()
     users = os.open(os.path.join(folder, USERS), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     fcntl.flock(users, fcntl.LOCK_EX)  # nobody is left, and who comes waits until this process has ended
     keeper.end()

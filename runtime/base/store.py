@@ -213,7 +213,8 @@ class Store:
         if kept is None:
             self.durability = "not known"
         elif kept:
-            self.durability = f"append-only file, {_FSYNC.get(config.get('appendfsync', ''), 'fsync not known')}"
+            fsync = config.get("appendfsync", "") if self._embedded is None else "everysec"  # its keeper does it
+            self.durability = f"append-only file, {_FSYNC.get(fsync, 'fsync not known')}"
         elif save:
             self.durability = f"snapshots alone (save {save}): what came after the last one is lost with the server"
         elif save is None:

@@ -64,6 +64,26 @@ def test_it_keeps_a_server_until_nobody_is_left(tmp_path):
     assert not kept.is_ready()
 
 
+def test_what_the_server_writes_is_brought_to_the_disk_and_a_disk_that_fails_is_noticed(tmp_path, monkeypatch):
+    synced = []
+    monkeypatch.setattr(keeper.os, "fdatasync", synced.append)
+    (tmp_path / "file").write_text("a")
+    [file] = os.scandir(tmp_path)
+    state = keeper._sync(file, None)
+    assert keeper._sync(file, state) == state
+    assert len(synced) == 1
+
+    asked = []
+    monkeypatch.setattr(keeper, "ask", lambda path, command: asked.append(command) or sys.exit())
+    monkeypatch.setattr(keeper, "_SYNC_SECONDS", 0)
+    monkeypatch.setattr(keeper, "_sync", lambda *_: os.open(tmp_path / "file" / "x", os.O_RDONLY))
+    (tmp_path / "appendonlydir").mkdir()
+    (tmp_path / "appendonlydir" / "x").touch()
+    with pytest.raises(SystemExit):
+        keeper.Keeper(str(tmp_path), "", "", 0).sync()
+    assert asked == [b"CONFIG SET appendfsync always"]
+
+
 @pytest.mark.parametrize("frozen", [False, True])
 def test_it_ends_a_server_that_was_left_behind(tmp_path, frozen):
     first = Kept(tmp_path)
