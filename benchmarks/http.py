@@ -60,7 +60,11 @@ CASES = {
 REFUSED = '{"x": "no number", "y": 3.5}'  # every server validates: POST /sum answers this with a 4xx
 
 SERVERS = {
-    OURS: Server((), ("-m", "runtime", "--dir", "{project}", "serve", "--bind", f"{HOST}:{{port}}"), "this checkout"),
+    OURS: Server(
+        (),
+        ("-m", "runtime", "--dir", "{project}", "serve", "--only", "http", "--bind", f"{HOST}:{{port}}"),
+        "this checkout",
+    ),
     "fastapi": Server(
         ("fastapi==0.165.0", "pydantic==2.14.3", "uvicorn[standard]==0.54.0", "uvloop==0.23.0", "httptools==0.9.0"),
         ("-m", "uvicorn", "fastapi_app:app", "--host", HOST, "--port", "{port}", "--no-access-log"),

@@ -27,14 +27,17 @@ class Role(Protocol):
         ...
 
 
-async def follow(line: Line, root: Path, loader: Loader, role: Role) -> bool:
-    """Do as the parent says until it is gone; True if it said that another has this child's place."""
+async def follow(line: Line, root: Path, loader: Loader, role: Role, *, announce: bool) -> bool:
+    """Do as the parent says until it is gone; True if it said that another has this child's place.
+
+    announce: say what was loaded, and what was not; of several children only one does.
+    """
     async for message in line.messages():
         if message.kind == "leave":
             return True
         line.tell(Message("loading"))
         try:
-            taken_up = await _take_up(root, loader, role, message.files)
+            taken_up = await _take_up(root, loader, role, message.files, announce)
         except Exception:
             log.exception("the change cannot be taken up", files=message.files)
             taken_up = False
@@ -42,7 +45,7 @@ async def follow(line: Line, root: Path, loader: Loader, role: Role) -> bool:
     return False
 
 
-async def _take_up(root: Path, loader: Loader, role: Role, files: Sequence[str]) -> bool:
+async def _take_up(root: Path, loader: Loader, role: Role, files: Sequence[str], announce: bool) -> bool:
     """Serve what changed; False if that takes a new process."""
     began = time.perf_counter()
     # In a thread, as at start: no loop runs there, and the requests go on meanwhile.
@@ -51,6 +54,8 @@ async def _take_up(root: Path, loader: Loader, role: Role, files: Sequence[str])
         return False
     known = role.registry.failures
     role.adopt(changed)
+    if not announce:
+        return True
     ms = round((time.perf_counter() - began) * 1000, 1)
     log.info("reloaded", files=files, ms=ms, functions=len(changed.functions), failures=len(changed.failures))
     announce_failures(one for one in changed.failures if one not in known or one.file in files)

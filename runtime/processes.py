@@ -5,6 +5,7 @@ child of a parent that is gone stops, however that one died.
 """
 
 import asyncio
+import atexit
 import os
 import select
 import signal
@@ -46,6 +47,10 @@ class Message(msgspec.Struct, frozen=True):
     concurrency: int = 0
 
 
+_open: "set[Line]" = set()
+"""asyncio keeps but weak references to readers and tasks: who waits for a message is kept by the line he waits on."""
+
+
 class Line:
     """One end of the line."""
 
@@ -56,7 +61,9 @@ class Line:
     @classmethod
     async def on(cls, sock: socket.socket) -> Self:
         """The line over a connected socket."""
-        return cls(*await asyncio.open_connection(sock=sock, limit=_LONGEST_LINE))
+        line = cls(*await asyncio.open_connection(sock=sock, limit=_LONGEST_LINE))
+        _open.add(line)
+        return line
 
     def tell(self, message: Message) -> None:
         """Send a message; nothing happens if nobody is there any more."""
@@ -70,28 +77,30 @@ class Line:
 
     def close(self) -> None:
         """Hang up."""
+        _open.discard(self)
         self._writer.close()
 
 
 class Child:
-    """One `fnrun` process of ours, in a session of its own: Ctrl-C reaches the parent alone, which ends it in order."""
+    """One process of ours, in a session of its own: Ctrl-C reaches the parent alone, which ends it in order."""
 
     def __init__(self, process: asyncio.subprocess.Process, line: Line) -> None:
         self._process = process
         self._stopped = False
+        self._end = asyncio.create_task(self._clear())
         self.line = line
 
     @classmethod
-    async def start(cls, arguments: Sequence[str], sock: socket.socket, environ: Mapping[str, str]) -> Self:
-        """Start `fnrun ARGUMENTS --fd SOCK --line FD`."""
+    async def start(cls, command: Sequence[str], environ: Mapping[str, str], sock: socket.socket | None = None) -> Self:
+        """Start `COMMAND --line FD`, with `--fd SOCK` where there is a listening socket for it."""
         ours, theirs = socket.socketpair()
         line = await Line.on(ours)
         with theirs:
-            fds = (sock.fileno(), theirs.fileno())
-            # -P: a file of the project's called like a module of ours shall not stand in for it.
+            listening = [] if sock is None else ["--fd", str(sock.fileno())]
+            fds = [one.fileno() for one in (theirs, sock) if one is not None]
             try:
                 process = await asyncio.create_subprocess_exec(
-                    sys.executable, "-P", "-m", "runtime", *arguments, "--fd", str(fds[0]), "--line", str(fds[1]),
+                    *command, "--line", str(theirs.fileno()), *listening,
                     stdin=asyncio.subprocess.DEVNULL, pass_fds=fds, env=dict(environ), start_new_session=True,
                 )  # fmt: skip
             except OSError:
@@ -114,35 +123,60 @@ class Child:
 
     async def wait(self) -> str:
         """Wait for its end; how it ended."""
-        await self._process.wait()
+        await asyncio.shield(self._end)
         return self.ended or ""
+
+    async def _clear(self) -> None:
+        """End what it started and left in its process group, and the line, which such a one may hold."""
+        await self._process.wait()
+        self.kill()
+        self.line.close()
 
     def stop(self) -> None:
         """Ask it, once, to finish what it does and end: a second signal would end it at once."""
-        # Not by terminate(): that polls first, and takes the exit code away from asyncio, which then warns.
-        if self._process.returncode is None and not self._stopped:
+        if not self._stopped:
             self._stopped = True
-            with suppress(ProcessLookupError):
-                os.kill(self.pid, signal.SIGTERM)
+            self._signal(signal.SIGTERM)
 
-    async def leave(self, within_seconds: float) -> None:
-        """Tell it that another has its place: it accepts nobody any more, answers whom it has, and ends."""
+    async def leave(self, within_seconds: float, quit_seconds: float | None = None) -> None:
+        """Tell it that another has its place: it accepts nobody any more, answers whom it has, and ends.
+
+        See end for the rest.
+        """
         self.line.tell(Message("leave"))
         self._stopped = True
-        await self.end(within_seconds)
+        await self.end(within_seconds, quit_seconds)
 
-    async def end(self, within_seconds: float) -> None:
-        """Stop it; kill it, with all it started, and say so, if it takes longer."""
+    async def end(self, within_seconds: float, quit_seconds: float | None = None) -> None:
+        """Stop it; kill it, with all it started, and say so, if it takes longer.
+
+        quit_seconds: after so long it is told by SIGQUIT not to wait for its work; None for a process that does not
+        know that signal.
+        """
         self.stop()
-        try:
-            async with asyncio.timeout(within_seconds):
-                await self._process.wait()
-        except TimeoutError:
+        if quit_seconds is not None and not await self._ends(quit_seconds):
+            log.warning("a process is late and is told to quit", pid=self.pid, seconds=quit_seconds)
+            self._signal(signal.SIGQUIT)
+            within_seconds -= quit_seconds
+        if not await self._ends(within_seconds):
             if within_seconds:
                 log.warning("a process did not end in time and was killed", pid=self.pid, seconds=within_seconds)
             self.kill()
-            await self._process.wait()
-        self.line.close()
+            await self.wait()
+
+    async def _ends(self, within_seconds: float) -> bool:
+        try:
+            async with asyncio.timeout(within_seconds):
+                await self.wait()
+        except TimeoutError:
+            return False
+        return True
+
+    def _signal(self, number: signal.Signals) -> None:
+        # Not by send_signal(): that polls first, and takes the exit code away from asyncio, which then warns.
+        if self._process.returncode is None:
+            with suppress(ProcessLookupError):
+                os.kill(self.pid, number)
 
     def kill(self) -> None:
         """End it at once, with all it started."""
@@ -151,17 +185,40 @@ class Child:
 
 
 def end_without_parent(line: socket.socket, within_seconds: float) -> None:
-    """End this process so long after its parent has hung up, though its event loop may be stuck in a handler."""
+    """End this process so long after its parent has hung up, though its event loop may be stuck in a handler.
+
+    To be called once, in a child. However it ends then, what it started and left in its process group ends with it:
+    nobody else is there any more to see to that.
+    """
     watched = os.dup(line.fileno())
 
     def watch() -> None:
-        poll = select.poll()
-        poll.register(watched, getattr(select, "POLLRDHUP", 0))  # POLLHUP is always told, too
-        poll.poll()
+        _hung_up(watched, wait=True)
         time.sleep(within_seconds)
+        _end_group()
         os._exit(1)
 
+    def clear() -> None:
+        if _hung_up(watched, wait=False):
+            with suppress(OSError, ValueError):
+                sys.stdout.flush()
+                sys.stderr.flush()
+            _end_group()
+
     threading.Thread(target=watch, name="parent", daemon=True).start()
+    atexit.register(clear)
+
+
+def _hung_up(fd: int, *, wait: bool) -> bool:
+    poll = select.poll()
+    poll.register(fd, getattr(select, "POLLRDHUP", 0))  # POLLHUP is always told, too
+    return bool(poll.poll(None if wait else 0))
+
+
+def _end_group() -> None:
+    """Kill all of this process's group, itself too, if the group is its own."""
+    if os.getpgrp() == os.getpid():
+        os.killpg(0, signal.SIGKILL)
 
 
 def answer_for_nobody(sock: socket.socket, reason: str) -> None:

@@ -10,7 +10,7 @@ import os
 import signal
 import socket
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -30,6 +30,8 @@ from runtime.processes import Line, Message, end_without_parent
 
 if TYPE_CHECKING:  # the HTTP role alone loads it
     from runtime.admin.api import Route
+    from runtime.cell import Perform
+    from runtime.ledger.desk import Desk
 
 log = logs.get_logger(__name__)
 
@@ -130,6 +132,8 @@ def serve(project: Project, sock: socket.socket, parent: Parent | None = None) -
         announce_failures(project.registry.failures)
     if project.registry.lifespan is None:
         raise StartError("functions/_lifespan.py does not load, and nothing is served without its middleware")
+    if parent is None or parent.announce:
+        _announce_public(project)
     runner = asyncio.Runner(loop_factory=loop_factory())
     try:
         left = runner.run(_serve_http(project, sock, parent))
@@ -143,6 +147,21 @@ def serve(project: Project, sock: socket.socket, parent: Parent | None = None) -
     end_process(0)
 
 
+def serve_cells(
+    root: Path, line: socket.socket, perform_of: "Callable[[Project], Perform]", *, alone: bool = False
+) -> NoReturn:
+    """Be a worker's zygote, or with `alone` one cell. perform_of: what a cell of the loaded project does with a job."""
+    from runtime import zygote  # noqa: PLC0415 - the zygote alone needs it
+
+    def prepare() -> "Perform":
+        project = load_project(root)
+        settings = project.settings
+        logs.configure(style=settings.log.format, level=settings.log.level, fields=log_fields)
+        return perform_of(project)
+
+    zygote.serve_cells(line, prepare, alone=alone, loop_factory=loop_factory())
+
+
 def end_process(code: int) -> NoReturn:
     """End now, after what was registered with atexit. Python itself would first wait for threads that may never end."""
     atexit._run_exitfuncs()
@@ -152,13 +171,17 @@ def end_process(code: int) -> NoReturn:
 
 
 def _announce_listening(project: Project, url: str) -> None:
-    """Say that the project is served, and which functions need no key."""
-    functions = project.registry.functions.values()
-    count, failed = len(functions), len(project.registry.failures)
-    log.info("listening", url=url, docs=f"{url}/_/docs", functions=count, failures=failed)
+    """Say that the project is served."""
+    count, failed = len(project.registry.functions), len(project.registry.failures)
+    roles = [str(role) for role in project.settings.serve.only]
+    log.info("listening", url=url, docs=f"{url}/_/docs", roles=roles, functions=count, failures=failed)
+
+
+def _announce_public(project: Project) -> None:
+    """Say which functions need no key."""
     public = [
         function.name
-        for function in functions
+        for function in project.registry.functions.values()
         for trigger in function.triggers
         if isinstance(trigger, Http) and (trigger.auth or project.settings.http.auth) == "public"
     ]
@@ -178,16 +201,18 @@ def loop_factory() -> Any:
 class HttpRole:
     """The HTTP role, put together. Make it inside the loop that will run it; `open` it before it answers.
 
-    app: the ASGI application. open_locally: to callers of this machine, without a key.
+    app: the ASGI application. open_locally: to callers of this machine, without a key. desk: the way to the ledger;
+    without one, what wants the store is answered 503.
     """
 
-    def __init__(self, project: Project, *, open_locally: bool = False) -> None:
+    def __init__(self, project: Project, *, open_locally: bool = False, desk: "Desk | None" = None) -> None:
         # Imported here: the CLI's other commands need no server, and start in half the time.
         from runtime.invoke.invoker import Invoker  # noqa: PLC0415
         from runtime.invoke.resources import Resources  # noqa: PLC0415
         from runtime.triggers.http.access import Access  # noqa: PLC0415
         from runtime.triggers.http.app import Shell  # noqa: PLC0415
         from runtime.triggers.http.core import HttpCore, Site  # noqa: PLC0415
+        from runtime.triggers.http.durable import Later  # noqa: PLC0415
         from runtime.triggers.http.middleware import build_app  # noqa: PLC0415
 
         settings = project.settings
@@ -201,13 +226,14 @@ class HttpRole:
         self.core = HttpCore(Access(KeyFile(project.root), open_locally=open_locally, origins=settings.cors.origins))
         self.shell = Shell(self.core, log_all=settings.log.requests == "all")
         self.app = build_app(self.shell, lifespan.middleware, settings.cors, open_locally=open_locally)
-        self._site = Site(self.invoker, settings.http, lifespan)
+        later = Later(desk=desk, longest_wait_seconds=float(settings.http.timeout), stopping=lambda: self.core.draining)
+        self._site = Site(self.invoker, settings.http, lifespan, later)
         self._routes: dict[Function, list[Route]] = {}
         self.adopt(project.registry)
 
-    async def open(self) -> None:
-        """Open the project's resources. StartError if one fails."""
-        await self._resources.open()
+    async def open(self, stop: asyncio.Event | None = None) -> bool:
+        """Open the project's resources; False if `stop` is set before that. StartError if one fails."""
+        return await self._resources.open(stop)
 
     async def close(self) -> None:
         """Close them, once the handlers have finished."""
@@ -228,7 +254,7 @@ class HttpRole:
             for function in functions
         }
         table = RouteTable[Any]()
-        for routes in (system_routes(self.core, registry, self._site.settings), *self._routes.values()):
+        for routes in (system_routes(self.core, registry, self._site), *self._routes.values()):
             for method, path, endpoint in routes:
                 table.add(method, path, endpoint)
         self.core.table = table
@@ -244,7 +270,7 @@ async def _serve_http(project: Project, sock: socket.socket, parent: Parent | No
     server = Server(role.app, sock, wire_of(project.root, settings.http))
     if parent is not None:
         end_without_parent(parent.line, float(settings.serve.drain) + _CLOSE_SECONDS * 4)
-    if not await _open(role, stop):
+    if not await _open(role, stop, parent):
         return 0
     if not _one_of_several(parent):
         _announce_listening(project, url_of(sock, settings.http))
@@ -270,17 +296,16 @@ async def _serve_http(project: Project, sock: socket.socket, parent: Parent | No
     return await _end_tasks() + role.invoker.threads.busy
 
 
-async def _open(role: HttpRole, stop: asyncio.Event) -> bool:
-    """Open the role's resources; False, and they are closed again, if it is to stop before they are open."""
-    opening, stopping = asyncio.create_task(role.open()), asyncio.create_task(stop.wait())
-    await asyncio.wait((opening, stopping), return_when=asyncio.FIRST_COMPLETED)
-    stopping.cancel()
-    if opening.done():
-        opening.result()
-        return True
-    opening.cancel()
-    await asyncio.wait((opening,))
-    return False
+async def _open(role: HttpRole, stop: asyncio.Event, parent: Parent | None) -> bool:
+    """Open the role; False if it is to stop first. All its parent can say by then is "leave", or that it is gone."""
+    if parent is None:
+        return await role.open(stop)
+    loop = asyncio.get_running_loop()
+    loop.add_reader(parent.line, stop.set)
+    try:
+        return await role.open(stop)
+    finally:
+        loop.remove_reader(parent.line)
 
 
 async def _follow(
@@ -290,7 +315,7 @@ async def _follow(
     line = await Line.on(parent.line)
     registry = project.registry
     line.tell(Message("ready", functions=len(registry.functions), failures=len(registry.failures)))
-    if await follow(line, project.root, project.loader, role):
+    if await follow(line, project.root, project.loader, role, announce=parent.announce):
         replaced.set()
     stop.set()
 

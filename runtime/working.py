@@ -8,6 +8,7 @@ import os
 import socket
 import sys
 from collections.abc import Sequence
+from concurrent.futures import Future
 from typing import NoReturn
 
 import msgspec
@@ -15,6 +16,7 @@ import msgspec
 from runtime.base import logs
 from runtime.base.errors import StartError
 from runtime.base.store import Store
+from runtime.cell import Perform, Tell
 from runtime.declare.context import log_fields
 from runtime.declare.registry import Registry
 from runtime.following import announce_failures, follow
@@ -23,8 +25,10 @@ from runtime.invoke.resources import Resources
 from runtime.ledger.ledger import Keeping, Ledger
 from runtime.processes import Line, Message, end_without_parent
 from runtime.roles import Parent, Project, end_process, loop_factory
+from runtime.triggers.queue.alone import execute_in_cell
 from runtime.triggers.queue.app import App
-from runtime.triggers.queue.crew import Crew, Options
+from runtime.triggers.queue.crew import Crew
+from runtime.triggers.queue.parts import Options
 from runtime.triggers.queue.worker import QueueWorker, worker_name
 
 log = logs.get_logger(__name__)
@@ -86,9 +90,12 @@ class WorkerRole:
                 beat_seconds=float(settings.queue.beat),
                 result_max=int(settings.queue.result_max),
                 info=msgspec.json.encode(told),
+                cell_command=(sys.executable, "-P", "-m", "runtime", "--dir", str(project.root), "cell-child"),
             ),
         )
         self.registry = project.registry
+        self._following: Future[None] | None = None
+        """Kept, because a loop itself keeps no task."""
         app = App(store.broker_url, store.namespace)
         self._worker = QueueWorker(app, self._crew, name, drain_seconds=float(settings.serve.drain))
 
@@ -99,7 +106,7 @@ class WorkerRole:
             if parent is None:
                 log.info("working", queues=self._crew.queues, functions=len(self._crew.functions))
             else:
-                self._crew.on_loop(self._follow(parent))
+                self._following = self._crew.on_loop(self._follow(parent))
 
         functions = self.registry.functions.values()
         return self._worker.run(functions, self._resources, loop_factory() or asyncio.new_event_loop, on_ready)
@@ -121,8 +128,23 @@ class WorkerRole:
                 concurrency=self._crew.limit,
             )
         )
-        await follow(line, self._project.root, self._project.loader, self)
+        await follow(line, self._project.root, self._project.loader, self, announce=parent.announce)
         self._worker.stop()
+
+
+def perform_run(project: Project) -> Perform:
+    """What a cell does with a job: it runs it, with resources of its own."""
+    lifespan = project.registry.lifespan
+    if lifespan is None:
+        raise StartError("functions/_lifespan.py does not load, and nothing is run without its resources")
+
+    async def perform(job: bytes, tell: Tell) -> bytes:
+        async with Resources(lifespan) as resources:
+            invoker = Invoker(threads=2, expected=tuple(lifespan.exception_handlers), resources=resources.opened)
+            result_max = int(project.settings.queue.result_max)
+            return await execute_in_cell(job, tell, project.registry, invoker, result_max=result_max)
+
+    return perform
 
 
 def run_celery(project: Project, arguments: Sequence[str]) -> NoReturn:

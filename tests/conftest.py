@@ -10,7 +10,10 @@ import pytest
 import structlog
 from structlog.testing import LogCapture
 
+from runtime.ledger.desk import Desk
 from runtime.roles import HttpRole, Project, load_project
+from tests.desks import desk, frozen, gone  # noqa: F401 - fixtures
+from tests.ledger.conftest import valkey  # noqa: F401
 from tests.live_servers import Server
 
 ROOT = Path(__file__).parents[1]
@@ -81,9 +84,14 @@ def samples() -> Project:
 
 
 @asynccontextmanager
-async def client_of(project: Project, *, open_locally: bool = False) -> AsyncIterator[httpx.AsyncClient]:
+async def client_of(
+    project: Project,
+    *,
+    open_locally: bool = False,
+    desk: Desk | None = None,  # noqa: F811
+) -> AsyncIterator[httpx.AsyncClient]:
     """An HTTP client on a project, in process; its resources are open meanwhile."""
-    role = HttpRole(project, open_locally=open_locally)
+    role = HttpRole(project, open_locally=open_locally, desk=desk)
     await role.open()
     async with client_on(role) as client:
         yield client
@@ -108,8 +116,8 @@ def start(tmp_path: Path) -> Iterator[Callable[..., Server]]:
     """Start `fnrun ARGUMENTS` in a folder; whatever still runs at the end is killed."""
     servers: list[Server] = []
 
-    def run(root: Path, *arguments: str, environ: dict[str, str] | None = None) -> Server:
-        servers.append(Server(root, *arguments, environ=environ))
+    def run(root: Path, *arguments: str, environ: dict[str, str] | None = None, roles: str | None = "http") -> Server:
+        servers.append(Server(root, *arguments, environ=environ, roles=roles))
         return servers[-1]
 
     yield run

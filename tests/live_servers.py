@@ -8,7 +8,9 @@ import subprocess
 import sys
 import threading
 import time
+import uuid
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import httpx
@@ -17,12 +19,24 @@ START_SECONDS = 20.0
 
 
 class Server:
-    """One `fnrun` process. `url` once it listens; `lines` is what it has printed so far."""
+    """One `fnrun` process. `url` once it listens; `lines` is what it has printed so far.
 
-    def __init__(self, root: Path, *arguments: str, environ: dict[str, str] | None = None) -> None:
-        command = [sys.executable, "-m", "runtime", "--dir", str(root), *arguments]
+    It is the HTTP role alone, as most tests want no more, unless they say so by `--only` or `roles`; None: the default.
+    """
+
+    program: tuple[str, ...] = (sys.executable, "-m", "runtime")
+
+    def __init__(
+        self, root: Path, *arguments: str, environ: dict[str, str] | None = None, roles: str | None = "http"
+    ) -> None:
+        self._mark = f"FNRUN_TEST_MARK={uuid.uuid4()}"
+        given = dict([self._mark.split("=")]) | ({"FNRUN_SERVE__ONLY": roles} if roles else {}) | (environ or {})
         self.process = subprocess.Popen(
-            command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env={**os.environ, **(environ or {})}
+            [*self.program, "--dir", str(root), *arguments],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            env={**os.environ, **given},
         )
         self.lines: list[str] = []
         self._fresh: queue.Queue[str] = queue.Queue()
@@ -66,6 +80,15 @@ class Server:
     @property
     def port(self) -> int:
         return int(self.url.rpartition(":")[2])
+
+    def family(self) -> dict[int, str]:
+        """The processes it and its children started that still run, by pid: their command lines."""
+        found = {}
+        for folder in Path("/proc").glob("[0-9]*"):
+            with suppress(OSError):
+                if self._mark.encode() in (folder / "environ").read_bytes().split(b"\0"):
+                    found[int(folder.name)] = (folder / "cmdline").read_bytes().replace(b"\0", b" ").decode()
+        return found
 
     def client(self, **options) -> httpx.Client:
         return httpx.Client(base_url=self.url, timeout=10, **options)

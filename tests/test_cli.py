@@ -83,7 +83,7 @@ def test_list_shows_every_trigger_and_says_what_does_not_run_yet(fnrun):
     assert lines[:8] == [
         "app.add  functions/app.py:6  Add two numbers.",
         "    POST /add  (key)",
-        '    queue "sums"  (declared; this version does not run it yet)',
+        '    queue "sums"',
         '    cron "0 6 * * mon-fri" Europe/Paris  (declared; this version does not run it yet)',
         "    every 900 s  (declared; this version does not run it yet)",
         "    at 2029-12-31T23:00:00+00:00  (declared; this version does not run it yet)",
@@ -262,6 +262,75 @@ def test_help_names_every_command():
     assert "serve-child" not in result.stdout
 
 
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--only", "htp"], 'command line: serve.only[0]: there is no role "htp"; did you mean "http"?'),
+        (["--only", "http,scheduler"], "command line: serve.only[1]: this version has no scheduler yet"),
+        (["--only", ""], "command line: serve.only: Expected `array` of length >= 1"),
+        (["--concurrency", "many"], "command line: queue.concurrency: Expected `int`, got `str`"),
+        (["--concurrency", "0"], "command line: queue.concurrency: Expected `int` >= 1"),
+        (["--queues", ","], "command line: queue.queues: Expected `array` of length >= 1"),
+    ],
+)
+def test_roles_that_cannot_be_are_named(fnrun, options, message):
+    result = fnrun("serve", *options)
+    assert result.exit_code == 1
+    assert message in result.stderr
+
+
 def test_the_customers_function_adds():
     result = CliRunner().invoke(main, ["--dir", str(ROOT), "invoke", "sum", "--data", '{"x": 2, "y": 3}'])
     assert json.loads(result.stdout) == {"result": 5.0}
+
+
+LIFESPAN = """
+    import sys, time
+    from runtime import resource, shutdown
+
+    @resource
+    async def db():
+        print("db opens", file=sys.stderr)
+        yield "db"
+        print("db closes", file=sys.stderr)
+    """
+TAKES = """
+    import time
+    from runtime import fn
+
+    @fn()
+    def handler(db) -> str:
+        return db
+
+    @fn()
+    async def stream(db):
+        yield db
+
+    @fn()
+    def fails(db):
+        raise ValueError(db)
+    """
+
+
+@pytest.mark.parametrize(
+    ("name", "code", "output"),
+    [("app", 0, '"db"'), ("app.stream", 0, '"db"'), ("app.fails", 1, "Error: app.fails failed: ValueError: db")],
+)
+def test_invoke_opens_the_resources_and_closes_them(write_project, name, code, output):
+    root = write_project(**{"functions/_lifespan.py": LIFESPAN, "functions/app.py": TAKES})
+    found = CliRunner().invoke(main, ["--dir", str(root), "invoke", name])
+    assert (found.exit_code, found.output.count("db opens"), found.output.count("db closes")) == (code, 1, 1)
+    assert output in found.output
+
+
+def test_invoke_of_a_project_whose_lifespan_fails_names_it(write_project):
+    root = write_project(**{"functions/_lifespan.py": LIFESPAN.replace("yield", "raise OSError('no'); yield")})
+    (root / "functions" / "app.py").write_text("from runtime import fn\n@fn()\ndef handler(): ...\n")
+    found = CliRunner().invoke(main, ["--dir", str(root), "invoke", "app"])
+    assert found.exit_code == 1
+    assert 'resource "db" of functions/_lifespan.py:5 cannot be opened: OSError: no' in found.output
+    (root / "functions" / "_lifespan.py").write_text("middleware = 3")
+    found = CliRunner().invoke(main, ["--dir", str(root), "invoke", "app"])
+    assert found.exit_code == 1
+    assert "`middleware` is a list here" in found.output
+    assert "nothing runs without its resources" in found.output

@@ -12,6 +12,7 @@ from typing import NamedTuple
 import msgspec
 import uvloop
 
+from runtime.ledger.desk import Desk
 from runtime.roles import HttpRole, load_project, open_socket
 from runtime.triggers.http.wire.requests import Limits
 from runtime.triggers.http.wire.server import Server, wire_of
@@ -29,10 +30,18 @@ def write_files(root: Path, **files: str) -> Path:
 class Wired:
     """A project served until `stop`. role, server: what serves it, to be looked at."""
 
-    def __init__(self, root: Path, *, auth: str = "public", limits: Limits | None = None, **settings: str) -> None:
+    def __init__(
+        self,
+        root: Path,
+        *,
+        auth: str = "public",
+        limits: Limits | None = None,
+        desk: Desk | None = None,
+        **settings: str,
+    ) -> None:
         self.project = load_project(root, {"http__auth": auth, **{f"http__{k}": v for k, v in settings.items()}})
         assert self.project.registry.failures == ()
-        self._limits = limits
+        self._limits, self._desk = limits, desk
         self._sock = open_socket("127.0.0.1:0")
         self.port: int = self._sock.getsockname()[1]
         self._ready = threading.Event()
@@ -48,7 +57,7 @@ class Wired:
         """As roles does, with limits of its own."""
         self.loop = asyncio.get_running_loop()
         self._stop = asyncio.Event()
-        self.role = HttpRole(self.project)
+        self.role = HttpRole(self.project, desk=self._desk)
         wire = wire_of(self.project.root, self.project.settings.http)
         if self._limits is not None:
             wire = msgspec.structs.replace(wire, limits=self._limits)

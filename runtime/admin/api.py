@@ -1,4 +1,4 @@
-"""The runtime's own endpoints under /_/: health, readiness, the OpenAPI document, calling a function by its name.
+"""The runtime's own endpoints under /_/: the OpenAPI document, functions by their names; and where all others come in.
 
 Put into the core's route table by roles, so that routing and access see them as they see functions.
 """
@@ -8,8 +8,11 @@ from functools import cache
 from importlib.metadata import version
 from typing import Any
 
+from runtime.admin.health import health_routes
 from runtime.admin.pages import docs_route
-from runtime.base.errors import DeclarationError, InputError, Problem
+from runtime.admin.queues import queue_routes
+from runtime.admin.runs import run_routes
+from runtime.base.errors import DeclarationError, InputError
 from runtime.base.settings import HttpSettings
 from runtime.declare.registry import RUNNING_TRIGGERS, Function, Registry
 from runtime.declare.triggers import Http, Trigger
@@ -17,6 +20,7 @@ from runtime.invoke.binding import PayloadPlan
 from runtime.invoke.invocation import Invocation
 from runtime.triggers.http.answers import Answer, answer_of, plan_result
 from runtime.triggers.http.core import Call, Endpoint, HttpCore, Site, answer_outcome
+from runtime.triggers.http.durable import plan_later
 from runtime.triggers.http.openapi import describe
 
 VERSION = version("fnrun")
@@ -25,17 +29,10 @@ VERSION = version("fnrun")
 Route = tuple[str, str, Endpoint]
 
 
-def system_routes(core: HttpCore, registry: Registry, settings: HttpSettings) -> Iterator[Route]:
+def system_routes(core: HttpCore, registry: Registry, site: Site) -> Iterator[Route]:
     """(method, path, endpoint) of each of the runtime's own endpoints, but for those of single functions."""
+    settings = site.settings
     document = cache(lambda: describe(registry, settings, VERSION))  # made when first asked for, not at start
-
-    async def health(_: Call) -> Answer:
-        return answer_of({"status": "ok", "version": VERSION})
-
-    async def ready(_: Call) -> Answer:
-        if core.draining:
-            raise Problem(503, headers={"Retry-After": "2"}, detail="the server is shutting down")
-        return answer_of({"status": "ready"})
 
     async def openapi(_: Call) -> Answer:
         return answer_of(document())
@@ -44,11 +41,12 @@ def system_routes(core: HttpCore, registry: Registry, settings: HttpSettings) ->
         return answer_of(_overview(registry, settings))
 
     public = settings.auth == "public"
-    yield "GET", "/_/health", Endpoint(handle=health, public=True, action="read", open=True)
-    yield "GET", "/_/ready", Endpoint(handle=ready, public=True, action="read", open=True)
+    yield from health_routes(core, site.desk, VERSION)
     yield "GET", "/_/openapi.json", Endpoint(handle=openapi, public=public, action="read")
     yield "GET", "/_/functions", Endpoint(handle=functions, public=False, action="read")
     yield docs_route(settings)
+    yield from run_routes(core.access, registry, site)
+    yield from queue_routes(site.later)
 
 
 def _overview(registry: Registry, settings: HttpSettings) -> dict[str, Any]:
@@ -77,14 +75,14 @@ def _trigger(function: Function, trigger: Trigger, settings: HttpSettings) -> di
     return {"kind": trigger.kind, "rule": str(trigger), "running": isinstance(trigger, RUNNING_TRIGGERS)}
 
 
-def invoke_route(function: Function, site: Site) -> Route:
+def invoke_route(function: Function, site: Site, trigger: str = "api") -> Route:
     """POST one JSON object of arguments by name; answered as the function's own route would."""
-    handle = _invoke_by_name(function, site)
+    handle = _invoke_by_name(function, site, trigger)
     endpoint = Endpoint(handle=handle, public=False, action="invoke", function=function.name)
     return "POST", f"/_/functions/{function.name}/invoke", endpoint
 
 
-def _invoke_by_name(function: Function, site: Site) -> Callable[[Call], Awaitable[Answer]]:
+def _invoke_by_name(function: Function, site: Site, trigger: str) -> Callable[[Call], Awaitable[Answer]]:
     result = plan_result(function)
     timeout_seconds = function.policy.timeout_seconds or float(site.settings.timeout)
     try:
@@ -97,12 +95,16 @@ def _invoke_by_name(function: Function, site: Site) -> Callable[[Call], Awaitabl
 
         return refuse
 
+    later = plan_later(function, result, site.later, trigger)
+
     async def invoke(call: Call) -> Answer:
         call.request.max_body = site.settings.max_body
         arguments: dict[str, Any] = plan.bind(await call.request.body())
+        if later is not None and (preference := later.preference_of(call.request)) is not None:
+            return await later.answer(call.run_id, call.trace, arguments, preference)
         invocation = Invocation(
             function=function,
-            trigger="api",
+            trigger=trigger,
             arguments=arguments,
             run_id=call.run_id,
             trace=call.trace,

@@ -144,7 +144,9 @@ class Embedded:
         text, limit_seconds = b"", _START_SECONDS
         while select.select([heard], [], [], limit_seconds)[0]:
             if not (read := os.read(heard, 4096)):
-                raise StartError(_explain(self._folder, text.decode(errors="replace").strip()))
+                raise StartError(
+                    _explain(self._folder, text.removeprefix(b"loading\n").decode(errors="replace").strip())
+                )
             text += read
             if b"ready\n" in text:
                 return
@@ -158,15 +160,21 @@ class Embedded:
         """Start a new keeper whenever the one there is has died, for as long as this use lasts."""
         wait_seconds = 0.0
         while not self._closing.wait(wait_seconds):
-            if self._keeper is not None:
-                self._keeper.wait()  # it is our child: else it stays as a zombie
-                self._keeper = None
+            self._await_keeper()
             try:
                 if self._replace_keeper():
                     wait_seconds = 0.0
             except (StartError, OSError) as error:
                 wait_seconds = min(wait_seconds * 2 + 0.5, _LONGEST_WAIT_SECONDS)
                 log.error("the embedded store is away", reason=str(error), next_try_seconds=wait_seconds)  # noqa: TRY400
+
+        self._await_keeper()
+
+    def _await_keeper(self) -> None:
+        """Wait for the end of the keeper that this process has started: as its child, it would stay as a zombie."""
+        if self._keeper is not None:
+            self._keeper.wait()
+            self._keeper = None
 
     def _replace_keeper(self) -> bool:
         """Wait for the end of the keeper there is; start another, unless this use is over."""
@@ -277,8 +285,8 @@ def _explain(folder: Path, fault: str) -> str:
     if "Bad file format" in fault or "Unexpected end of file" in fault or "Wrong signature" in fault:
         fix = (
             f"its data in {data} are damaged, and left as they are. Copy that folder; then cut the damaged file off "
-            "where the damage begins (`valkey-check-aof --fix FILE` or `redis-check-aof --fix FILE`), or put a backup in "
-            "its place, or move the folder away to begin with nothing"
+            "where the damage begins (`valkey-check-aof --fix FILE` or `redis-check-aof --fix FILE`), or put a backup "
+            "in its place, or move the folder away to begin with nothing"
         )
     elif "No space left" in fault:
         fix = "the disk is full: make room"
@@ -286,4 +294,4 @@ def _explain(folder: Path, fault: str) -> str:
         fix = "make the folder, and all in it, writable for this user"
     else:
         fix = f"see {keeper.LOG} there; {SERVER_VARIABLE} names another server, [store] url one that runs elsewhere"
-    return f"the embedded store in {folder} does not start: {fault or 'its keeper ended without a word'}; {fix}"
+    return f"the embedded store in {folder} does not start: {fault or 'its keeper was killed'}; {fix}"

@@ -28,6 +28,8 @@ _ASK_SECONDS = 1.0
 _LEAVE_SECONDS = 5.0
 _END_SECONDS = 20.0
 _POLL_SECONDS = 0.005
+_FEW_BLOCKS = 16
+_MOST_KILLED = 5
 _STEADY_SECONDS = 1.0
 _LONGEST_WAIT_SECONDS = 0.5
 
@@ -68,16 +70,30 @@ class Keeper:
 
     def keep(self) -> None:
         """Start the server, and again whenever it has died; end this process if it does not come up."""
-        wait_seconds = 0.0
+        wait_seconds, killed = 0.0, 0
         while True:
             time.sleep(wait_seconds)
             began = time.monotonic()
-            process = self._start()
-            os.waitpid(process, 0)
+            process, code = self._start()
+            if code is None:
+                self._tell("ready")
+                killed = 0
+                os.waitpid(process, 0)
+            else:  # killed before it was ready: by chance, or for what it is
+                killed += 1
+                if killed == _MOST_KILLED:
+                    self._give_up(f"signal {-code} ended it while it started, {killed} times")
             with suppress(OSError):
                 os.killpg(process, signal.SIGKILL)  # its child that rewrites the file
             steady = time.monotonic() - began > _STEADY_SECONDS
             wait_seconds = 0.0 if steady else min(wait_seconds * 2 + 0.05, _LONGEST_WAIT_SECONDS)
+
+    def keep_or_end(self) -> None:
+        """Keep, and end this process if that cannot be."""
+        try:
+            self.keep()
+        except OSError as error:
+            self._give_up(f"{error.filename or 'its folder'}: {error.strerror}")
 
     def end(self) -> None:
         """End the server, and this process. No other is started meanwhile."""
@@ -85,8 +101,8 @@ class Keeper:
             self._end_server(_END_SECONDS, ask_first=False)
             os._exit(0)
 
-    def _start(self) -> int:
-        """The id of a new server that answers."""
+    def _start(self) -> tuple[int, int | None]:
+        """The id of a new server, and None when it answers, or the code of the signal that killed it before."""
         log = os.open(self._in_folder(LOG), os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
         try:
             with self._starting:
@@ -95,21 +111,30 @@ class Keeper:
                 logged = os.fstat(log).st_size
                 process = self._spawn(lock, log)
                 os.close(lock)  # the server's own copy is what says that it lives
-            self._wait_until_ready(process, log, logged)
+            code = self._wait_until_ready(process)
+            if code is not None and code >= 0:
+                self._give_up(_fault(log, logged) or self._silence())
         finally:
             os.close(log)
-        self._tell("ready")
-        return process
+        return process, code
 
-    def _wait_until_ready(self, process: int, log: int, logged: int) -> None:
+    def _wait_until_ready(self, process: int) -> int | None:
+        """None as soon as it answers; its exit code if it ends before."""
         loading = False
         while (answer := ask(self._path, b"PING")) != b"+PONG":
-            if os.waitpid(process, os.WNOHANG)[0]:
-                self._give_up(_fault(log, logged))
+            ended, status = os.waitpid(process, os.WNOHANG)
+            if ended:
+                return os.waitstatus_to_exitcode(status)
             if not loading and answer.startswith(b"-LOADING"):
                 loading = True
                 self._tell("loading")
             time.sleep(_POLL_SECONDS)
+        return None
+
+    def _silence(self) -> str:
+        """Why a server may have had no word."""
+        full = os.statvfs(self._folder).f_bavail < _FEW_BLOCKS
+        return "No space left on device" if full else "it ended without a word"
 
     def _spawn(self, lock: int, log: int) -> int:
         with suppress(FileNotFoundError):
@@ -166,7 +191,7 @@ class Keeper:
             os.write(self._told, word.encode() + b"\n")
 
     def _give_up(self, reason: str) -> None:
-        self._tell(reason or "it ended without a word")
+        self._tell(reason)
         os._exit(1)
 
 
@@ -204,12 +229,13 @@ def main(arguments: list[str]) -> None:
         signal.signal(number, lambda *_: None)  # not SIG_IGN, which the server would inherit
     for descriptor in (int(lock), int(told)):
         os.set_inheritable(descriptor, False)
-    os.ftruncate(int(lock), 0)
-    os.pwrite(int(lock), b"%d\n" % os.getpid(), 0)
+    with suppress(OSError):  # for people; a full disk is told when the server says so
+        os.ftruncate(int(lock), 0)
+        os.pwrite(int(lock), b"%d\n" % os.getpid(), 0)
     os.umask(0o077)
     os.chdir(folder)
     keeper = Keeper(folder, path, server, int(told))
-    threading.Thread(target=keeper.keep, daemon=True).start()
+    threading.Thread(target=keeper.keep_or_end, daemon=True).start()
     users = os.open(os.path.join(folder, USERS), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     fcntl.flock(users, fcntl.LOCK_EX)  # nobody is left, and who comes waits until this process has ended
     keeper.end()

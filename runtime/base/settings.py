@@ -10,7 +10,7 @@ import tomllib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import MappingProxyType
-from typing import Annotated, Any, Literal, TypeVar, get_origin, get_type_hints
+from typing import Annotated, Any, Literal, Self, TypeVar, get_origin, get_type_hints
 
 import msgspec
 from typing_extensions import override
@@ -37,6 +37,24 @@ class _Section(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
 
 
 _S = TypeVar("_S", bound=_Section)
+_ROLES = ("http", "worker")
+_LATER_ROLES = ("scheduler",)
+
+
+class Role(str):
+    """What a process of ours does: "http" serves requests, "worker" executes queued runs."""
+
+    __slots__ = ()
+
+    @classmethod
+    def parse(cls, name: str) -> Self:
+        """The role of that name; ValueError if there is none."""
+        if name in _LATER_ROLES:
+            raise ValueError(f"this version has no {name} yet; there are: {', '.join(_ROLES)}")
+        if name not in _ROLES:
+            hint = did_you_mean(str(name), _ROLES) or f"; there are: {', '.join(_ROLES)}"
+            raise ValueError(f'there is no role "{name}"{hint}')
+        return cls(name)
 
 
 class HttpSettings(_Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -68,8 +86,9 @@ class CorsSettings(_Section, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 
 
 class ServeSettings(_Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """[serve]: the process: its threads for sync handlers, how long it finishes work after SIGTERM."""
+    """[serve]: what runs: the roles, their threads for sync handlers, how long they finish work after SIGTERM."""
 
+    only: Annotated[tuple[Role, ...], msgspec.Meta(min_length=1)] = (Role("http"), Role("worker"))
     threads: _Count = 40
     drain: Seconds = Seconds(25)
 
@@ -195,7 +214,8 @@ def _convert(tree: Any, kind: type[_S], prefix: str, sources: Mapping[str, str])
     except msgspec.ValidationError as error:
         detail, _, where = str(error).partition(" - at `$")
         path = (prefix + where.removesuffix("`")).removeprefix(".")
-        raise SettingsError(f"{sources.get(path, FILE_NAME)}: {path}: {detail}") from None
+        source = sources.get(path.partition("[")[0], FILE_NAME)  # a list has one source for all in it
+        raise SettingsError(f"{source}: {path}: {detail}") from None
 
 
 def _check_store(store: StoreSettings, sources: Mapping[str, str]) -> None:
@@ -266,7 +286,7 @@ def _unknown(source: str, path: str, name: str, known: tuple[str, ...]) -> Setti
 
 
 def _parse(kind: Any, value: Any) -> Any:
-    return kind.parse(value)  # Seconds and Size, the only types of our own in the records above
+    return kind.parse(value)  # Seconds, Size and Role, the only types of our own in the records above
 
 
 def _mark(sources: dict[str, str], prefix: str, tree: Mapping[str, Any], source: str) -> None:
@@ -291,4 +311,4 @@ def _leaves(prefix: str, node: Any) -> Iterator[tuple[str, Any]]:
 
 
 def _shown(value: Any) -> str:
-    return str(value) if isinstance(value, Seconds | Size) else msgspec.json.encode(value).decode()
+    return str(value) if isinstance(value, Seconds | Size) else msgspec.json.encode(value, enc_hook=str).decode()

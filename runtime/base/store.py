@@ -184,7 +184,7 @@ class Store:
             raise StartError(f"the store at {self.where} is a replica, which only reads; give the primary's address")
 
     def _try_a_write(self, client: redis.Redis) -> None:
-        script = "return redis.call('SET', KEYS[1], '1', 'PX', '1000')"
+        script = "redis.call('SET', KEYS[1], '1', 'PX', '1000') return redis.call('DEL', KEYS[1])"
         client.eval(script, 1, f"{self.namespace}:check:{new_run_id()}")
 
     def _say_how_durable(self, info: Mapping[str, Any] | None, config: Mapping[str, Any] | None) -> None:
@@ -261,6 +261,7 @@ def _fault(error: Exception, address: Address) -> str:
     if "CERTIFICATE_VERIFY_FAILED" in text:
         return f"has a certificate that does not verify ({text}); name its authority: rediss://...?ssl_ca_certs=FILE"
     said = next(said for kind, said in _FAULTS if isinstance(error, kind)).format(text)
-    if address.scheme == "rediss" and "SSL" in text:
+    if address.scheme == "rediss" and ("SSL" in text or "connecting" in text):
         return f"{said}; if it speaks no TLS, write redis://"
-    return f"{said}; if it speaks TLS, write rediss://" if "closed by server" in text else said
+    hung_up = "closed by server" in text or "reset by peer" in text
+    return f"{said}; if it speaks TLS, write rediss://" if hung_up and address.scheme == "redis" else said

@@ -8,8 +8,11 @@ from typing_extensions import override
 
 from runtime.base.errors import FnrunError
 from runtime.cli.calls import health, invoke
+from runtime.cli.cells import cell_child
 from runtime.cli.keys import keys
 from runtime.cli.project import check, config, list_functions, openapi
+from runtime.cli.queues import queues
+from runtime.cli.runs import runs
 from runtime.cli.serving import dev, serve, serve_child
 from runtime.cli.working import celery, worker_child
 
@@ -38,17 +41,7 @@ def main(ctx: click.Context, root: Path) -> None:
 
 
 for _command in (
-    dev,
-    serve,
-    serve_child,
-    list_functions,
-    check,
-    openapi,
-    invoke,
-    config,
-    keys,
-    health,
-    worker_child,
-    celery,
-):
+    dev, serve, serve_child, worker_child, cell_child, list_functions, check, openapi, invoke, runs, queues, config, keys,
+    health, celery,
+):  # fmt: skip
     main.add_command(_command)

@@ -1,18 +1,15 @@
 """Call a function, here or on a running system; ask a server whether it is well."""
 
 import asyncio
-import http.client
 import json
-import ssl
 import sys
-import urllib.error
-import urllib.request
+from collections.abc import Mapping
+from http import HTTPStatus
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 from urllib.parse import quote
 
 import click
-from typing_extensions import override
 
 from runtime import roles
 from runtime.base import logs
@@ -20,6 +17,8 @@ from runtime.base.errors import StartError
 from runtime.base.ids import new_run_id, trace_of
 from runtime.base.settings import load_settings
 from runtime.cli.project import print_failures
+from runtime.cli.remote import fetch
+from runtime.cli.systems import finished_run, for_systems, open_system, seconds_of
 from runtime.declare.context import log_fields
 from runtime.declare.markers import Reply
 from runtime.declare.registry import Function
@@ -33,21 +32,55 @@ _HEALTH_SECONDS = 3.0
 @click.command()
 @click.argument("name")
 @click.option("--data", default="{}", help="Arguments by name as a JSON object; @FILE reads a file, - reads stdin.")
-@click.option("--url", envvar="FNRUN_URL", help="A running system; here, in this process, if left out.")
-@click.option("--key", envvar="FNRUN_KEY", help="An access key of that system.")
+@click.option("--async", "later", is_flag=True, help="Let a worker run it; print the run's id.")
+@click.option("--wait", help='With --async: wait so long, "30s" for instance, and print the result.')
+@for_systems
 @click.pass_obj
-def invoke(root: Path, name: str, data: str, url: str | None, key: str | None) -> None:
+def invoke(root: Path, /, name: str, data: str, later: bool, wait: str | None, **where: str | None) -> None:
     """Run one function and print its result."""
-    payload = _payload(data)
-    if url:
+    payload, url, key = _payload(data), where["url"], where["key"]
+    if wait is not None and not later:
+        raise click.UsageError("--wait is for --async")
+    if later:
+        _invoke_later(root, name, payload, wait, where)
+    elif url:
         click.echo(_invoke_there(url, key, name, payload).removesuffix(b"\n"))
-        return
+    else:
+        asyncio.run(_invoke_here(*_function_here(root, name), payload))
+
+
+def _function_here(root: Path, name: str) -> tuple[roles.Project, Function]:
     project = roles.load_project(root)
     settings = project.settings
     logs.configure(style=settings.log.format, level=settings.log.level, stream=sys.stderr, fields=log_fields)
     if name not in project.registry.functions:
         print_failures(project)
-    asyncio.run(_invoke_here(project, project.registry.get(name), payload))
+    return project, project.registry.get(name)
+
+
+def _invoke_later(root: Path, name: str, payload: bytes, wait: str | None, where: Mapping[str, str | None]) -> None:
+    """Print the id of a run; or with `wait` its result, and exit 1 if it has none."""
+    wait_seconds = seconds_of("--wait", wait) if wait is not None else 0.0
+    function = None if where["url"] else _function_here(root, name)[1]
+    with open_system(root, where, function) as system:
+        answer = system.ask(
+            "POST", f"/_/functions/{quote(name)}/invoke", body=payload, headers={"prefer": "respond-async"}
+        )
+        if answer.status != HTTPStatus.ACCEPTED:
+            raise click.ClickException(
+                f"{name} cannot run later: it streams, or takes a Request or files; so it was called at once"
+            )
+        run_id = str(json.loads(answer.body)["id"])
+        click.echo(run_id, err=wait is not None)
+        if wait is None:
+            return
+        run = finished_run(system, run_id, wait_seconds)
+    if "finished_at" not in run:
+        raise click.ClickException(f"{name} has not finished after {wait}: it is {run['state']}; see `fnrun runs show`")
+    if run["state"] != "succeeded":
+        failure = run.get("failure", {"type": run["state"], "message": run.get("reason", "")})
+        raise click.ClickException(f"{name} failed: {failure['type']}: {failure['message']}")
+    click.echo(json.dumps(run["result"], ensure_ascii=False, separators=(",", ":")))
 
 
 def _payload(data: str) -> bytes:
@@ -118,53 +151,7 @@ async def _print_outcome(function: Function, outcome: "Outcome") -> None:
 
 def _invoke_there(url: str, key: str | None, name: str, payload: bytes) -> bytes:
     headers = {"content-type": "application/json"} | ({"authorization": f"Bearer {key}"} if key else {})
-    return _fetch(f"{url.rstrip('/')}/_/functions/{quote(name)}/invoke", headers=headers, data=payload)
-
-
-class _NoRedirects(urllib.request.HTTPRedirectHandler):
-    """A key is for the address it was given for."""
-
-    @override
-    def redirect_request(self, *_: Any, **__: Any) -> None:
-        return None
-
-
-def _fetch(
-    url: str,
-    *,
-    headers: dict[str, str],
-    data: bytes | None = None,
-    timeout: float | None = None,
-    verified: bool = True,
-) -> bytes:
-    """The body of a successful answer; ClickException with the problem's own words otherwise. Asks no proxy.
-
-    verified: False for this machine's own address, which no certificate names, and only where nothing secret is sent.
-    """
-    if not url.startswith(("http://", "https://")):
-        raise click.ClickException(f"{url} is not an http:// or https:// address")
-    context = ssl.create_default_context()
-    if not verified:
-        context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
-    opener = urllib.request.build_opener(
-        urllib.request.ProxyHandler({}), urllib.request.HTTPSHandler(context=context), _NoRedirects()
-    )
-    try:
-        request = urllib.request.Request(url, data=data, headers=headers)  # noqa: S310 - the scheme was just checked
-        with opener.open(request, timeout=timeout) as answer:
-            return bytes(answer.read())
-    except urllib.error.HTTPError as error:
-        raise click.ClickException(f"{error.code}: {_problem_text(error.read())}") from None
-    except (OSError, http.client.HTTPException, ValueError) as error:
-        raise click.ClickException(f"{url} does not answer: {getattr(error, 'reason', error)}") from None
-
-
-def _problem_text(body: bytes) -> str:
-    try:
-        problem = json.loads(body)
-        return ": ".join(str(problem[field]) for field in ("title", "detail") if problem.get(field))
-    except (ValueError, AttributeError):
-        return body.decode(errors="replace")[:200]
+    return fetch(f"{url.rstrip('/')}/_/functions/{quote(name)}/invoke", headers=headers, data=payload).body
 
 
 @click.command()
@@ -176,4 +163,5 @@ def health(root: Path) -> None:
     if host.strip("[]") in ("", "0.0.0.0", "::"):  # noqa: S104 - what it listens on, not what is asked
         host = "127.0.0.1"
     scheme = "https" if settings.certfile else "http"
-    click.echo(_fetch(f"{scheme}://{host}:{port}/_/health", headers={}, timeout=_HEALTH_SECONDS, verified=False))
+    found = fetch(f"{scheme}://{host}:{port}/_/health", headers={}, timeout=_HEALTH_SECONDS, verified=False)
+    click.echo(found.body)

@@ -3,6 +3,9 @@
 import asyncio
 import os
 import socket
+import sys
+from collections.abc import Mapping
+from contextlib import ExitStack, closing
 from pathlib import Path
 
 import click
@@ -12,6 +15,8 @@ from runtime.base import logs
 from runtime.base.keys import KeyFile
 from runtime.base.settings import Settings, load_settings
 
+PROGRAM = (sys.executable, "-P", "-m", "runtime")
+"""`fnrun`. -P: a file of the project's called like a module of ours shall not stand in for it."""
 _DEV_DEFAULTS = {"log.requests": "all", "serve.drain": "2s"}
 """What suits a developer, unless he says otherwise."""
 
@@ -21,25 +26,34 @@ _DEV_DEFAULTS = {"log.requests": "all", "serve.drain": "2s"}
 @click.pass_obj
 def dev(root: Path, bind: str | None) -> None:
     """Serve while you write: what you save is served at once, open to local callers without a key."""
-    from runtime.dev import Dev  # noqa: PLC0415 - only dev watches files
+    from runtime.dev import Place, watch  # noqa: PLC0415 - only dev watches files
 
     given = {"http__bind": bind} if bind else {}
     loaded = load_settings(root, given)
     settings = loaded.settings
     given |= {p.replace(".", "__"): v for p, v in _DEV_DEFAULTS.items() if p not in loaded.sources}
     given["http__http3"] = "false"  # its port cannot be handed from one process to the next
-    roles.check_tls(root, settings.http)
+    environ = os.environ | _variables(given)
     logs.configure(style=settings.log.format, level=settings.log.level)
-    with roles.open_socket(settings.http.bind) as sock:
-        if not roles.is_loopback(sock):
-            click.echo("Not on a loopback address: callers need a key, as under `fnrun serve`.", err=True)
-            _show_first_key(root)
-        watching = Dev(root, [*_child_arguments(root), "--dev", "--announce"], sock)
-        asyncio.run(watching.run(os.environ | _variables(given)))
+    with ExitStack() as opened:
+        places = []
+        if "http" in settings.serve.only:
+            roles.check_tls(root, settings.http)
+            sock = opened.enter_context(roles.open_socket(settings.http.bind))
+            if not roles.is_loopback(sock):
+                click.echo("Not on a loopback address: callers need a key, as under `fnrun serve`.", err=True)
+                _show_first_key(root)
+            places.append(Place("server", [*_command(root, "serve-child"), "--dev", "--announce"], environ, sock))
+        if "worker" in settings.serve.only:
+            announce = [] if places else ["--announce"]
+            places.append(Place("worker", [*_command(root, "worker-child"), *announce], environ))
+        _open_store(root, settings, opened)
+        asyncio.run(watch(root, places))
 
 
-def _child_arguments(root: Path) -> list[str]:
-    return ["--dir", str(root), "serve-child"]
+def _command(root: Path, name: str) -> tuple[str, ...]:
+    """What a child is: `fnrun NAME`, in this project."""
+    return (*PROGRAM, "--dir", str(root), name)
 
 
 def _variables(given: dict[str, str]) -> dict[str, str]:
@@ -62,16 +76,27 @@ def serve_child(root: Path, fd: int, line: int, dev: bool, announce: bool) -> No
 
 @click.command()
 @click.option("--bind", help='Address to listen on, "127.0.0.1:8000" unless functions.toml says otherwise.')
+@click.option("--only", help='Roles, "http,worker" unless functions.toml says otherwise; each may run many times.')
+@click.option("--queues", help='What a worker takes runs from, "orders,mails" for instance; else [queue] queues.')
+@click.option("--concurrency", help="How many runs a worker executes at once; else [queue] concurrency.")
 @click.option("--log-level", type=click.Choice(["debug", "info", "warning", "error"]))
 @click.pass_obj
-def serve(root: Path, bind: str | None, log_level: str | None) -> None:
+def serve(root: Path, /, bind: str | None, log_level: str | None, **chosen: str | None) -> None:
     """Serve for production, until SIGTERM; then finish what is in flight, up to [serve] drain."""
     roles.stop_at_once_until_served()
-    given = {name: value for name, value in {"http__bind": bind, "log__level": log_level}.items() if value}
+    options = {
+        "http__bind": bind or None,
+        "serve__only": chosen["only"],
+        "queue__queues": chosen["queues"],
+        "queue__concurrency": chosen["concurrency"],
+        "log__level": log_level,
+    }
+    given = {name: value for name, value in options.items() if value is not None}
     settings = load_settings(root, given).settings
-    roles.check_tls(root, settings.http)
-    if settings.http.workers > 1:
-        _supervise(root, settings, given)
+    if "http" in settings.serve.only:
+        roles.check_tls(root, settings.http)
+    if settings.http.workers > 1 or "worker" in settings.serve.only:
+        _supervise(root, settings, os.environ | _variables(given))
         return
     project = roles.load_project(root, given)
     with roles.open_socket(settings.http.bind) as sock:
@@ -79,15 +104,29 @@ def serve(root: Path, bind: str | None, log_level: str | None) -> None:
         roles.serve(project, sock)
 
 
-def _supervise(root: Path, settings: Settings, given: dict[str, str]) -> None:
-    from runtime.supervisor import Supervisor  # noqa: PLC0415 - most do with one process
+def _supervise(root: Path, settings: Settings, environ: Mapping[str, str]) -> None:
+    from runtime.supervisor import Supervisor, Team  # noqa: PLC0415 - a single process needs none
 
     logs.configure(style=settings.log.format, level=settings.log.level)
-    with roles.open_socket(settings.http.bind) as sock:
-        _show_first_key(root)
-        url = roles.url_of(sock, settings.http)
-        children = Supervisor(_child_arguments(root), settings.http.workers, sock, url=url)
-        asyncio.run(children.run(float(settings.serve.drain), os.environ | _variables(given)))
+    with ExitStack() as opened:
+        teams = []
+        if "http" in settings.serve.only:
+            sock = opened.enter_context(roles.open_socket(settings.http.bind))
+            _show_first_key(root)
+            url, count = roles.url_of(sock, settings.http), settings.http.workers
+            teams.append(Team(name="http", command=_command(root, "serve-child"), count=count, sock=sock, url=url))
+        if "worker" in settings.serve.only:
+            count = settings.queue.workers
+            teams.append(Team(name="worker", command=_command(root, "worker-child"), count=count))
+        _open_store(root, settings, opened)
+        asyncio.run(Supervisor(teams).run(float(settings.serve.drain), environ))
+
+
+def _open_store(root: Path, settings: Settings, opened: ExitStack) -> None:
+    """Have the store there before the children, which open it again for themselves, and until they have ended."""
+    from runtime.base.store import Store  # noqa: PLC0415 - not every command needs one
+
+    opened.enter_context(closing(Store.open(root, settings.store)))
 
 
 def _show_first_key(root: Path) -> None:

@@ -39,9 +39,10 @@ def open_package(root: Path) -> None:
         sys.path.append(str(root))  # last: a secrets.py of the project's shall not stand in for Python's
 
 
-def is_open() -> bool:
-    """Whether `functions` is imported already, by open_package or by a script of its own."""
-    return PACKAGE in sys.modules
+def open_root() -> Path | None:
+    """The project whose package is open, by open_package or because a script has imported it; None if none is."""
+    package = sys.modules.get(PACKAGE)
+    return None if package is None else next((Path(path).resolve().parent for path in package.__path__), None)
 
 
 def module_of(root: Path, path: Path) -> str | None:

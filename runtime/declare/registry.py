@@ -17,16 +17,16 @@ from runtime.declare.markers import Event
 from runtime.declare.policies import Policy
 from runtime.declare.signatures.docstrings import Doc, read_doc
 from runtime.declare.signatures.parameters import Parameter
-from runtime.declare.triggers import Http, Trigger
+from runtime.declare.triggers import Http, Queue, Trigger
 
 Kind = Literal["async", "sync", "async stream", "sync stream"]
 
 _STREAMS = (abc.AsyncIterator, abc.AsyncGenerator, abc.Iterator, abc.Generator)
 
-RUNNING_TRIGGERS: tuple[type[Trigger], ...] = (Http,)
+RUNNING_TRIGGERS: tuple[type[Trigger], ...] = (Http, Queue)
 """The triggers this version runs; the others are declared, checked and listed."""
 
-ENFORCED_POLICIES = frozenset({"timeout"})
+ENFORCED_POLICIES = frozenset({"timeout", "retries", "max_age", "on_failure"})
 """The options of `@fn` this version enforces; `fnrun list` names the others where a function says them."""
 
 
@@ -126,7 +126,7 @@ def check_on_failure(function: Function, functions: Mapping[str, Function]) -> N
 
 
 def _check_takes_news(where: str, function: Function, target: Function) -> None:
-    wrong = [p.name for p in target.parameters if p.required and p.injected != "context"]
+    wrong = [p.name for p in target.parameters if p.required and p.injected not in ("context", "resource")]
     wrong = [name for name in wrong if name not in ON_FAILURE_ARGUMENTS]
     if wrong:
         raise DeclarationError(

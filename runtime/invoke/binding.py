@@ -153,3 +153,18 @@ class PayloadPlan:
             except msgspec.ValidationError:
                 faults = faults_of(given, self._inputs)
         raise InputError(422, UNFIT, faults)
+
+    def write(self, arguments: Mapping[str, Any]) -> bytes:
+        """The payload that `bind` reads these arguments from; injected ones are left out.
+
+        BindingFailed if there is none: JSON cannot say them, or their types do not take back what they gave.
+        """
+        try:
+            payload = msgspec.json.encode({i.name: arguments[i.name] for i in self._inputs if i.name in arguments})
+        except BaseException as error:  # authors' types run code of their own, a SystemExit among it
+            raise BindingFailed(f"the arguments cannot be written as JSON: {type(error).__name__}") from error
+        try:
+            self.bind(payload)
+        except InputError as error:
+            raise BindingFailed(f"the arguments do not survive being written as JSON: {error}") from error
+        return payload

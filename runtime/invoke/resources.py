@@ -43,11 +43,29 @@ class Resources:
         self.left = 0
         """How many could not be closed, or hooks not be ended: a thread may be among them, which keeps a process."""
 
-    async def open(self) -> None:
-        """Open the resources, one after the other, and run the start-up hooks.
+    async def open(self, stop: asyncio.Event | None = None) -> bool:
+        """Open the resources, one after the other, and run the start-up hooks; True.
 
-        StartError that names what failed; what was open by then is closed again, if the caller is cancelled, too.
+        stop: False if that is set before all is done. StartError that names what failed. Either way, and if the caller
+        is cancelled, what was open by then is closed again.
         """
+        if stop is None:
+            await self._open_all()
+            return True
+        opening, stopping = asyncio.create_task(self._open_all()), asyncio.create_task(stop.wait())
+        try:
+            await asyncio.wait((opening, stopping), return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            stopping.cancel()
+            if not opening.done():
+                opening.cancel()
+                await asyncio.wait((opening,))
+        if opening.cancelled():
+            return False
+        opening.result()
+        return True
+
+    async def _open_all(self) -> None:
         try:
             for resource in self._lifespan.resources:
                 held = _Held(resource, self._arguments(resource))
@@ -178,18 +196,19 @@ def _manager_of(made: Any) -> AbstractAsyncContextManager[Any]:
 async def _in_a_thread(enter: Callable[[], Any], leave: Callable[..., Any]) -> AsyncIterator[Any]:
     """Enter and leave a sync context manager in one thread and one context: what it opens may be bound to those."""
     threads, context = Threads(1), copy_context()
-
-    async def run(call: Callable[[], Any]) -> Any:
-        finished = await asyncio.wrap_future(threads.start(call, context))
-        if finished.error is not None:
-            raise finished.error
-        return finished.value
-
+    entering = asyncio.wrap_future(threads.start(enter, context))
     try:
-        value = await run(enter)
         try:
-            yield value
+            yield _value(await asyncio.shield(entering))
         finally:
-            await run(partial(leave, None, None, None))
+            # If it was to stop meanwhile: the thread goes on, and what it opens is to be closed.
+            if (await entering).error is None:
+                _value(await asyncio.wrap_future(threads.start(partial(leave, None, None, None), context)))
     finally:
         threads.close()
+
+
+def _value(finished: Finished) -> Any:
+    if finished.error is not None:
+        raise finished.error
+    return finished.value

@@ -68,6 +68,11 @@ def _told_as_store_down() -> Iterator[None]:
         if isinstance(error, _REFUSALS) or str(error).startswith(_REFUSED):
             raise StoreDown(f"the store does not do its work: {error}") from error
         raise
+    except RuntimeError as error:
+        if "closed" not in str(error):
+            raise
+        # uvloop's word for a connection that was reset a moment ago, which redis-py takes for a fault of its own.
+        raise StoreDown(f"the store has hung up: {error}") from error
 
 
 def do(client: Redis, call: Call[T]) -> T:

@@ -18,7 +18,7 @@ from redis.asyncio import Redis as AsyncRedis
 
 from runtime.base.errors import StartError, StoreDown, UnknownRun
 from runtime.base.settings import Settings, load_settings
-from runtime.declare.modules import PACKAGE
+from runtime.declare.modules import PACKAGE, open_root
 from runtime.ledger.calls import Call, ado, do
 from runtime.ledger.endings import Endings
 from runtime.ledger.ledger import Keeping, Ledger
@@ -44,6 +44,7 @@ class Store(Protocol):
     """What a desk wants of runtime.base.store.Store."""
 
     namespace: str
+    durability: str
 
     def connect(self) -> Redis:
         """A client for code without a loop."""
@@ -270,13 +271,14 @@ def in_use() -> Desk | None:
 
 
 def current() -> Desk:
-    """The desk of this process. A plain script gets one for the project in FNRUN_DIR, or in the current folder.
+    """The desk of this process, opened now if there is none.
 
+    A plain script's is for the project whose functions it has imported, or that in FNRUN_DIR, or in the current folder.
     Blocks while it opens the store. StartError if there is no project, or no store.
     """
     with _opening:
         if _current is None:
-            root = Path(os.environ.get("FNRUN_DIR") or ".").resolve()
+            root = open_root() or Path(os.environ.get("FNRUN_DIR") or ".").resolve()
             if not (root / PACKAGE).is_dir():
                 raise StartError(
                     f"there is no {PACKAGE}/ folder in {root}: run the script in the project's folder, or set FNRUN_DIR"

@@ -4,6 +4,7 @@ Made by submit, and by authors of an id. Opens nothing before it is asked someth
 """
 
 import asyncio
+import sys
 from collections import deque
 from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar, overload
 
@@ -163,11 +164,17 @@ def _decoded(result: msgspec.Raw | None, returns: Any) -> Any:
 
 
 async def desk_at_work() -> "Desk":
-    """The desk of this process; where there is none yet, it is opened beside the loop."""
-    from runtime.ledger.desk import current, in_use  # noqa: PLC0415 - the store's client is loaded when it is needed
+    """The desk of this process; where there is none yet, it is loaded and opened beside the loop."""
+    in_use = getattr(sys.modules.get("runtime.ledger.desk"), "in_use", None)  # None too while it is being loaded
+    desk: Desk | None = None if in_use is None else in_use()
+    return await asyncio.to_thread(current_desk) if desk is None else desk
 
-    desk = in_use()
-    return await asyncio.to_thread(current) if desk is None else desk
+
+def current_desk() -> "Desk":
+    """The desk of this process, for code without a loop. The store's client is loaded only now."""
+    from runtime.ledger.desk import current  # noqa: PLC0415
+
+    return current()
 
 
 async def _cancel_children(run_id: str) -> None:

@@ -15,7 +15,7 @@ from runtime.declare.context import current as current_context
 from runtime.ledger.options import Options, Using, options_of
 from runtime.ledger.portal import wait_for
 from runtime.ledger.records import DEFAULT_PRIORITY, Accepted, Submission
-from runtime.ledger.run import Run, SyncRun, desk_at_work
+from runtime.ledger.run import Run, SyncRun, current_desk, desk_at_work
 
 if TYPE_CHECKING:  # a desk loads the store's client, which a file that only names submit does not need
     from runtime.ledger.desk import Desk
@@ -145,7 +145,7 @@ class SubmitSync(_Options):
     def __call__(self, function: str, /, **arguments: Any) -> SyncRun[Any]: ...
     def __call__(self, function: "Named", /, *args: Any, **arguments: Any) -> SyncRun[Any]:
         """See Submit."""
-        desk = _current_desk()
+        desk = current_desk()
         return SyncRun(wait_for(self._submit(desk, self._prepare(desk, function, args, arguments))))
 
     def using(self, **options: Unpack[Using]) -> "SubmitSync":
@@ -162,15 +162,9 @@ class SubmitSync(_Options):
     def many(self, function: str, arguments: Iterable[Mapping[str, Any]], /) -> list[SyncRun[Any]]: ...
     def many(self, function: "Named", arguments: Iterable[Mapping[str, Any]], /) -> list[SyncRun[Any]]:
         """See Submit.many."""
-        desk = _current_desk()
+        desk = current_desk()
         runs = wait_for(self._submit_all(desk, self._prepare_all(desk, function, arguments)))
         return [SyncRun(run) for run in runs]
-
-
-def _current_desk() -> "Desk":
-    from runtime.ledger.desk import current  # noqa: PLC0415 - as above
-
-    return current()
 
 
 submit = Submit()

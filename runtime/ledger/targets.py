@@ -15,7 +15,7 @@ from runtime.base.settings import FunctionSettings
 from runtime.declare.files import failure_of, functions_in
 from runtime.declare.lifespan import load_lifespan
 from runtime.declare.markers import INJECTED
-from runtime.declare.modules import PACKAGE, function_name, is_open, open_package
+from runtime.declare.modules import PACKAGE, function_name, open_package, open_root
 from runtime.declare.registry import DEFAULT_QUEUE, Function, Registry
 from runtime.declare.triggers import Declaration, Queue, declaration_of
 from runtime.invoke.binding import PayloadPlan
@@ -137,7 +137,8 @@ def _by_name(function: Named, args: tuple[Any, ...], arguments: Mapping[str, Any
 class FolderCatalogue:
     """Functions of a project read file by file, each when it is first asked for: what a plain script needs.
 
-    A file that the script has imported is not imported again; others are not run at all.
+    A file that the script has imported is not imported again; others are not run at all, but for _lifespan.py, whose
+    resources parameters may name.
     """
 
     def __init__(self, root: Path, overrides: Mapping[str, FunctionSettings]) -> None:
@@ -163,7 +164,7 @@ class FolderCatalogue:
 
     def _read(self, path: Path) -> Mapping[str, Function]:
         if path not in self._files:
-            if not is_open():
+            if open_root() is None:
                 open_package(self._root)
             try:
                 found = functions_in(self._root, path, self._overrides, load_lifespan(self._root).resources)

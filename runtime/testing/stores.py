@@ -36,6 +36,7 @@ class LentStore:
         """Blocks while the server starts. StartError."""
         self._store = _store()
         self.namespace = f"harness-{next(_numbers)}"
+        self.durability = self._store.durability
 
     def connect(self) -> Redis:
         """A client for code without a loop."""

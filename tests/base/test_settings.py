@@ -136,6 +136,17 @@ def test_settings_cannot_be_changed(settings_from):
         ('[http]\nmax_body = "x"', 'functions.toml: http.max_body: \'x\' is not a size; write "1MB", "256MiB"'),
         ('[cors]\norigins = ["https://a.example/"]', "functions.toml: cors.origins[0]: Expected `str` matching regex"),
         ('[cors]\norigins = "*"', "functions.toml: cors.origins: Expected `array`, got `str`"),
+        (
+            '[serve]\nonly = ["wrker"]',
+            'functions.toml: serve.only[0]: there is no role "wrker"; did you mean "worker"?',
+        ),
+        ('[serve]\nonly = ["x"]', 'functions.toml: serve.only[0]: there is no role "x"; there are: http, worker'),
+        (
+            '[serve]\nonly = ["http", "scheduler"]',
+            "functions.toml: serve.only[1]: this version has no scheduler yet; there are: http, worker",
+        ),
+        ("[serve]\nonly = []", "functions.toml: serve.only: Expected `array` of length >= 1"),
+        ("[serve]\nonly = [1]", 'functions.toml: serve.only[0]: there is no role "1"'),
         ('[store]\nurl = "localhost"', "functions.toml: store.url: 'localhost' is not the address of a store; write"),
         (
             '[store]\nurl = "redis://:s3cret@h:x"',
@@ -216,6 +227,7 @@ def test_every_value_is_shown_with_its_source(settings_from):
         Sourced("cors.expose", '["X-Run-Id","Retry-After","Location","Preference-Applied"]', "default"),
         Sourced("cors.credentials", "false", "default"),
         Sourced("cors.max_age", "10m", "default"),
+        Sourced("serve.only", '["http","worker"]', "default"),
         Sourced("serve.threads", "40", "default"),
         Sourced("serve.drain", "1m", "command line"),
         Sourced("store.url", '"embedded"', "default"),

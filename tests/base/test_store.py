@@ -192,7 +192,7 @@ def test_a_program_that_cannot_be_run_is_named(tmp_path, monkeypatch):
 
 def test_a_folder_that_cannot_be_had_is_named(tmp_path):
     (tmp_path / ".fnrun").write_text("a file")
-    with pytest.raises(StartError, match="the embedded store cannot be kept in .*: .*; make the folder writable"):
+    with pytest.raises(StartError, match=r"the embedded store cannot be kept in .*: .*; make the folder writable"):
         Store.open(tmp_path, StoreSettings())
     with pytest.raises(StartError, match="No such file or directory"):
         Store.open(tmp_path / "nowhere", StoreSettings())

@@ -61,6 +61,13 @@ def test_a_file_at_fault_takes_those_along_that_name_it(load_files):
     assert [failure.file for failure in registry.failures] == ["functions/a.py", "functions/b.py"]
 
 
+def test_what_the_runtime_gives_is_no_argument(load_files):
+    lifespan = "class Pool: ...\n@resource\ndef pool() -> Iterator[Pool]:\n    yield Pool()\n"
+    lifespan = "from collections.abc import Iterator\n" + lifespan
+    alert = "from functions._lifespan import Pool\n@fn()\ndef handler(ctx: Context, reason: str, pool: Pool): ...\n"
+    assert load_files({"_lifespan.py": lifespan, "alert.py": alert, "a.py": NAMES_IT}).failures == ()
+
+
 def test_the_last_good_version_serves_on_while_its_target_is_gone(load_files, tmp_path):
     load_files({"alert.py": TAKES_ALL, "a.py": NAMES_IT})
     loader = Loader(tmp_path)

@@ -232,15 +232,32 @@ async def test_what_fails_names_itself_and_what_was_open_is_closed(load, log, ba
         "@startup\nasync def slow():\n    await asyncio.sleep(60)",
     ],
 )
-async def test_a_start_that_is_cancelled_closes_what_is_open(load, slow):
+@pytest.mark.parametrize("how", ["cancelled", "cancelled with a stop", "stopped"])
+async def test_a_start_that_is_to_end_closes_what_is_open(load, slow, how):
     registry, seen = load(NAMED + slow)
-    opening = asyncio.create_task(Resources(registry.lifespan).open())
+    stop = None if how == "cancelled" else asyncio.Event()
+    opening = asyncio.create_task(Resources(registry.lifespan).open(stop))
     await until(lambda: len(seen) == 2)
     await asyncio.sleep(0.05)
-    opening.cancel()
-    with pytest.raises(asyncio.CancelledError):
-        await opening
+    if how == "stopped":
+        stop.set()
+        assert await opening is False
+    else:
+        opening.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await opening
     assert seen[2:] == ["close second", "close first"]
+
+
+async def test_a_start_that_might_be_stopped_is_a_start(load):
+    registry, _ = load(NAMED)
+    resources = Resources(registry.lifespan)
+    assert await resources.open(asyncio.Event()) is True
+    assert resources.opened.second == 2
+    await resources.close()
+    registry, _ = load(NAMED + "@startup\ndef bad():\n    raise OSError('refused')")
+    with pytest.raises(StartError, match="refused"):
+        await Resources(registry.lifespan).open(asyncio.Event())
 
 
 # --- and at the end ----------------------------------------------------------------------------------------------

@@ -3,6 +3,7 @@
 import asyncio
 import multiprocessing
 import os
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -14,6 +15,7 @@ from redis import Redis
 
 from runtime.base.errors import StartError, StoreDown, UnknownRun
 from runtime.ledger import desk as desks
+from runtime.ledger import endings
 from runtime.ledger.desk import Desk, current, use
 from runtime.ledger.records import Accepted, Submission
 from tests.ledger.desks import desk_on
@@ -256,6 +258,50 @@ async def test_a_store_that_is_away_says_so_at_once_and_is_found_again(far_desk,
 
 def test_a_process_without_a_project_has_no_desk(tmp_path, monkeypatch):
     monkeypatch.setenv("FNRUN_DIR", str(tmp_path))
+    monkeypatch.delitem(sys.modules, "functions", raising=False)
     use(None)
     with pytest.raises(StartError, match=r"there is no functions/ folder in .*; run the script in|or set FNRUN_DIR"):
         current()
+
+
+async def test_a_quiet_line_is_asked_whether_it_lives_and_ends_when_nobody_waits(desk, trial, client, monkeypatch):
+    monkeypatch.setattr(endings, "_QUIET_SECONDS", 0.05)
+    trial.works()
+    run_id = trial.accept()
+    waiting = asyncio.create_task(desk.finished(run_id, 30))
+    await asyncio.sleep(0.4)  # several pings
+    listeners = [one for one in client.client_list() if int(one["sub"])]
+    assert len(listeners) == 1
+    assert int(listeners[0]["age"]) <= 5
+    trial.finish(trial.claim_one())
+    assert (await waiting).state == "succeeded"
+    await asyncio.to_thread(until, lambda: not [one for one in client.client_list() if int(one["sub"])])
+    assert (await desk.finished(run_id, 5)).state == "succeeded"
+
+
+async def test_a_line_that_is_dead_without_a_word_is_made_again(far_desk, proxy, trial, monkeypatch):
+    monkeypatch.setattr(endings, "_QUIET_SECONDS", 0.1)
+    trial.works()
+    run_id = trial.accept()
+    waiting = asyncio.create_task(far_desk.finished(run_id, 30))
+    await asyncio.sleep(0.3)
+    proxy.freeze()
+    await asyncio.sleep(0.5)
+    trial.finish(trial.claim_one())
+    proxy.restore()
+    assert (await waiting).state == "succeeded"
+
+
+def test_a_loop_may_end_while_something_is_asked(desk, trial):
+    tasks = []
+
+    async def leave() -> None:
+        await desk.accept(run("a"))
+        tasks.extend(asyncio.create_task(desk.accept(run(f"r{n}"))) for n in range(150))
+        tasks.append(asyncio.create_task(desk.finished("a", 30)))
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+
+    asyncio.run(leave())
+    assert all(task.cancelled() for task in tasks)
+    assert trial.state("a") == "queued"

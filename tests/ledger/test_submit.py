@@ -4,9 +4,11 @@ import asyncio
 import contextvars
 import importlib
 import math
+import os
 import sys
 import threading
 from collections.abc import Iterator
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
 from types import ModuleType
@@ -520,3 +522,17 @@ def test_the_caller_of_a_context_is_not_changed(orders):
     before = contextvars.copy_context()
     submit_sync(orders.feed)
     assert dict(contextvars.copy_context().items()) == dict(before.items())
+
+
+def test_a_child_of_a_fork_has_a_loop_of_its_own(orders, trial):
+    first = submit_sync(orders.feed)
+    pid = os.fork()
+    if pid == 0:
+        code = 1
+        with suppress(BaseException):
+            submit_sync.using(id="child")(orders.feed)
+            code = 0
+        os._exit(code)
+    _, status = os.waitpid(pid, 0)
+    assert os.waitstatus_to_exitcode(status) == 0
+    assert trial.state("child") == first.state() == "queued"

@@ -1,7 +1,7 @@
 """The README and the docs, tried: files are written, commands run, answers compared.
 
-A block ```python functions/x.py or ```toml functions.toml writes that file; a ```toml without a name is settings that
-must be valid. A block ```console runs each line after
+A block ```python functions/x.py or ```toml functions.toml writes that file, a second one of the same name goes on with
+it; a ```toml without a name is settings that must be valid. A block ```console runs each line after
 "$ " against `fnrun dev` on these files and compares what it prints; "..." stands for anything.
 """
 
@@ -28,11 +28,10 @@ PAGES = ["README.md", "docs/tutorial.md", "docs/howto.md"]
 @pytest.mark.parametrize("page", PAGES)
 def test_what_the_page_says_is_what_happens(page: str, tmp_path: Path, start):
     blocks = _BLOCK.findall((ROOT / page).read_text())
-    for kind, name, text in blocks:
-        if kind == "python":
-            if (ROOT / name).exists():
-                assert text == (ROOT / name).read_text(), f"{page} shows {name}, which is otherwise"
-            _write(tmp_path / name, text)
+    for name, text in _sources(blocks).items():
+        if (ROOT / name).exists():
+            assert text == (ROOT / name).read_text(), f"{page} shows {name}, which is otherwise"
+        _write(tmp_path / name, text)
     server = start(tmp_path, "dev", "--bind", "127.0.0.1:0")
     port = server.port
     ran = 0
@@ -53,6 +52,14 @@ def test_the_settings_a_page_shows_are_valid(page: str, tmp_path: Path):
         if kind == "toml":
             _write(tmp_path / "functions.toml", text)
             load_settings(tmp_path)
+
+
+def _sources(blocks: list[tuple[str, str, str]]) -> dict[str, str]:
+    files: dict[str, str] = {}
+    for kind, name, text in blocks:
+        if kind == "python":
+            files[name] = f"{files[name]}\n\n{text}" if name in files else text
+    return files
 
 
 def _write(path: Path, text: str) -> None:

@@ -12,6 +12,9 @@ from runtime.base.keys import Key
 from runtime.declare.request import Request
 
 Action = Literal["invoke", "read", "admin"]
+Reach = Literal["read", "invoke", "open"]
+"""How much of a run its caller sees: who may read all runs, who may call its function, anyone at all."""
+
 _SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
 _LOCAL = frozenset({"localhost", "127.0.0.1", "::1"})
 
@@ -41,14 +44,41 @@ class Access:
             return
         if public:
             return
+        key = self._key_of(request)
+        if not key.allows(action, function):
+            raise Problem(403, "Forbidden", detail=f"this key's scopes do not allow to {action} {function}".rstrip())
+
+    def reach(self, request: Request, *, public: bool, function: str) -> Reach:
+        """How much of a function's run a request may see; raises the Problem (401 or 403) if nothing.
+
+        public: whether it is open to all.
+        """
+        if self._open_locally:
+            _check_local(request, self._origins)
+            return "read"
+        try:
+            key = self._key_of(request)
+        except Problem:
+            if public:
+                return "open"
+            raise
+        if key.allows("read"):
+            return "read"
+        if key.allows("invoke", function):
+            return "invoke"
+        if public:
+            return "open"
+        raise Problem(403, "Forbidden", detail=f"this key's scopes reach no runs of {function}")
+
+    def _key_of(self, request: Request) -> Key:
+        """The key that a request shows. Problem (401) if it shows none that holds."""
         scheme, _, token = (request.header(b"authorization") or "").partition(" ")
         if scheme.lower() != "bearer" or not token.strip():
             raise _unauthorized("this needs a key: send `Authorization: Bearer <key>`", "Bearer")
         key = self._keys.verify(token.strip())
         if key is None:
             raise _unauthorized("the key is unknown, revoked or expired", 'Bearer error="invalid_token"')
-        if not key.allows(action, function):
-            raise Problem(403, "Forbidden", detail=f"this key's scopes do not allow to {action} {function}".rstrip())
+        return key
 
 
 def _unauthorized(detail: str, challenge: str) -> Problem:

@@ -221,6 +221,25 @@ def content_type_of(annotation: Any) -> bytes | None:
     return None
 
 
+def can_be_kept(function: Function) -> bool:
+    """Whether a call of a function can wait for a worker, and its result for its caller: as JSON, both.
+
+    A Request, files, streams and Starlette's Responses cannot.
+    """
+    if function.items is not None or any(p.injected in ("request", "file") for p in function.parameters):
+        return False
+    return not any(isinstance(one, type) and issubclass(one, Response) for one in types_of(function.returns))
+
+
+def types_of(annotation: Any) -> tuple[Any, ...]:
+    """The alternatives of an annotation, Annotated taken off."""
+    if get_origin(annotation) is Annotated:
+        return types_of(get_args(annotation)[0])
+    if get_origin(annotation) in (Union, UnionType):
+        return tuple(found for one in get_args(annotation) for found in types_of(one))
+    return (annotation,)
+
+
 def encode_headers(headers: Mapping[str, Any]) -> Headers:
     """Headers as bytes. Unencodable for a name or a value that would break the answer, or one the runtime sets."""
     for name, value in headers.items():

@@ -13,7 +13,7 @@ from typing import Any, Protocol
 import anyio.to_thread
 import msgspec
 
-from runtime.base.errors import InputError, Problem
+from runtime.base.errors import InputError, Problem, QueueFull, StoreDown
 from runtime.base.ids import Trace, trace_of
 from runtime.base.logs import get_logger
 from runtime.base.settings import HttpSettings
@@ -26,6 +26,7 @@ from runtime.invoke.execute import Stream, run_async
 from runtime.invoke.invocation import Invocation, Outcome
 from runtime.invoke.readers import Form
 from runtime.invoke.results import Unencodable
+from runtime.ledger.desk import Desk
 from runtime.triggers.http.access import Access, Action
 from runtime.triggers.http.answers import (
     Answer,
@@ -37,6 +38,7 @@ from runtime.triggers.http.answers import (
     stream_answer,
 )
 from runtime.triggers.http.bodies import close_files, read_body
+from runtime.triggers.http.durable import Later, plan_later, refusal_of
 from runtime.triggers.http.routes import Match, RouteTable
 
 log = get_logger(__name__)
@@ -93,6 +95,12 @@ class Site(msgspec.Struct, frozen=True):
     invoker: Invokes
     settings: HttpSettings
     lifespan: Lifespan = Lifespan()
+    later: Later = Later()
+
+    @property
+    def desk(self) -> Desk | None:
+        """The way to the ledger; None where there is no store."""
+        return self.later.desk
 
 
 class HttpCore:
@@ -101,7 +109,7 @@ class HttpCore:
     def __init__(self, access: Access) -> None:
         self.table: RouteTable[Endpoint] = RouteTable()
         self.draining = False
-        self._access = access
+        self.access = access
 
     async def handle(self, request: Request, run_id: str, link: Link | None = None) -> Answer:
         """The answer to a request; never raises, but for the cancellation of its caller."""
@@ -111,6 +119,8 @@ class HttpCore:
             answer = await self._route(Call(request, run_id, trace, link))
         except (Problem, InputError) as error:
             answer = problem_answer(run_id, error)
+        except (StoreDown, QueueFull) as error:
+            answer = problem_answer(run_id, refusal_of(error))
         except BindingFailed as error:
             log.exception("arguments cannot be made", run_id=run_id, path=request.path)
             answer = problem_answer(run_id, Problem(500, detail=str(error)))
@@ -145,7 +155,7 @@ class HttpCore:
             )
         if not endpoint.open:
             try:
-                self._access.check(request, public=endpoint.public, action=endpoint.action, function=endpoint.function)
+                self.access.check(request, public=endpoint.public, action=endpoint.action, function=endpoint.function)
             except Problem as refusal:
                 if endpoint.ask_key is None or refusal.status != HTTPStatus.UNAUTHORIZED:
                     raise
@@ -178,6 +188,7 @@ class _FunctionRoute:
         self._invoke = site.invoker.invoke
         self._plan = HttpPlan(function, trigger, method)
         self._result = plan_result(function, trigger.status)
+        self._later = plan_later(function, self._result, site.later, "http")
         self._max_body = trigger.max_body_bytes or site.settings.max_body
         said = trigger.timeout_seconds or function.policy.timeout_seconds
         # A stream of events may well be quiet: it has a limit only where one is said.
@@ -205,10 +216,13 @@ class _FunctionRoute:
         return answer
 
     async def _call(self, call: Call, body: bytes | Form) -> Answer:
+        arguments = self._plan.bind(call.request, body)
+        if self._later is not None and (preference := self._later.preference_of(call.request)) is not None:
+            return await self._later.answer(call.run_id, call.trace, arguments, preference)
         invocation = Invocation(
             function=self._function,
             trigger="http",
-            arguments=self._plan.bind(call.request, body),
+            arguments=arguments,
             run_id=call.run_id,
             trace=call.trace,
             timeout_seconds=self._timeout_seconds,
@@ -262,6 +276,8 @@ async def answer_outcome(
             return await _answer_by_handler(call, handler, outcome.error, timeout_seconds)
         if isinstance(outcome.error, Problem | InputError):
             return problem_answer(call.run_id, outcome.error)
+        if isinstance(outcome.error, StoreDown | QueueFull):  # of a submit, most likely
+            raise outcome.error
         if outcome.reason == "timeout":
             raise Problem(504, detail="the function did not finish in time")
         raise Problem(500, detail="the function failed; its log has the run id")

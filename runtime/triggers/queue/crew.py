@@ -10,23 +10,26 @@ from collections import deque
 from collections.abc import Callable, Coroutine, Iterable, Sequence
 from concurrent.futures import CancelledError, Future
 from contextlib import suppress
-from typing import Any, Protocol, TypeVar
+from typing import Any, TypeVar
 
-import msgspec
 import redis
 import redis.asyncio
 
 from runtime.base.errors import StoreDown
 from runtime.base.logs import get_logger
 from runtime.declare.registry import Function
+from runtime.invoke.cells import Cells
 from runtime.invoke.invoker import Invoker
 from runtime.ledger.calls import ado, do
 from runtime.ledger.ledger import Ledger
 from runtime.ledger.records import Ending, Held
+from runtime.triggers.queue.alone import run_in_cell
 from runtime.triggers.queue.execution import Execution
-from runtime.triggers.queue.leases import Beating, Keeper, Lease, Leases, Reaping
+from runtime.triggers.queue.leases import Lease, Leases
 from runtime.triggers.queue.outbox import Outbox
+from runtime.triggers.queue.parts import Connects, Opens, Options
 from runtime.triggers.queue.plans import queues_of
+from runtime.triggers.queue.upkeep import Duties, keepers_of
 
 log = get_logger(__name__)
 
@@ -35,44 +38,8 @@ T = TypeVar("T")
 _CANCEL_SECONDS = 2.0
 _WRITE_SECONDS = 3.0
 _CLOSE_SECONDS = 12.0
-_REAP_SECONDS = 0.2
 _UNWRITTEN_PER_SLOT = 4
 """With so many outcomes waiting for the store, nothing more is claimed."""
-
-
-class Connects(Protocol):
-    """What is needed of the store."""
-
-    def connect(self) -> redis.Redis:
-        """A client for one thread."""
-        ...
-
-    def connect_async(self) -> redis.asyncio.Redis:
-        """A client for one loop."""
-        ...
-
-
-class Opens(Protocol):
-    """Resources."""
-
-    async def open(self) -> None:
-        """Open them all. StartError."""
-        ...
-
-    async def close(self) -> None:
-        """Close them. Raises nothing."""
-        ...
-
-
-class Options(msgspec.Struct, frozen=True, kw_only=True):
-    """worker: its name. queues: "*" for all that functions declare. result_max: bytes."""
-
-    worker: str
-    queues: Sequence[str] = ("*",)
-    concurrency: int = 100
-    beat_seconds: float = 2.0
-    result_max: int = 1_000_000
-    info: bytes = b"{}"
 
 
 Ended = tuple[Lease, Ending | None]
@@ -87,9 +54,16 @@ class Crew:
         self._options = options
         self._client = store.connect()
         self._claims = store.connect()
+        self._reaps = store.connect()
         self._invoker = invoker
         self._leases = Leases()
-        self._execution = Execution(invoker, self._note_end, worker=options.worker, result_max=options.result_max)
+        self._execution = Execution(
+            invoker,
+            self._note_end,
+            worker=options.worker,
+            result_max=options.result_max,
+            alone=lambda lease: run_in_cell(self._cells, lease),
+        )
         self._at_work = 0
         self._opening: Future[None] | None = None
         self._arrived: deque[Lease] = deque()
@@ -125,26 +99,21 @@ class Crew:
         await self._resources.open()
         self._async_client = self._store.connect_async()
         self._hurrying = asyncio.Event()
+        self._cells = Cells(self._options.cell_command, self.limit)
         self._outbox = Outbox(
             lambda endings: ado(self._async_client, self._ledger.finish(endings)),
             lambda ending: self._leases.drop(ending.id, ending.token),
         )
 
     def _begin_keeping(self) -> None:
-        beat = self._options.beat_seconds
-        beating = Beating(
-            self._leases,
-            lambda held: do(self._client, self._ledger.beat(self._options.worker, held)),
-            lambda leases, fate: self._call_on_loop(self._execution.stop, leases, fate),
-            lambda: self._register(self._client),
-            self._ledger.stays_seconds / 3,
+        duties = Duties(
+            beat=lambda held: do(self._client, self._ledger.beat(self._options.worker, held)),
+            probe=lambda: do(self._reaps, self._ledger.beat(self._options.worker, ())),
+            reap=lambda: do(self._reaps, self._ledger.reap()),
+            register=lambda: self._register(self._client),
+            stop=lambda leases, fate: self._call_on_loop(self._execution.stop, leases, fate),
         )
-        reaps = self._store.connect()
-        reaping = Reaping(lambda: do(reaps, self._ledger.reap()), beat)
-        self._keepers = (
-            Keeper("leases", beat, beating.step, beating.register_again),
-            Keeper("reaper", _REAP_SECONDS, reaping.step, reaping.wait_for_others),
-        )
+        self._keepers = keepers_of(self._leases, duties, self._options.beat_seconds, self._ledger.stays_seconds / 3)
         for keeper in self._keepers:
             keeper.start()
 
@@ -158,6 +127,7 @@ class Crew:
     def adopt(self, functions: Iterable[Function]) -> None:
         """Run these functions from now on; on the loop."""
         self._execution.adopt(functions)
+        self._cells.renew()
 
     def register_soon(self) -> None:
         """Tell the ledger what this worker knows now; from the hub."""
@@ -254,6 +224,8 @@ class Crew:
             self._outbox.add(ending)
         elif lease.fate == "handed back" and not self.closing:
             self._loop.create_task(self._release([lease]))
+        elif lease.fate == "crashed":  # when its lease is over it begins again, unless that was once too often
+            self._leases.drop(lease.run.id, lease.run.token)
         self._ended.append((lease, ending))
         if not self._ended_told:
             self._ended_told = True
@@ -293,7 +265,7 @@ class Crew:
         except StoreDown:
             log.debug("the store is not there to be told of the worker's end")
         try:
-            self.on_loop(self._resources.close()).result(_CLOSE_SECONDS)
+            self.on_loop(self._close()).result(_CLOSE_SECONDS)
         except TimeoutError:
             log.error("resources are not closed in time")  # noqa: TRY400 - nothing more is known
         self._invoker.threads.close()
@@ -316,6 +288,10 @@ class Crew:
         if not await self._outbox.empty(_WRITE_SECONDS):
             log.error("outcomes are lost: the store does not answer; their runs begin again", count=len(self._outbox))
             self._outbox.close()
+
+    async def _close(self) -> None:
+        await self._cells.close()
+        await self._resources.close()
 
     def _hand_back_all(self) -> None:
         held = [Held(one.run.id, one.run.token, one.run.queue) for one in self._leases.all()]

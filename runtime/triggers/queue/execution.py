@@ -7,7 +7,7 @@ import asyncio
 import random
 import time
 import traceback
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from contextlib import aclosing
 from functools import partial
 from typing import Any
@@ -34,12 +34,25 @@ log = get_logger(__name__)
 _LONGEST_MESSAGE = 4_000
 _LONGEST_TRACEBACK = 20_000
 _ID_DIGITS = 32
+_STUCK_SECONDS = 2.0
 
 Ended = Callable[[Lease, Ending | None], None]
 
 
 class BadResult(FnrunError):  # noqa: N818 - a verdict on what a handler returned
     """A result that cannot be kept, and why."""
+
+
+class Crashed(FnrunError):  # noqa: N818 - a state
+    """The process that a run had to itself has died."""
+
+
+class NotBegun(FnrunError):  # noqa: N818 - a state
+    """There is no process for a run to have to itself."""
+
+
+Alone = Callable[[Lease], Awaitable[Ending]]
+"""Execute a run in a process of its own. Crashed, NotBegun."""
 
 
 class _TooLong(Exception):  # noqa: N818 - a verdict
@@ -49,10 +62,14 @@ class _TooLong(Exception):  # noqa: N818 - a verdict
 class Execution:
     """Runs handlers on the loop it is used on. ended: told of each run once; None if its outcome is nobody's concern.
 
-    result_max: bytes of a result. worker: its name, for the record.
+    result_max: bytes of a result. worker: its name, for the record. alone: for runs that shall have a process to
+    themselves; None where this is such a process.
     """
 
-    def __init__(self, invoker: Invoker, ended: Ended, *, worker: str, result_max: int) -> None:
+    def __init__(
+        self, invoker: Invoker, ended: Ended, *, worker: str, result_max: int, alone: Alone | None = None
+    ) -> None:
+        self._alone = alone
         self._invoker = invoker
         self._ended = ended
         self._worker = worker
@@ -77,7 +94,9 @@ class Execution:
             lease.fate = "handed back"
             self._ended(lease, None)
             return
-        task = asyncio.get_running_loop().create_task(self._run(lease, plan))
+        alone = self._alone if lease.run.crashes or plan.function.policy.isolation else None
+        work = self._run(lease, plan) if alone is None else self._run_alone(alone, lease, plan)
+        task = asyncio.get_running_loop().create_task(work)
         self._tasks[lease] = task
         self._idle.clear()
         task.add_done_callback(partial(self._end, lease))
@@ -114,7 +133,9 @@ class Execution:
     def _ending_of(self, lease: Lease, task: asyncio.Task[Ending]) -> Ending | None:
         if lease.fate == "cancelled":
             return self._ending(lease, state="cancelled", reason="cancelled")
-        if lease.fate or task.cancelled():
+        if task.cancelled() or lease.fate:
+            if not task.cancelled():
+                task.exception()  # else asyncio would say that nobody asked
             return None
         if (error := task.exception()) is not None:
             log.error("a run could not be executed", run_id=lease.run.id, exc_info=error)
@@ -152,6 +173,24 @@ class Execution:
         except Exception as raised:  # noqa: BLE001 - by the author's generator
             return self._failed(lease, plan, raised, began)
         return self._ending(lease, state="succeeded", result=result, began=began)
+
+    async def _run_alone(self, alone: Alone, lease: Lease, plan: RunPlan) -> Ending:
+        """Have it run in a process of its own, which keeps the time itself, unless it is stuck."""
+        began = time.time()
+        try:
+            async with asyncio.timeout(plan.timeout_on(lease.run.queue) + _STUCK_SECONDS):
+                ending = await alone(lease)
+        except TimeoutError:
+            return self._failed(lease, plan, None, began)
+        except Crashed as died:
+            log.error("a run ended the process that it had to itself", run_id=lease.run.id, how=str(died))  # noqa: TRY400 - it says all
+            lease.fate = "crashed"
+            raise
+        except NotBegun as none:
+            log.error("a run has no process to be alone in and is handed back", run_id=lease.run.id, reason=str(none))  # noqa: TRY400 - as above
+            lease.fate = "handed back"
+            raise
+        return msgspec.structs.replace(ending, worker=self._worker)
 
     def _failed(self, lease: Lease, plan: RunPlan, error: BaseException | None, began: float) -> Ending:
         """The ending of an attempt that raised; error: None, or _TooLong, for one that took too long."""

@@ -1,24 +1,13 @@
-"""The leases this worker holds, and the threads that keep them: one renews, one takes back what others have lost.
+"""The leases this worker holds.
 
-Used by the crew. Knows no event loop and no Celery: a handler that blocks the loop loses no lease.
+Used by the crew and by the threads that keep them (upkeep).
 """
 
-import threading
-import time
-from collections.abc import Callable
-from typing import Any, Literal
+from typing import Literal
 
-from runtime.base.errors import StoreDown
-from runtime.base.logs import get_logger
-from runtime.ledger.records import Beat, Claimed, Held
+from runtime.ledger.records import Claimed, Held
 
-log = get_logger(__name__)
-
-Fate = Literal["", "lost", "cancelled", "handed back"]
-
-_LEAST_PAUSE_SECONDS = 0.1
-_LONGEST_PAUSE_SECONDS = 1.0
-_MOST_NAMED = 10
+Fate = Literal["", "lost", "cancelled", "handed back", "crashed"]
 
 
 class Lease:
@@ -71,121 +60,3 @@ class Leases:
     def all(self) -> list[Lease]:
         """Each lease held now."""
         return list(self._leases.values())
-
-
-class Keeper:
-    """A thread that calls `step` each so many seconds, as long as it is told; store outages are said once.
-
-    step: returns how long to wait before the next one, None for the usual. after_outage: called when the store is back.
-    """
-
-    def __init__(
-        self, name: str, every_seconds: float, step: Callable[[], float | None], after_outage: Callable[[], Any]
-    ) -> None:
-        self._every_seconds = every_seconds
-        self._step = step
-        self._after_outage = after_outage
-        self._down = False
-        self._stopping = threading.Event()
-        self._thread = threading.Thread(target=self._keep, name=name, daemon=True)
-
-    def start(self) -> None:
-        """Begin with the first step at once."""
-        self._thread.start()
-
-    def stop(self, within_seconds: float) -> None:
-        """Make no further step."""
-        self._stopping.set()
-        self._thread.join(within_seconds)
-
-    def _keep(self) -> None:
-        wait = 0.0
-        while not self._stopping.wait(wait):
-            wait = self._every_seconds
-            try:
-                if self._down:
-                    self._after_outage()
-                    self._down = False
-                found = self._step()
-                wait = self._every_seconds if found is None else found
-            except StoreDown as error:
-                if not self._down:
-                    log.warning("the store does not answer", task=self._thread.name, reason=str(error))
-                self._down = True
-                wait = min(self._every_seconds, _LONGEST_PAUSE_SECONDS)
-            except Exception:
-                log.exception("a step of the worker's upkeep failed", task=self._thread.name)
-
-
-class Beating:
-    """Renew all leases, and end the handlers of those that are lost or cancelled.
-
-    beat: tells the ledger. register: says to the ledger what this worker knows, which holds only for a while.
-    """
-
-    def __init__(
-        self,
-        leases: Leases,
-        beat: Callable[[list[Held]], Beat],
-        stop: Callable[[list[Lease], Fate], None],
-        register: Callable[[], None],
-        register_seconds: float,
-    ) -> None:
-        self._leases = leases
-        self._beat = beat
-        self._stop = stop
-        self._register = register
-        self._register_seconds = register_seconds
-        self._register_at = 0.0
-
-    def step(self) -> None:
-        """One beat."""
-        if time.monotonic() > self._register_at:
-            self._register()
-            self._register_at = time.monotonic() + self._register_seconds
-        held = self._leases.all()
-        answer = self._beat([lease.held() for lease in held])
-        if answer.lost or answer.cancelled:
-            # What has ended meanwhile is lost because its outcome is written, or about to be.
-            at_work = {lease.run.id: lease for lease in held if not lease.ended}
-            self._lose([at_work[one] for one in answer.lost if one in at_work])
-            self._stop([at_work[one] for one in answer.cancelled if one in at_work], "cancelled")
-
-    def _lose(self, leases: list[Lease]) -> None:
-        if leases:
-            names = [lease.run.id for lease in leases[:_MOST_NAMED]]
-            log.warning("leases are lost; their handlers are ended", count=len(leases), run_ids=names)
-            for lease in leases:
-                self._leases.drop(lease.run.id, lease.run.token)
-            self._stop(leases, "lost")
-
-    def register_again(self) -> None:
-        """The store was away, and may have forgotten."""
-        self._register_at = 0.0
-
-
-class Reaping:
-    """When to reap: often while there is something, never just after an outage, when living workers renew first.
-
-    reap: returns how many runs it moved. beat_seconds: how long to wait after an outage, or a call so slow that it was
-    one.
-    """
-
-    def __init__(self, reap: Callable[[], int], beat_seconds: float) -> None:
-        self._reap = reap
-        self._beat_seconds = beat_seconds
-        self._not_before = time.monotonic() + beat_seconds
-
-    def wait_for_others(self) -> None:
-        """Reap nothing for one beat."""
-        self._not_before = time.monotonic() + self._beat_seconds
-
-    def step(self) -> float:
-        """Reap, unless it is too early. Seconds until the next step."""
-        began = time.monotonic()
-        if began < self._not_before:
-            return min(self._not_before - began, _LONGEST_PAUSE_SECONDS)
-        moved = self._reap()
-        if time.monotonic() - began > self._beat_seconds:
-            self.wait_for_others()
-        return 0.0 if moved else _LEAST_PAUSE_SECONDS

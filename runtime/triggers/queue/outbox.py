@@ -74,6 +74,7 @@ class Outbox:
 
     async def _write(self, batch: Sequence[Ending]) -> None:
         """Write these, however long the store is away."""
+        again = False
         while True:
             try:
                 taken = await self._send(batch)
@@ -86,7 +87,8 @@ class Outbox:
                 if not self._pause_seconds:
                     log.exception("an outcome cannot be written, and is tried again", run_id=batch[0].id)
             else:
-                return self._note(batch, taken)
+                return self._note(batch, taken, again=again)
+            again = True
             self._pause_seconds = min(_LONGEST_PAUSE_SECONDS, self._pause_seconds * 2 or _FIRST_PAUSE_SECONDS)
             await asyncio.sleep(self._pause_seconds)
 
@@ -95,11 +97,11 @@ class Outbox:
         for ending in batch:
             await self._write([ending])
 
-    def _note(self, batch: Sequence[Ending], taken: Sequence[bool]) -> None:
+    def _note(self, batch: Sequence[Ending], taken: Sequence[bool], *, again: bool) -> None:
         if self._pause_seconds:
             log.info("outcomes are written again", count=len(self))
             self._pause_seconds = 0.0
         for ending, was_taken in zip(batch, taken, strict=True):
             self._written(ending)
-            if not was_taken:
+            if not was_taken and not again:  # else it was written the first time, perhaps, and the answer was lost
                 log.info("an outcome came too late and was refused", run_id=ending.id, attempt=ending.attempt)

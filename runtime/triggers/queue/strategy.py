@@ -36,13 +36,14 @@ class RunTask(Task):  # type: ignore[misc]  # Celery has no types
 class RunRequest:
     """A run at work. The names are Celery's own, for whoever asks it."""
 
-    __slots__ = ("__weakref__", "acknowledged", "began", "hostname", "lease", "task", "time_start")
+    __slots__ = ("__weakref__", "acknowledged", "began", "eventer", "hostname", "lease", "task", "time_start")
 
     def __init__(self, lease: Lease, task: RunTask, hostname: str) -> None:
         self.lease = lease
         self.task = task
         self.hostname = hostname
         self.acknowledged = True
+        self.eventer: Any = None  # Celery sets it when it has connected again
         self.time_start = time.time()
         self.began = time.monotonic()
 

@@ -33,8 +33,18 @@ _RING_SECONDS = 1
 """So long a doorbell is waited for at most; then the ledger is asked anyway."""
 
 
+_GATHER_SECONDS = 0.004
+_FEW = 4
+"""While less than a quarter of its slots is free, a busy worker claims at most so often."""
+
+
 class Feed(Protocol):
     """Where runs come from: the crew."""
+
+    @property
+    def limit(self) -> int:
+        """How many runs at once."""
+        ...
 
     @property
     def free(self) -> int:
@@ -119,6 +129,8 @@ class Channel(stock.Channel):  # type: ignore[misc]  # kombu has no types
     _kept: Any = None
     _hungry = False
     """The last claim brought as many as it could: there may be more."""
+    _take_again_at = 0.0
+    _turn_at = 0.0
 
     def __init__(self, *args: Any, **options: Any) -> None:
         self._receive_run: dict[str, Any] = {}
@@ -143,7 +155,7 @@ class Channel(stock.Channel):  # type: ignore[misc]  # kombu has no types
         if feed is None:
             super()._brpop_start(timeout)
             return
-        if self._hungry:
+        if self._hungry and not self._waits_for_more_room(feed):
             self._take(feed)
         if self._hungry or feed.free <= 0:
             return  # when a run ends, the hub turns, and comes by here
@@ -169,6 +181,16 @@ class Channel(stock.Channel):  # type: ignore[misc]  # kombu has no types
         self._take(feed)
         return True
 
+    def _waits_for_more_room(self, feed: Feed) -> bool:
+        """Whether to let a few more runs end first: a claim of many costs the store less than many of one."""
+        wait = self._take_again_at - monotonic()
+        if feed.free * _FEW >= feed.limit or wait <= 0:
+            return False
+        if feed.free > 0 and self._turn_at < self._take_again_at:
+            self._turn_at = self._take_again_at
+            self.connection.loop.call_later(wait, _turn)
+        return True
+
     def _take(self, feed: Feed) -> None:
         """Claim as many runs as there is room for, and hand them on."""
         slots = feed.free
@@ -182,6 +204,7 @@ class Channel(stock.Channel):  # type: ignore[misc]  # kombu has no types
             self._hungry = False
             raise ConnectionError(str(error)) from error
         self._hungry = len(leases) == slots
+        self._take_again_at = monotonic() + _GATHER_SECONDS
         for lease in leases:
             self._receive_run[lease.run.queue](RunMessage(lease, feed))
 
@@ -215,3 +238,13 @@ class Transport(stock.Transport):  # type: ignore[misc]  # kombu has no types
 
     Channel = Channel
     feed: Feed | None = None
+    loop: Any = None
+
+    @override
+    def register_with_event_loop(self, connection: Any, loop: Any) -> None:
+        self.loop = loop
+        super().register_with_event_loop(connection, loop)
+
+
+def _turn() -> None:
+    """Nothing: a timer that lets the hub turn."""

@@ -21,7 +21,8 @@ from runtime.base.logs import get_logger
 from runtime.declare.registry import Function
 from runtime.triggers.queue.app import App
 from runtime.triggers.queue.consumer import Consumer
-from runtime.triggers.queue.crew import Crew, Opens
+from runtime.triggers.queue.crew import Crew
+from runtime.triggers.queue.parts import Opens
 from runtime.triggers.queue.pool import Pool
 
 log = get_logger(__name__)

@@ -210,8 +210,41 @@ def test_a_success_is_of_this_status_and_type(described, returns: str, successes
     async def give() -> {returns}: ...
     """)
     responses = document["paths"]["/x"]["get"]["responses"]
-    assert {s: set(r.get("content", ())) for s, r in responses.items() if s.startswith("2")} == successes
-    assert all("X-Run-Id" in r["headers"] for s, r in responses.items() if s.startswith("2"))
+    found = {s: r for s, r in responses.items() if s.startswith("2") and s != "202"}
+    assert {s: set(r.get("content", ())) for s, r in found.items()} == successes
+    assert all("X-Run-Id" in r["headers"] for r in found.values())
+
+
+def test_what_can_be_answered_later_says_so(described):
+    document = described("""
+    @http.get("/later")
+    async def later() -> int: ...
+
+    @http.post("/said", status=202)
+    async def said() -> int: ...
+
+    @http.get("/stream")
+    async def stream() -> AsyncIterator[int]: ...
+
+    @http.get("/request")
+    async def request(request: Request) -> int: ...
+
+    @http.post("/file")
+    async def file(file: UploadFile) -> int: ...
+
+    @http.get("/response")
+    async def response() -> Response | None: ...
+    """)
+    later = document["paths"]["/later"]["get"]["responses"]["202"]
+    assert later == {"$ref": "#/components/responses/Accepted"}
+    assert set(document["components"]["responses"]["Accepted"]["headers"]) == {
+        "X-Run-Id",
+        "Location",
+        "Preference-Applied",
+    }
+    assert document["paths"]["/said"]["post"]["responses"]["202"]["description"] == "Success."
+    for path in ("/stream", "/request", "/file", "/response"):
+        assert "202" not in next(iter(document["paths"][path].values()))["responses"]
 
 
 def test_a_status_that_is_said_is_the_one_described(described):
@@ -223,7 +256,7 @@ def test_a_status_that_is_said_is_the_one_described(described):
     async def gone() -> int: ...
     """)
     made, gone = (document["paths"][path]["post"]["responses"] for path in ("/made", "/gone"))
-    assert [status for status in made if status[0] == "2"] == ["201"]
+    assert [status for status in made if status[0] == "2"] == ["201", "202"]
     assert gone["204"].keys() == {"description", "headers"}
     assert "200" not in gone
 

@@ -16,7 +16,13 @@ from runtime.declare.signatures.docstrings import Example
 from runtime.declare.signatures.inputs import BODYLESS, Input, inputs_for
 from runtime.declare.signatures.parameters import Parameter
 from runtime.declare.triggers import Http
-from runtime.triggers.http.openapi.responses import alternatives, describe_errors, describe_successes, error_statuses
+from runtime.triggers.http.openapi.responses import (
+    alternatives,
+    describe_accepted,
+    describe_errors,
+    describe_successes,
+    error_statuses,
+)
 from runtime.triggers.http.openapi.schemas import Json, Schemas, is_text, members
 
 _JSON = "application/json"
@@ -86,9 +92,9 @@ def describe_operation(route: Route, schemas: Schemas) -> Json:
     if (body := _request_body(route, inputs, schemas, examples)) is not None:
         operation["requestBody"] = body
     errors = error_statuses(function, route.trigger, inputs, key=route.key, reads_itself=_reads_itself(route, inputs))
-    operation["responses"] = describe_successes(function, route.trigger.status, schemas) | describe_errors(
-        function, errors
-    )
+    successes = describe_successes(function, route.trigger.status, schemas)
+    later = describe_accepted(function)
+    operation["responses"] = {**successes, **later, **successes, **describe_errors(function, errors)}
     operation["security"] = [{"key": []}] if route.key else []
     return operation
 

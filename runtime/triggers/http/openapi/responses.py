@@ -17,7 +17,7 @@ from runtime.declare.paths import path_names
 from runtime.declare.registry import Function
 from runtime.declare.signatures.inputs import Input
 from runtime.declare.triggers import Http
-from runtime.triggers.http.answers import content_type_of, item_type_of
+from runtime.triggers.http.answers import can_be_kept, content_type_of, item_type_of
 from runtime.triggers.http.openapi.schemas import REF, Json, Schemas, is_text, members
 
 _JSON = "application/json"
@@ -25,7 +25,8 @@ _OCTETS = "application/octet-stream"
 _ANYTHING = "*/*"
 _EMPTY = (HTTPStatus.NO_CONTENT, HTTPStatus.RESET_CONTENT)
 _RUN_ID = {"X-Run-Id": {"$ref": "#/components/headers/X-Run-Id"}}
-_PROBLEM = "fnrun.Problem"  # a name no class can have
+_ACCEPTED = "fnrun.Accepted"  # a name no class can have
+_PROBLEM = "fnrun.Problem"
 _UNFIT = "fnrun.Unfit"
 _TEXT: Json = {"type": "string"}
 _EVENT: Json = {
@@ -84,13 +85,30 @@ def shared_parts() -> Json:
         "required": True,
         "schema": {"type": "string", "pattern": "^[0-9a-f]{32}$"},
     }
+    accepted = {
+        "type": "object",
+        "required": ["id", "state", "function", "queue"],
+        "properties": {"id": _TEXT, "state": {"const": "queued"}, "function": _TEXT, "queue": _TEXT},
+    }
     errors = {f"Problem{status}": _problem(status, text) for status, text in _ERRORS.items()}
     any_problem = _problem(0, "Any other error the function means to give.")
     own = {**any_problem, "description": "Any other answer of the function.", "content": {_ANYTHING: {}}}
     return {
-        "schemas": {_PROBLEM: problem, _UNFIT: unfit},
+        "schemas": {_ACCEPTED: accepted, _PROBLEM: problem, _UNFIT: unfit},
         "headers": {"X-Run-Id": run_id},
-        "responses": {**errors, "Problem": any_problem, "Own": own},
+        "responses": {"Accepted": _accepted(), **errors, "Problem": any_problem, "Own": own},
+    }
+
+
+def _accepted() -> Json:
+    return {
+        "description": "Accepted: it was asked for with `Prefer: respond-async`, and is a run now.",
+        "headers": _RUN_ID
+        | {
+            "Location": {"description": "Where the run is.", "schema": _TEXT},
+            "Preference-Applied": {"description": "What was preferred, and is granted.", "schema": _TEXT},
+        },
+        "content": {_JSON: {"schema": {"$ref": REF.format(name=_ACCEPTED)}}},
     }
 
 
@@ -101,6 +119,11 @@ def _problem(status: int, description: str) -> Json:
         "headers": _RUN_ID | _HEADERS.get(status, {}),
         "content": {"application/problem+json": {"schema": schema}},
     }
+
+
+def describe_accepted(function: Function) -> Json:
+    """The response to who prefers to be answered later, where that can be."""
+    return {"202": {"$ref": "#/components/responses/Accepted"}} if can_be_kept(function) else {}
 
 
 def describe_errors(function: Function, statuses: Sequence[int]) -> Json:

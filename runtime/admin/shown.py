@@ -1,0 +1,90 @@
+"""Runs and queues as the API shows them: JSON objects whose times are RFC 3339 (UTC).
+
+Called by the admin API. Pure. Who may not read all is not told all.
+"""
+
+from datetime import UTC, datetime
+from typing import Any
+
+from runtime.ledger.records import Failure
+from runtime.ledger.views import Attempt, QueueView, RunView
+from runtime.triggers.http.access import Reach
+
+_HIDDEN = "its log has the run id"
+
+
+def show_run(view: RunView, reach: Reach = "read") -> dict[str, Any]:
+    """One run. What is not there is left out.
+
+    reach: "read" sees all of it; "invoke" not its payload, its workers and tracebacks; "open" no words of errors,
+    as in the answer to a synchronous call.
+    """
+    shown = {
+        "id": view.id,
+        "function": view.function,
+        "queue": view.queue,
+        "state": view.state,
+        "reason": view.reason,
+        "trigger": view.trigger,
+        "priority": view.priority,
+        "accepted_at": rfc3339(view.accepted),
+        "due_at": rfc3339(view.due),
+        "claimed_at": _time(view.claimed),
+        "finished_at": _time(view.finished),
+        "expires_at": _time(view.expires),
+        "failures": view.failures,
+        "crashes": view.crashes,
+        "redriven": view.redriven or None,
+        "cancelling": view.cancelling or None,
+        "worker": view.worker or None if reach == "read" else None,
+        "parent": view.parent or None if reach == "read" else None,
+        "trace": view.trace or None,
+        "attempts": [_attempt(one, reach) for one in view.attempts] or None,
+        "progress": view.progress,
+        "payload": view.payload if reach == "read" else None,
+        "result": view.result,
+        "failure": _failure(view.failure, reach) if view.failure is not None else None,
+    }
+    return {name: value for name, value in shown.items() if value is not None}
+
+
+def show_queue(view: QueueView) -> dict[str, Any]:
+    """One queue."""
+    return {
+        "name": view.name,
+        "ready": view.ready,
+        "later": view.later,
+        "running": view.running,
+        "unknown": view.unknown,
+        "paused": view.paused,
+        "age_seconds": round(view.age_seconds, 3),
+    }
+
+
+def rfc3339(seconds: float) -> str:
+    """A time for people and programs: "2026-11-22T10:00:00.000Z"."""
+    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def _time(seconds: float | None) -> str | None:
+    return None if seconds is None else rfc3339(seconds)
+
+
+def _attempt(one: Attempt, reach: Reach) -> dict[str, Any]:
+    shown = {
+        "attempt": one.attempt,
+        "state": one.state,
+        "began_at": _time(one.began or None),
+        "finished_at": _time(one.finished or None),
+        "reason": one.reason or None,
+        "message": one.message or None if reach != "open" else None,
+        "worker": one.worker or None if reach == "read" else None,
+    }
+    return {name: value for name, value in shown.items() if value is not None}
+
+
+def _failure(failure: Failure, reach: Reach) -> dict[str, str]:
+    if reach == "open" and failure.type != "Problem":  # a Problem is meant for callers
+        return {"type": failure.type, "message": _HIDDEN}
+    shown = {"type": failure.type, "message": failure.message}
+    return shown | ({"traceback": failure.traceback} if reach == "read" and failure.traceback else {})

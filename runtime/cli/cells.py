@@ -1,0 +1,19 @@
+"""The hidden command that a worker's zygote is, and each of its cells where it cannot fork: see runtime.zygote."""
+
+import socket
+from pathlib import Path
+
+import click
+
+from runtime import roles
+
+
+@click.command("cell-child", hidden=True)
+@click.option("--line", type=int, required=True)
+@click.option("--alone", is_flag=True)
+@click.pass_obj
+def cell_child(root: Path, line: int, alone: bool) -> None:
+    """Fork a process for each run that a worker wants to be alone, until it hangs up."""
+    from runtime.working import perform_run  # noqa: PLC0415 - no other command runs what is queued
+
+    roles.serve_cells(root, socket.socket(fileno=line), perform_run, alone=alone)

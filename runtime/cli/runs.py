@@ -1,0 +1,214 @@
+"""`fnrun runs`: look at runs and act on them, in the project's own store or on a running system."""
+
+import json
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+from urllib.parse import quote
+
+import click
+
+from runtime.cli.systems import Query, System, asked, for_systems, open_system
+from runtime.cli.tables import print_table
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+_PAGE = 1000
+_MOST = 100_000
+_DEFAULT_STATES: Mapping[str, tuple[str, ...]] = {
+    "cancel": ("scheduled", "queued", "running", "retrying"),
+    "redrive": ("failed",),
+    "purge": ("succeeded", "failed", "cancelled"),
+}
+_WELL = frozenset({"cancelled", "cancelling", "queued", "purged"})
+
+
+def _selecting(limit: int) -> Callable[[F], F]:
+    def add_all(command: F) -> F:
+        for add in (
+            click.option("--limit", type=click.IntRange(1, _MOST), default=limit, show_default=True),
+            click.option("--since", default="", help='What happened since: "2h", or "2026-11-22T10:00:00Z".'),
+            click.option("--trigger", default="", help="What started them: http, api, submit, cli, ..."),
+            click.option("--state", "states", multiple=True, help="May be given several times, or with commas."),
+            click.option("--function", "functions", multiple=True, help="May be given several times."),
+        ):
+            command = add(command)
+        return for_systems(command)
+
+    return add_all
+
+
+@click.group()
+def runs() -> None:
+    """Look at runs, cancel them, run failed ones again."""
+
+
+@runs.command("list")
+@_selecting(50)
+@click.option("--json", "as_json", is_flag=True, help="Print a JSON array.")
+@click.pass_obj
+def list_runs(root: Path, /, limit: int, as_json: bool, **said: Any) -> None:
+    """Show runs, the newest first."""
+    with open_system(root, said) as system:
+        found = _select(system, _query(said), limit)
+    if as_json:
+        _print_json(found)
+    else:
+        print_table(
+            ("ID", "STATE", "FUNCTION", "QUEUE", "TRIGGER", "ACCEPTED", "FINISHED"),
+            [
+                (
+                    run["id"], _state(run), run["function"], run["queue"], run["trigger"], _time(run["accepted_at"]),
+                    _time(run.get("finished_at", "")),
+                )
+                for run in found
+            ],
+        )  # fmt: skip
+
+
+@runs.command("show")
+@click.argument("run_id")
+@click.option("--json", "as_json", is_flag=True, help="Print it as JSON.")
+@for_systems
+@click.pass_obj
+def show_run(root: Path, /, run_id: str, as_json: bool, **where: str | None) -> None:
+    """Show all that is known of a run."""
+    with open_system(root, where) as system:
+        run = asked(system.ask("GET", _path(run_id)))
+    if as_json:
+        _print_json(run)
+        return
+    attempts, failure = run.pop("attempts", []), run.pop("failure", None)
+    for name, value in run.items():
+        text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+        click.echo(f"{name + ':':<13} {_plain(text)}")
+    for one in attempts:
+        when = f"{_time(one.get('began_at', ''))} to {_time(one.get('finished_at', ''))}"
+        said = [one["state"], when, one.get("reason"), one.get("message"), one.get("worker")]
+        click.echo(f"attempt {one['attempt']}:    " + ", ".join(_plain(part) for part in said if part))
+    if failure is not None:
+        click.echo(f"failure:      {_plain(failure['type'])}: {_plain(failure['message'])}")
+        if "traceback" in failure:
+            click.echo(_plain(failure["traceback"], lines=True).rstrip())
+
+
+def _acting(command: F) -> F:
+    """Options and arguments of a command that acts on runs by their ids, or on those it selects."""
+    for add in (
+        click.option("--yes", is_flag=True, help="Do not ask before acting on those selected."),
+        _selecting(_PAGE),
+        click.argument("ids", nargs=-1),
+    ):
+        command = add(command)
+    return command
+
+
+@runs.command("cancel")
+@_acting
+@click.option("--tree", is_flag=True, help="With all the runs that they have submitted.")
+@click.pass_obj
+def cancel_runs(root: Path, /, **said: Any) -> None:
+    """Cancel runs: by their ids, or all open ones of a function, a state, ..."""
+    _act(root, "cancel", said)
+
+
+@runs.command("redrive")
+@_acting
+@click.pass_obj
+def redrive_runs(root: Path, /, **said: Any) -> None:
+    """Run failed runs again, with the payload they had: by their ids, or all of a function, a state, ..."""
+    _act(root, "redrive", said)
+
+
+@runs.command("purge")
+@_acting
+@click.pass_obj
+def purge_runs(root: Path, /, **said: Any) -> None:
+    """Forget finished runs: by their ids, or all of a function, a state, ..."""
+    _act(root, "purge", said)
+
+
+def _act(root: Path, verb: str, said: Mapping[str, Any]) -> None:
+    """Act, print what became of them; exit 1 if that is not what was wanted of all."""
+    ids, query = said["ids"], _query(said)
+    selects = any(query.values())
+    if bool(ids) == selects:
+        raise click.UsageError("say which runs: either ids, or --function, --state, --trigger or --since")
+    with open_system(root, said) as system:
+        if selects:
+            states = query["state"] or _DEFAULT_STATES[verb]
+            ids = [run["id"] for run in _select(system, {**query, "state": states}, said["limit"])]
+            if not ids:
+                click.echo("no such runs")
+                return
+            if not said["yes"]:
+                click.confirm(f"{verb} {len(ids)} run{'s' if len(ids) > 1 else ''}?", abort=True, err=True)
+        words = _act_on(system, verb, ids, tree=said.get("tree", False))
+    if not selects:
+        for run_id, word in words:
+            click.echo(f"{_plain(run_id)}  {word}")
+    else:
+        click.echo(", ".join(f"{count} {word}" for word, count in Counter(word for _, word in words).items()))
+    if not selects and any(word not in _WELL for _, word in words):
+        raise click.exceptions.Exit(1)
+
+
+def _act_on(system: System, verb: str, ids: Sequence[str], *, tree: bool) -> list[tuple[str, str]]:
+    if tree:
+        found = [asked(system.ask("POST", f"{_path(one)}/cancel", query={"tree": "true"}, body=b"{}")) for one in ids]
+        return [
+            pair
+            for one in found
+            for pair in [(one["id"], one["state"]), *((f"  {n} descendants", w) for w, n in one["descendants"].items())]
+        ]
+    words: dict[str, str] = {}
+    for at in range(0, len(ids), _PAGE):
+        body = json.dumps({"ids": ids[at : at + _PAGE]}).encode()
+        words |= asked(system.ask("POST", f"/_/runs/{verb}", body=body))["runs"]
+    return list(words.items())
+
+
+def _query(said: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        "function": said["functions"],
+        "state": said["states"],
+        "trigger": said["trigger"],
+        "since": said["since"],
+    }
+
+
+def _select(system: System, query: Query, limit: int) -> list[dict[str, Any]]:
+    """Runs, page by page."""
+    found: list[dict[str, Any]] = []
+    cursor = ""
+    while True:
+        page = asked(
+            system.ask("GET", "/_/runs", query={**query, "limit": min(_PAGE, limit - len(found)), "cursor": cursor})
+        )
+        found += page["runs"]
+        cursor = page["cursor"]
+        if not cursor or len(found) >= limit:
+            return found
+
+
+def _path(run_id: str) -> str:
+    return f"/_/runs/{quote(run_id, safe='')}"
+
+
+def _state(run: Mapping[str, Any]) -> str:
+    return f"{run['state']} ({run['reason']})" if run.get("reason", run["state"]) != run["state"] else run["state"]
+
+
+def _time(text: str) -> str:
+    """To the second."""
+    return text.replace("T", " ").partition(".")[0]
+
+
+def _plain(text: str, *, lines: bool = False) -> str:
+    """Without what would steer a terminal: authors' and callers' words are in it."""
+    return "".join(c if c.isprintable() or (lines and c == "\n") else repr(c)[1:-1] for c in text)
+
+
+def _print_json(value: Any) -> None:
+    click.echo(json.dumps(value, indent=2, ensure_ascii=False))

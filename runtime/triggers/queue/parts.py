@@ -1,0 +1,50 @@
+"""What a crew is given: a store, resources, options.
+
+Filled in by working; used by the crew.
+"""
+
+from collections.abc import Sequence
+from typing import Protocol
+
+import msgspec
+import redis
+import redis.asyncio
+
+
+class Connects(Protocol):
+    """What is needed of the store."""
+
+    def connect(self) -> redis.Redis:
+        """A client for one thread."""
+        ...
+
+    def connect_async(self) -> redis.asyncio.Redis:
+        """A client for one loop."""
+        ...
+
+
+class Opens(Protocol):
+    """Resources."""
+
+    async def open(self) -> None:
+        """Open them all. StartError."""
+        ...
+
+    async def close(self) -> None:
+        """Close them. Raises nothing."""
+        ...
+
+
+class Options(msgspec.Struct, frozen=True, kw_only=True):
+    """worker: its name. queues: "*" for all that functions declare. result_max: bytes. info: JSON, for the ledger.
+
+    cell_command: what starts a zygote, see invoke.cells.
+    """
+
+    worker: str
+    queues: Sequence[str] = ("*",)
+    concurrency: int = 100
+    beat_seconds: float = 2.0
+    result_max: int = 1_000_000
+    info: bytes = b"{}"
+    cell_command: tuple[str, ...] = ()

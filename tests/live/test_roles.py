@@ -1,0 +1,393 @@
+"""HTTP and workers under one parent, which are really killed. The worker mostly is a stand-in: see stand_in.py."""
+
+import os
+import re
+import signal
+import sys
+import time
+from contextlib import suppress
+from pathlib import Path
+
+import httpx
+import pytest
+
+from tests.live_servers import Server, until
+
+pytestmark = pytest.mark.live
+
+APP = {
+    "functions/app.py": """
+        import asyncio, os, subprocess
+        from runtime import http
+
+        @http.get("/pid")
+        async def pid() -> int:
+            return os.getpid()
+
+        @http.get("/family")
+        async def family() -> int:
+            return subprocess.Popen(["sleep", "600"]).pid
+        """
+}
+ENVIRON = {"FNRUN_HTTP__AUTH": "public", "FNRUN_HTTP__BIND": "127.0.0.1:0", "FNRUN_SERVE__DRAIN": "200ms"}
+
+
+class WithStandIn(Server):
+    program = (sys.executable, str(Path(__file__).parent / "stand_in.py"))
+
+    def __init__(self, root, *arguments, environ=None):
+        super().__init__(root, *arguments, environ=ENVIRON | (environ or {}), roles=None)
+
+    def workers(self) -> list[int]:
+        """Every worker there was, in the order of their beginnings."""
+        return [int(pid) for pid in re.findall(r"^worker (\d+) begins", self.output, re.MULTILINE)]
+
+    def says(self, pattern: str) -> None:
+        """Wait for a line that matches, though it may have come already: the order of the roles is not known."""
+        until(lambda: re.search(pattern, self.output), 20)
+
+    def heard(self, pid: int) -> list[str]:
+        return re.findall(rf"^worker {pid} hears (.*)", self.output, re.MULTILINE)
+
+
+@pytest.fixture
+def root(write_project):
+    return write_project(**APP)
+
+
+@pytest.fixture
+def run(root):
+    servers: list[WithStandIn] = []
+
+    def run(*arguments: str, environ: dict[str, str] | None = None) -> WithStandIn:
+        servers.append(WithStandIn(root, *arguments, environ=environ))
+        return servers[-1]
+
+    yield run
+    for server in servers:
+        if server.process.poll() is None:
+            server.process.kill()
+            server.process.wait()
+        left = server.family
+        with suppress(AssertionError):
+            until(lambda: not left())  # noqa: B023 - called at once
+        for pid in (found := left()):
+            os.kill(pid, signal.SIGKILL)
+        server.join()
+        assert not found
+
+
+def told(root, text: str) -> None:
+    (root / "stand_in.txt").write_text(text)
+
+
+# --- serve -------------------------------------------------------------------------------------------------------
+
+
+def test_serve_is_http_and_a_worker_unless_told_otherwise(run):
+    server = run("serve")
+    pattern = r'"url": "([^"]+)", .*"roles": \["http", "worker"\], "functions": 2, .*"event": "listening"'
+    url = server.wait_for_line(pattern)[1]
+    until(lambda: '"queues": ["*"], "concurrency": 100' in server.output)
+    assert httpx.get(f"{url}/pid").json() != server.process.pid
+    assert len(server.family()) == 3
+    assert server.stop() == 0
+    assert not server.family()
+    assert [server.output.count(f'"{word}"') for word in ("listening", "taking runs", "stopping", "stopped")] == [1] * 4
+    assert "announces" not in server.output  # the HTTP process says what does not load
+
+
+def test_whoever_is_killed_is_replaced_and_what_he_started_is_gone(run, root):
+    told(root, "family")
+    server = run("serve", "--concurrency", "7", "--queues", "orders, mails")
+    assert server.url
+    server.says(r'"queues": \["orders", "mails"\], "concurrency": 7')
+    with server.client() as client:
+        for number in range(1, 4):
+            until(lambda: "sleep 600 " in server.family().values())
+            os.kill(server.workers()[-1], signal.SIGKILL)
+            until(lambda: len(server.workers()) == number + 1)  # noqa: B023 - called at once
+            assert client.get("/pid").status_code == 200
+    server.says('"how": "signal SIGKILL", .*"event": "a worker ended and is replaced"')
+    until(lambda: list(server.family().values()).count("sleep 600 ") == 1)
+    assert server.output.count('"taking runs"') == 1
+    for _ in range(3):
+        before = httpx.get(f"{server.url}/pid").json()
+        httpx.get(f"{server.url}/family")
+        os.kill(before, signal.SIGKILL)
+        until(lambda: httpx.get(f"{server.url}/pid", timeout=10).json() != before)  # noqa: B023 - called at once
+    assert server.output.count("an HTTP process ended and is replaced") == 3
+    until(lambda: len(server.family()) == 4)
+    assert server.stop() == 0
+    assert not server.family()
+
+
+@pytest.mark.parametrize("what", ["family", "deaf, stuck, family"])
+def test_nobody_outlives_a_parent_that_is_killed(run, root, what):
+    told(root, what)
+    server = run("serve", environ={"FNRUN_QUEUE__WORKERS": "2", "FNRUN_HTTP__WORKERS": "2"})
+    httpx.get(f"{server.url}/family")
+    until(lambda: list(server.family().values()).count("sleep 600 ") == 3)
+    assert len(server.family()) == 8
+    server.process.kill()
+    until(lambda: not server.family())
+
+
+def test_a_late_worker_is_told_to_quit(run, root):
+    told(root, "deaf, family")
+    server = run("serve")
+    server.says("taking runs")
+    assert server.stop() == 0
+    assert '"a process is late and is told to quit"' in server.output
+    assert "was killed" not in server.output
+    assert not server.family()
+
+
+def test_a_worker_that_hears_nothing_is_killed_fifteen_seconds_after_the_drain(run, root):
+    told(root, "deaf, stuck, family")
+    server = run("serve")
+    server.says("taking runs")
+    began = time.monotonic()
+    assert server.stop() == 0
+    assert 15 <= time.monotonic() - began < 17
+    assert '"a process did not end in time and was killed"' in server.output
+    assert not server.family()
+
+
+def test_a_second_signal_kills_it_at_once(run, root):
+    told(root, "deaf, stuck")
+    server = run("serve")
+    server.says("taking runs")
+    server.process.send_signal(signal.SIGTERM)
+    server.says("stopping")
+    began = time.monotonic()
+    server.stop()
+    assert time.monotonic() - began < 2
+
+
+def test_http_is_served_while_no_worker_can_start(run, root):
+    told(root, "dies")
+    server = run("serve")
+    assert httpx.get(f"{server.url}/pid").status_code == 200
+    for pause in ("0.1", "0.2", "0.4", "0.8", "1.6"):
+        server.says(f'"how": "exit code 3", "pause_seconds": {pause}, .*"a worker ended and is replaced"')
+    assert httpx.get(f"{server.url}/pid").status_code == 200
+    told(root, "")
+    server.says("taking runs")
+    assert server.stop() == 0
+
+
+def test_one_that_dies_is_noticed_though_a_fork_of_it_holds_the_line(run, root):
+    told(root, "heir, dies")
+    server = run("serve")
+    server.says('"pause_seconds": 0.4')
+    assert server.stop() == 0
+
+
+def test_it_stops_at_once_while_it_waits_to_start_a_worker(run, root):
+    told(root, "dies")
+    server = run("serve")
+    server.says('"pause_seconds": 1.6')
+    began = time.monotonic()
+    assert server.stop() == 0
+    assert time.monotonic() - began < 1
+
+
+def test_workers_alone_need_no_address_and_no_key(run, root):
+    server = run("serve", "--only", "worker", environ={"FNRUN_QUEUE__WORKERS": "2", "FNRUN_HTTP__BIND": "nowhere"})
+    server.says('"processes": 2, .*"event": "taking runs"')
+    assert len(server.family()) == 3
+    assert server.stop() == 0
+    assert len(server.workers()) == 2
+    assert server.output.count("and announces") == 1
+    assert "listening" not in server.output
+    assert "access key" not in server.output
+    assert not (root / ".fnrun" / "keys.json").exists()
+
+
+def test_workers_alone_that_cannot_start_stop_the_start(run, root):
+    told(root, "dies")
+    server = run("serve", environ={"FNRUN_SERVE__ONLY": "worker"})
+    assert server.wait() == 1
+    assert "a worker ended before it could serve (exit code 3)" in server.output
+
+
+def test_http_that_cannot_start_stops_the_start_of_all(run, root):
+    (root / "functions" / "_lifespan.py").write_text("middleware = 3\n")
+    server = run("serve")
+    assert server.wait() == 1
+    assert "an HTTP process ended before it could serve (exit code 1)" in server.output
+    assert not server.family()
+
+
+def test_http_alone_is_one_process(run):
+    server = run("serve", "--only", "http")
+    assert httpx.get(f"{server.url}/pid").json() == server.process.pid
+    assert list(server.family()) == [server.process.pid]
+    assert server.stop() == 0
+
+
+def test_without_a_store_nothing_is_started(run):
+    server = run("serve", environ={"FNRUN_STORE__URL": "redis://127.0.0.1:1"})
+    assert server.wait() == 1
+    assert re.search(r"^Error: the store at redis://127.0.0.1:1\S* cannot be reached", server.output, re.MULTILINE)
+    assert not server.workers()
+
+
+# --- a real worker -----------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def start_both(root, start):
+    """Start `fnrun` as it is, with both roles."""
+    return lambda *arguments: start(root, *arguments, environ=ENVIRON, roles=None)
+
+
+def both_are_there(server: Server, times: int = 1) -> None:
+    until(lambda: [server.output.count(f'"{word}"') for word in ("listening", "taking runs")] == [times, times], 20)
+
+
+def worker_of(server: Server) -> int:
+    """Its pid, once there is but one."""
+    found: list[int] = []
+
+    def is_alone() -> bool:
+        found[:] = [pid for pid, command in server.family().items() if "worker-child" in command]
+        return len(found) == 1
+
+    until(is_alone)
+    return found[0]
+
+
+def test_a_real_worker_is_replaced_and_ends_in_order(start_both):
+    server = start_both("serve", "--queues", "app", "--concurrency", "3")
+    both_are_there(server)
+    assert '"queues": ["app"], "concurrency": 3' in server.output
+    killed = worker_of(server)
+    os.kill(killed, signal.SIGKILL)
+    until(lambda: worker_of(server) != killed)
+    time.sleep(1)  # while it still loads it would end at once
+    assert server.stop() == 0
+    assert not server.family()
+
+
+def test_a_real_worker_takes_changes_up_and_leaves(start_both, root):
+    server = start_both("dev")
+    both_are_there(server)
+    first = worker_of(server)
+    (root / "functions" / "new.py").write_text("def broken(:\n")
+    until(lambda: "SyntaxError" in server.output)
+    (root / "functions" / "new.py").write_text("")
+    until(lambda: server.output.count('"reloaded"') == 2)  # said by one of them
+    assert worker_of(server) == first
+    assert server.output.count("does not load") == 1
+    (root / "functions.toml").write_text("[queue]\nconcurrency = 5\n")
+    both_are_there(server, 2)
+    assert worker_of(server) != first
+    server.process.kill()
+    until(lambda: not server.family(), 20)
+
+
+# --- dev ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def dev(run):
+    server = run("dev")
+    assert server.url
+    until(lambda: "taking runs" in server.output)
+    return server
+
+
+def test_both_hear_of_a_saved_file_and_keep_their_processes(dev, root):
+    (worker,) = dev.workers()
+    with dev.client() as client:
+        pid = client.get("/pid").json()
+        (root / "functions" / "new.py").write_text("from runtime import http\n@http.get\ndef new(): return 'new'\n")
+        until(lambda: client.get("/new").status_code == 200)
+        until(lambda: dev.heard(worker) == ["changed ['functions/new.py']"])
+        assert client.get("/pid").json() == pid
+    assert dev.workers() == [worker]
+    assert dev.stop(signal.SIGINT) == 0
+    assert not dev.family()
+
+
+@pytest.mark.parametrize("file", ["functions.toml", "functions/_lifespan.py"])
+def test_settings_and_lifespan_renew_both(dev, root, file):
+    (worker,) = dev.workers()
+    pid = httpx.get(f"{dev.url}/pid").json()
+    (root / file).write_text("[queue]\nconcurrency = 5\n" if file == "functions.toml" else "middleware = []\n")
+    until(lambda: httpx.get(f"{dev.url}/pid", timeout=10).json() != pid)
+    until(lambda: dev.heard(worker)[-1:] == ["leave []"])
+    until(lambda: f"worker {worker} leaves" in dev.output)
+    until(lambda: dev.output.count('"taking runs"') == 2)
+    assert len(dev.workers()) == 2
+    assert ('"concurrency": 5' in dev.output) == (file == "functions.toml")
+
+
+def test_a_worker_that_dies_is_started_again_by_itself(dev):
+    for number in (1, 2):
+        os.kill(dev.workers()[-1], signal.SIGKILL)
+        until(lambda: dev.output.count('"taking runs"') == number + 1)  # noqa: B023 - called at once
+    assert dev.output.count("the worker ended and is started again") == 2
+    assert httpx.get(f"{dev.url}/pid").status_code == 200
+
+
+def test_so_is_one_whose_fork_holds_the_line(run, root):
+    told(root, "heir")
+    server = run("dev")
+    server.says("taking runs")
+    os.kill(server.workers()[0], signal.SIGKILL)
+    until(lambda: server.output.count('"taking runs"') == 2)
+
+
+def test_and_at_a_save_at_once(dev, root):
+    told(root, "dies")
+    os.kill(dev.workers()[-1], signal.SIGKILL)
+    dev.says('"pause_seconds": 8.0')
+    told(root, "")
+    (root / "functions" / "new.py").write_text("")
+    began = time.monotonic()
+    until(lambda: dev.output.count('"taking runs"') == 2)
+    assert time.monotonic() - began < 6
+    time.sleep(0.5)
+    assert len(dev.family()) == 3
+
+
+def test_a_worker_that_is_stuck_gives_way(run, root):
+    told(root, "mute, deaf, stuck")
+    server = run("dev")
+    server.says("taking runs")
+    (root / "functions" / "new.py").write_text("")
+    server.says('"process": "worker", .*"event": "the change is not taken up: a handler blocks it; starting anew"')
+    until(lambda: server.output.count('"taking runs"') == 2)
+    until(lambda: len(server.family()) == 3)
+    assert "told to quit" not in server.output
+
+
+def test_while_a_new_worker_does_not_start_the_old_one_works_on(dev, root):
+    (worker,) = dev.workers()
+    told(root, "dies")
+    (root / "functions" / "_lifespan.py").write_text("middleware = []\n")
+    dev.says('"process": "worker", "how": "exit code 3", .*the old one serves on')
+    assert not any("leave" in heard for heard in dev.heard(worker))
+    told(root, "")
+    (root / "functions" / "_lifespan.py").write_text("middleware = ()\n")
+    until(lambda: dev.heard(worker)[-1:] == ["leave []"])
+
+
+def test_nobody_outlives_a_dev_that_is_killed(run, root):
+    told(root, "family")
+    server = run("dev")
+    until(lambda: "taking runs" in server.output and '"listening"' in server.output)
+    assert len(server.family()) == 4
+    server.process.kill()
+    until(lambda: not server.family())
+
+
+@pytest.mark.parametrize(("only", "others"), [("http", 1), ("worker", 1)])
+def test_dev_runs_the_roles_that_the_settings_say(run, only, others):
+    server = run("dev", environ={"FNRUN_SERVE__ONLY": only})
+    server.says("listening" if only == "http" else "taking runs")
+    assert len(server.family()) == 1 + others
+    assert server.stop() == 0

@@ -1,0 +1,225 @@
+"""`fnrun runs`, `queues` and `invoke --async`: on the project's own store, and on a running system, alike."""
+
+import json
+import re
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+
+from runtime.base.keys import KeyFile
+from runtime.cli import main
+from runtime.ledger.desk import Desk
+from tests.desks import Worker, submit, view_of
+from tests.wire_servers import Wired
+
+FILES = {
+    "functions/shop.py": """
+        from collections.abc import AsyncIterator
+        from runtime import Request, http, queue
+
+        @http.post("/sell")
+        @queue("sales")
+        async def sell(n: int) -> int: ...
+
+        @http.get("/stream")
+        async def stream() -> AsyncIterator[str]:
+            yield "now"
+        """
+}
+
+
+@pytest.fixture
+def root(write_project, valkey: Path, desk: Desk) -> Path:
+    namespace = desk.store.namespace
+    return write_project(
+        **FILES, **{"functions.toml": f'[store]\nurl = "unix://{valkey}"\nnamespace = "{namespace}"\n'}
+    )
+
+
+@pytest.fixture(params=["here", "there"])
+def fnrun(request, root: Path, desk: Desk) -> Iterator[Callable[..., Result]]:
+    """The command, here or with the address and a key of a running system."""
+    where, server = [], None
+    if request.param == "there":
+        token = KeyFile(root).create("", ("admin",))[1]
+        server = Wired(root, auth="key", desk=desk)
+        where = ["--url", f"http://127.0.0.1:{server.port}", "--key", token]
+
+    def run(*arguments: str, stdin: str | None = None) -> Result:
+        return CliRunner().invoke(main, ["--dir", str(root), *arguments, *where], input=stdin)
+
+    yield run
+    if server is not None:
+        server.stop()
+
+
+def good(result: Result) -> str:
+    assert result.exit_code == 0, result.output
+    return result.stdout
+
+
+def test_list_prints_a_table_or_json(fnrun, desk: Desk):
+    assert good(fnrun("runs", "list")).split() == [
+        "ID",
+        "STATE",
+        "FUNCTION",
+        "QUEUE",
+        "TRIGGER",
+        "ACCEPTED",
+        "FINISHED",
+    ]
+    first, second = submit(desk, "shop.sell", queue="sales", trigger="http"), submit(desk, "shop.stream")
+    worker = Worker(desk, "shop.sell", queues=("sales",))
+    worker.end(worker.claim(), state="failed", reason="timeout")
+    lines = good(fnrun("runs", "list")).splitlines()
+    assert [line.split()[0] for line in lines[1:]] == [first, second]
+    assert re.fullmatch(rf"{first}  failed \(timeout\)  shop.sell +sales +http +(\d{{4}}-\S+ \S+ *){{2}}", lines[1])
+    assert [run["id"] for run in json.loads(good(fnrun("runs", "list", "--json")))] == [first, second]
+    for chosen in (
+        ["--state", "failed"], ["--function", "shop.sell"], ["--trigger", "http"], ["--limit", "1"],
+        ["--state", "failed,succeeded", "--since", "1h"], ["--function", "shop.sell", "--function", "nobody"],
+    ):  # fmt: skip
+        assert [run["id"] for run in json.loads(good(fnrun("runs", "list", "--json", *chosen)))] == [first]
+
+
+def test_list_goes_through_all_pages(fnrun, desk: Desk, monkeypatch):
+    monkeypatch.setattr(sys.modules["runtime.cli.runs"], "_PAGE", 3)
+    ids = {submit(desk, "shop.sell") for _ in range(8)}
+    assert {run["id"] for run in json.loads(good(fnrun("runs", "list", "--json")))} == ids
+    assert len(json.loads(good(fnrun("runs", "list", "--json", "--limit", "5")))) == 5
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["list", "--state", "done"], '"done" is not one of'),
+        (["list", "--since", "yesterday"], "is neither a duration"),
+        (["show", "nobody"], "there is no run nobody"),
+        (["redrive", "--state", "succeeded", "--yes", "--function", "f"], "no such runs"),
+    ],
+)
+def test_what_is_asked_wrongly_is_said(fnrun, arguments: list[str], message: str):
+    result = fnrun("runs", *arguments)
+    assert (result.exit_code, message in result.output) == (0 if message == "no such runs" else 1, True)
+
+
+def test_show_prints_all_of_a_run_and_nothing_that_steers_a_terminal(fnrun, desk: Desk):
+    run_id = submit(desk, "shop.sell", payload=b'{"n":1}')
+    worker = Worker(desk, "shop.sell")
+    worker.fail(worker.claim(), message="red \x1b[31m\nalert", began=1.0, ended=2.0)
+    text = good(fnrun("runs", "show", run_id))
+    assert "state:        failed" in text
+    assert 'payload:      {"n": 1}' in text
+    assert "attempt 1:    failed, 1970-01-01 00:00:01 to 1970-01-01 00:00:02, error, " in text
+    assert "failure:      ValueError: red \\x1b[31m\\nalert" in text
+    assert "secret lines" in text
+    assert "\x1b" not in text
+    assert json.loads(good(fnrun("runs", "show", run_id, "--json")))["failure"]["type"] == "ValueError"
+
+
+def test_acts_by_id_say_what_became_of_each(fnrun, desk: Desk):
+    first, second = submit(desk, "shop.sell"), submit(desk, "shop.sell")
+    worker = Worker(desk, "shop.sell")
+    worker.fail(worker.claim())
+    assert good(fnrun("runs", "redrive", first)) == f"{first}  queued\n"
+    mixed = fnrun("runs", "redrive", first, second, "nobody")
+    assert (mixed.exit_code, mixed.stdout) == (1, f"{first}  open\n{second}  open\nnobody  unknown\n")
+    assert good(fnrun("runs", "cancel", first, second)) == f"{first}  cancelled\n{second}  cancelled\n"
+    assert good(fnrun("runs", "purge", first)) == f"{first}  purged\n"
+
+
+def test_cancel_takes_a_whole_tree(fnrun, desk: Desk):
+    top = submit(desk, "shop.sell")
+    child = submit(desk, "shop.sell", parent=top)
+    assert good(fnrun("runs", "cancel", "--tree", top)) == f"{top}  cancelled\n  1 descendants  cancelled\n"
+    assert view_of(desk, child).state == "cancelled"
+
+
+def test_acts_on_many_ask_first_with_their_number(fnrun, desk: Desk, monkeypatch):
+    monkeypatch.setattr(sys.modules["runtime.cli.runs"], "_PAGE", 2)
+    ids = [submit(desk, "shop.sell") for _ in range(5)]
+    worker = Worker(desk, "shop.sell")
+    for _ in ids:
+        worker.fail(worker.claim())
+    refused = fnrun("runs", "redrive", "--function", "shop.sell", stdin="n\n")
+    assert (refused.exit_code, "redrive 5 runs? [y/N]" in refused.stderr) == (1, True)
+    assert view_of(desk, ids[0]).state == "failed"
+    assert good(fnrun("runs", "redrive", "--function", "shop.sell", stdin="y\n")) == "5 queued\n"
+    assert good(fnrun("runs", "cancel", "--state", "queued", "--limit", "1", "--yes")) == "1 cancelled\n"
+    assert good(fnrun("runs", "purge", "--since", "1h", "--yes")) == "1 purged\n"
+    assert good(fnrun("runs", "purge", "--since", "1h", "--yes")) == "no such runs\n"
+
+
+@pytest.mark.parametrize("arguments", [[], ["x", "--function", "f"], ["--limit", "5", "--yes"]])
+def test_acts_want_ids_or_a_selection(fnrun, arguments: list[str]):
+    for verb in ("cancel", "redrive", "purge"):
+        result = fnrun("runs", verb, *arguments)
+        assert (result.exit_code, "say which runs" in result.stderr) == (2, True)
+
+
+def test_queues_are_listed_paused_and_resumed(fnrun, desk: Desk):
+    submit(desk, "shop.sell", queue="sales")
+    lines = good(fnrun("queues", "list")).splitlines()
+    assert lines[0].split() == ["QUEUE", "READY", "LATER", "RUNNING", "UNKNOWN", "AGE"]
+    assert lines[1].split()[:5] == ["sales", "1", "0", "0", "0"]
+    assert good(fnrun("queues", "pause", "sales")) == "sales paused\n"
+    assert good(fnrun("queues", "pause", "sales")) == "sales paused, as it was before\n"
+    assert good(fnrun("queues", "list")).splitlines()[1].endswith("paused")
+    assert json.loads(good(fnrun("queues", "list", "--json")))[0]["paused"] is True
+    assert good(fnrun("queues", "resume", "sales")) == "sales resumed\n"
+
+
+def test_invoke_async_prints_the_id_of_a_run(fnrun, desk: Desk):
+    run_id = good(fnrun("invoke", "shop.sell", "--data", '{"n": 5}', "--async")).strip()
+    view = view_of(desk, run_id)
+    assert (view.function, view.queue, bytes(view.payload or b"")) == ("shop.sell", "sales", b'{"n":5}')
+    assert view.trigger in ("cli", "api")
+
+
+def works(desk: Desk, **said) -> threading.Thread:
+    def work() -> None:
+        worker = Worker(desk, "shop.sell", queues=("sales",))
+        run = worker.wait_for_one()
+        (worker.fail if "kind" in said else worker.end)(run, **said)
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    return thread
+
+
+def test_invoke_async_waits_for_the_result_if_asked(fnrun, desk: Desk):
+    thread = works(desk, state="succeeded", result=b'{"sold": "\\u00e9"}')
+    result = fnrun("invoke", "shop.sell", "--data", '{"n": 5}', "--async", "--wait", "20s")
+    thread.join()
+    assert good(result) == '{"sold":"é"}\n'
+    assert re.search(r"^[0-9a-f]{32}$", result.stderr, re.MULTILINE)
+
+
+def test_invoke_async_exits_1_when_there_is_no_result(fnrun, desk: Desk):
+    thread = works(desk, kind="ValueError", message="no more")
+    failed = fnrun("invoke", "shop.sell", "--data", '{"n": 5}', "--async", "--wait", "20s")
+    thread.join()
+    assert (failed.exit_code, "shop.sell failed: ValueError: no more" in failed.stderr) == (1, True)
+    late = fnrun("invoke", "shop.sell", "--data", '{"n": 5}', "--async", "--wait", "10ms")
+    assert (late.exit_code, "has not finished after 10ms: it is queued" in late.stderr) == (1, True)
+    desk.ask_sync(desk.ledger.cancel([run.id for run in desk.ask_sync(desk.ledger.runs(states=["queued"])).runs]))
+    thread = works(desk, state="cancelled", reason="cancelled")
+    ended = fnrun("invoke", "shop.sell", "--data", '{"n": 5}', "--async", "--wait", "20s")
+    thread.join()
+    assert ended.exit_code == 1
+
+
+def test_invoke_async_is_checked_before_anything_is_accepted(fnrun, desk: Desk):
+    wrong = fnrun("invoke", "shop.sell", "--data", '{"n": "5"}', "--async")
+    assert (wrong.exit_code, "the input does not fit the function" in wrong.stderr) == (1, True)
+    streams = fnrun("invoke", "shop.stream", "--async")
+    assert (streams.exit_code, "shop.stream cannot run later" in streams.stderr) == (1, True)
+    assert "Traceback" not in streams.stderr
+    assert fnrun("invoke", "shop.sell", "--wait", "5s").exit_code == 2
+    assert fnrun("invoke", "shop.sell", "--async", "--wait", "soon").exit_code == 1
+    assert fnrun("invoke", "nobody", "--async").exit_code == 1
+    assert desk.ask_sync(desk.ledger.runs()).runs == ()

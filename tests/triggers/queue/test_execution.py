@@ -1,0 +1,256 @@
+"""A Claimed in, an Ending out, whatever the handler does."""
+
+import asyncio
+import json
+import time
+from collections.abc import AsyncIterator, Callable
+
+import anyio
+import msgspec
+import pytest
+
+from runtime.base.ids import new_run_id
+from runtime.invoke.invoker import Invoker
+from runtime.ledger.records import Claimed, Ending
+from runtime.roles import load_project
+from runtime.triggers.queue.execution import Execution, failure_of
+from runtime.triggers.queue.leases import Lease
+from runtime.triggers.queue.plans import queues_of
+
+FUNCTIONS = """
+    import asyncio, time
+    from runtime import Context, GiveUp, Problem, Reply, Request, Retry, RetryAfter, fn, http, queue
+
+    @queue("mails")
+    async def echo(ctx: Context, x: int = 0):
+        return {"x": x, "id": ctx.run_id, "trigger": ctx.trigger, "attempt": ctx.attempt, "trace": ctx.traceparent}
+
+    @fn(retries=1)
+    async def boom():
+        raise SystemExit(3)
+
+    @fn(timeout="50ms", retries=1)
+    def slow():
+        time.sleep(0.3)
+
+    @queue("quick", timeout="20ms")
+    @queue("slow")
+    @fn(timeout="10s", retries=1)
+    async def rests():
+        await asyncio.sleep(0.2)
+        return "rested"
+
+    @fn(retries=Retry(3, wait="4s", jitter=False), max_age="1h", on_failure="jobs.told")
+    async def fails(how: str = ""):
+        if how == "after":
+            raise RetryAfter("30s")
+        if how == "up":
+            raise GiveUp("enough")
+        raise OSError("no")
+
+    async def never(ctx: Context):
+        ctx.progress([1, 2])
+        await asyncio.Event().wait()
+
+    @http.get("/items")
+    @fn(timeout="100ms", retries=1)
+    async def items(count: int):
+        for i in range(count):
+            yield i
+        if count > 5:
+            await asyncio.sleep(60)
+
+    @http.get("/broken")
+    @fn(retries=1)
+    def broken_items():
+        yield 1
+        raise ValueError("half way")
+
+    class Odd:
+        pass
+
+    @fn(retries=1)
+    async def odd():
+        return Odd()
+
+    async def told(function: str, reason: str):
+        return f"{function} {reason}"
+
+    @fn(on_failure="jobs.nobody")
+    async def careless():
+        ...
+
+    never, odd, told, boom, slow, fails, careless = (
+        queue("default")(one) for one in (never, odd, told, boom, slow, fails, careless)
+    )
+
+    @http.post("/raw")
+    async def raw(request: Request):
+        ...
+"""
+
+
+class Box:
+    """An execution, and the endings that came out of it."""
+
+    def __init__(self, execution: Execution) -> None:
+        self.execution = execution
+        self.endings: asyncio.Queue[tuple[Lease, Ending | None]] = asyncio.Queue()
+
+    def start(self, function: str, payload: bytes = b"{}", **said) -> Lease:
+        now = time.time()
+        known = {"id": new_run_id(), "queue": "default", "token": 1, "accepted": now, "due": now, "claimed": now}
+        lease = Lease(Claimed(function=f"jobs.{function}", payload=payload, **(known | said)))
+        self.execution.start(lease)
+        return lease
+
+    async def end(self) -> Ending | None:
+        async with asyncio.timeout(5):
+            return (await self.endings.get())[1]
+
+    async def run(self, function: str, payload: bytes = b"{}", **said) -> Ending:
+        self.start(function, payload, **said)
+        ending = await self.end()
+        assert ending is not None
+        return ending
+
+
+@pytest.fixture
+async def box(write_project: Callable) -> AsyncIterator[Box]:
+    project = load_project(write_project(**{"functions/jobs.py": FUNCTIONS}))
+    assert project.registry.failures == ()
+    invoker = Invoker(threads=4)
+    made: list[Box] = []
+    execution = Execution(
+        invoker, lambda lease, ending: made[0].endings.put_nowait((lease, ending)), worker="w", result_max=100
+    )
+    made.append(Box(execution))
+    execution.adopt(project.registry.functions.values())
+    yield made[0]
+    invoker.threads.close()
+
+
+async def test_a_run_gets_its_arguments_and_its_context(box):
+    trace = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+    box.execution._result_max = 1000
+    ending = await box.run("echo", b'{"x": 7}', trigger="api", failures=1, trace=trace)
+    result = json.loads(ending.result)
+    assert (result["x"], result["id"], result["trigger"], result["attempt"]) == (7, ending.id, "api", 2)
+    assert result["trace"].split("-")[1] == trace.split("-")[1]
+    assert (ending.state, ending.attempt, ending.worker, ending.reason) == ("succeeded", 2, "w", None)
+    assert ending.began <= ending.ended
+
+
+async def test_a_celery_tasks_id_is_an_id_too(box):
+    box.execution._result_max = 1000
+    ending = await box.run("echo", id="d2c8a5d4-31f2-4a3c-9b6e-1f2e3d4c5b6a")
+    assert json.loads(ending.result)["id"] == "d2c8a5d4-31f2-4a3c-9b6e-1f2e3d4c5b6a"
+
+
+@pytest.mark.parametrize("payload", [b"nope", b"[]", b'{"x": "a"}', b'{"y": 1}', b"\xff"])
+async def test_arguments_that_do_not_fit_are_not_tried_again(box, payload):
+    ending = await box.run("echo", payload)
+    assert (ending.state, ending.reason) == ("failed", "bad arguments")
+    assert ending.failure.type == "InputError"
+
+
+async def test_a_late_run_has_expired(box):
+    ending = await box.run("echo", expires=time.time() - 1)
+    assert (ending.state, ending.reason) == ("failed", "expired")
+
+
+async def test_system_exit_is_a_failure_like_others(box):
+    ending = await box.run("boom")
+    assert (ending.state, ending.reason, ending.failure.type) == ("failed", "error", "SystemExit")
+
+
+async def test_a_thread_that_takes_too_long_is_left(box):
+    ending = await box.run("slow")
+    assert (ending.state, ending.reason, ending.failure.type) == ("failed", "timeout", "TimeoutError")
+
+
+async def test_a_queue_may_have_a_timeout_of_its_own(box):
+    assert (await box.run("rests", queue="quick")).reason == "timeout"
+    assert (await box.run("rests", queue="slow")).result == b'"rested"'
+
+
+async def test_retries(box):
+    first = await box.run("fails")
+    assert (first.state, first.retry_seconds, first.failure.message) == ("retrying", 4, "no")
+    assert "raise OSError" in first.failure.traceback
+    assert (await box.run("fails", failures=2)).state == "failed"
+    assert (await box.run("fails", b'{"how": "after"}')).retry_seconds == 30
+    assert (await box.run("fails", b'{"how": "up"}')).state == "failed"
+    assert (await box.run("fails", due=time.time() - 3598)).state == "failed"
+
+
+async def test_items_become_a_list(box):
+    assert (await box.run("items", b'{"count": 3}')).result == b"[0,1,2]"
+    assert (await box.run("items", b'{"count": 0}')).result == b"[]"
+
+
+async def test_items_are_bounded_in_number_and_time(box):
+    assert (await box.run("items", b'{"count": 1000}')).reason == "bad result"
+    assert (await box.run("items", b'{"count": 7}')).reason == "timeout"
+    ending = await box.run("broken_items")
+    assert (ending.reason, ending.failure.message) == ("error", "half way")
+
+
+async def test_what_json_cannot_say_is_a_bad_result(box):
+    ending = await box.run("odd")
+    assert (ending.state, ending.reason) == ("failed", "bad result")
+
+
+async def test_a_cancelled_run_says_so_with_its_progress(box):
+    lease = box.start("never")
+    with anyio.fail_after(5):
+        while not lease.progress:
+            await anyio.lowlevel.checkpoint()
+    box.execution.stop([lease], "cancelled")
+    ending = await box.end()
+    assert (ending.state, ending.reason, ending.progress) == ("cancelled", "cancelled", b"[1,2]")
+
+
+@pytest.mark.parametrize("fate", ["lost", "handed back"])
+async def test_a_run_that_is_lost_or_handed_back_has_no_ending(box, fate):
+    lease = box.start("never")
+    assert box.execution.at_work == [lease]
+    box.execution.stop([lease], fate)  # before its task has begun
+    assert await box.end() is None
+    assert await box.execution.idle(1)
+
+
+async def test_a_function_that_is_gone_is_handed_back(box):
+    lease = box.start("unheard_of")
+    assert await box.end() is None
+    assert lease.fate == "handed back"
+
+
+async def test_idle_waits_only_so_long(box):
+    lease = box.start("never")
+    assert not await box.execution.idle(0.01)
+    box.execution.stop([lease], "lost")
+    assert await box.execution.idle(2)
+
+
+async def test_on_failure_gets_what_it_asks_for(box):
+    told = msgspec.json.encode({"run_id": "r", "function": "f", "reason": "error", "error": "e", "arguments": {}})
+    assert (await box.run("told", told, trigger="on_failure")).result == b'"f error"'
+    assert (await box.run("told", told, trigger="submit")).reason == "bad arguments"
+    assert (await box.run("told", b"nope", trigger="on_failure")).reason == "bad arguments"
+
+
+async def test_functions_that_want_a_request_cannot_run(box):
+    assert "jobs.raw" not in box.execution.plans
+    assert box.execution.plans["jobs.fails"].on_failure == "jobs.told"
+    assert queues_of(box.execution.plans.values()) == ["default", "mails", "quick", "slow"]
+
+
+def test_an_error_without_words_is_still_told():
+    class MuteError(Exception):
+        def __str__(self) -> str:
+            raise SystemExit
+
+    failure = failure_of(MuteError())
+    assert (failure.type, failure.message) == ("MuteError", "(its __str__ raised SystemExit)")
+    assert failure_of(ValueError("\ud800")).message == "\\ud800"
