@@ -172,6 +172,15 @@ async def test_http_and_runs_are_of_one_project(harness: Harness):
     assert harness.run(run.id).state == "succeeded"
 
 
+async def test_a_request_may_become_a_run(harness: Harness):
+    answer = await harness.http.post("/orders", json={"n": 1}, headers={"Prefer": "respond-async"})
+    assert answer.status_code == 202
+    await harness.advance("5m")
+    shown = await harness.http.get(answer.headers["location"])
+    assert shown.json()["state"] == "succeeded"
+    assert [run.result for run in harness.runs("orders.flaky")] == [result("attempt 1")]
+
+
 async def test_a_handler_may_wait_for_a_run_it_submits(harness: Harness):
     run = await harness.submit("orders.first", n=3)
     await harness.run_until_idle()

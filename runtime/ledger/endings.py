@@ -56,7 +56,8 @@ class Endings:
                 try:
                     await self._hear()
                 except _ERRORS:
-                    await asyncio.sleep(_PAUSE_SECONDS)
+                    if self._waiting:
+                        await asyncio.sleep(_PAUSE_SECONDS)
         finally:
             self._task = None
 

@@ -52,10 +52,11 @@ class Accepted(msgspec.Struct, frozen=True):
 
 
 class Claimed(msgspec.Struct, frozen=True, kw_only=True):
-    """A run to be executed, held by a lease. token: the fence, to be shown at each beat and at the end.
+    """A run to be executed, held by a lease.
 
-    failures: earlier attempts whose handler failed. crashes: earlier leases that were lost; above 0 it runs alone.
-    due: when it first was, before all retries. expires: None for never.
+    token: the fence, to be shown at each beat and at the end; no two claims have the same. failures: earlier attempts
+    whose handler failed. crashes: earlier leases that were lost; above 0 it runs alone. due: when it first was, before
+    all retries. expires: None for never.
     """
 
     id: str

@@ -77,7 +77,7 @@ class Harness:
         async with AsyncExitStack() as stack:
             self._open_project()
             await self._open_store(stack)
-            self._role = HttpRole(self._registered, open_locally=True)
+            self._role = HttpRole(self._registered, open_locally=True, desk=self._desk)
             stack.callback(self._role.invoker.threads.close)
             await self._role.open()
             stack.push_async_callback(self._role.close)

@@ -10,6 +10,7 @@ from runtime.ledger.records import FINISHED
 PATIENCE = 600_000
 LINKS = 10
 TRIM = 20
+NOBODYS = -1
 
 
 @dataclass
@@ -136,7 +137,7 @@ class Model:
         if run.expires is not None and run.token == 0 and self.now > run.expires:
             self.close(run, "failed", "expired")
             return False
-        run.state, run.token, run.lease_until = "running", run.token + 1, self.now + self.lease
+        run.state, run.token, run.lease_until = "running", NOBODYS, self.now + self.lease
         return True
 
     # --- held runs ---
@@ -175,7 +176,7 @@ class Model:
         if run.cancelling:
             self.close(run, "cancelled", "cancelled")
             return 0
-        run.token += 1
+        run.token = NOBODYS
         self.make_ready(run, first=True)
         return 1
 

@@ -41,9 +41,9 @@ def test_a_lost_lease_is_a_crash_and_first_in_line_again(trial: Trial):
     assert trial.beat(one).lost == (lost,)
     assert trial.claim_one().id == urgent
     again = trial.claim_one()
-    assert (again.id, again.crashes, again.attempt, again.token) == (lost, 1, 1, 2)
+    assert (again.id, again.crashes, again.attempt) == (lost, 1, 1)
     (attempt,) = trial.show(lost).attempts
-    assert (attempt.state, attempt.token, attempt.worker, attempt.began) == ("crashed", 1, "w", START)
+    assert (attempt.state, attempt.token, attempt.worker, attempt.began) == ("crashed", one.token, "w", START)
 
 
 def test_three_crashes_alone_after_the_first_end_a_run(trial: Trial):
@@ -150,7 +150,7 @@ def test_a_run_that_a_worker_does_not_know_waits_for_one_that_does(trial: Trial)
     assert (trial.state(run_id), trial.queue().unknown, trial.queue().ready) == ("queued", 1, 0)
     trial.works("f", "f")
     one = trial.claim_one("f")
-    assert (one.id, one.token) == (run_id, 1)
+    assert one.id == run_id
     assert trial.queue().unknown == 0
 
 

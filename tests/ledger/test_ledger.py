@@ -20,7 +20,7 @@ def test_a_run_is_claimed_with_all_that_was_said_of_it(trial: Trial):
     one = trial.claim_one("w", "orders")
     assert (one.id, one.function, one.queue, one.payload) == (run_id, "f", "orders", b'{"x": 1}')
     assert (one.trigger, one.priority, one.parent, one.trace) == ("http", 7, "p", "00-1-2-01")
-    assert (one.token, one.attempt, one.crashes) == (1, 1, 0)
+    assert (one.attempt, one.crashes) == (1, 0)
     assert (one.accepted, one.due, one.claimed, one.expires) == (START, START, START, START + 60)
 
 
@@ -133,7 +133,7 @@ def test_a_retry_waits_counts_a_failure_and_keeps_what_failed(trial: Trial):
     assert trial.claim() == []
     trial.advance(0.1)
     again = trial.claim_one()
-    assert (again.attempt, again.failures, again.token) == (2, 1, 2)
+    assert (again.attempt, again.failures) == (2, 1)
     trial.finish(again, "failed")
     view = trial.show(run_id)
     assert (view.state, view.reason, view.failures) == ("failed", "error", 2)
@@ -195,6 +195,22 @@ def test_an_end_without_the_runs_token_is_refused(trial: Trial):
     assert not trial.finish(second, result=b"3")
     assert not trial.finish(first, "failed")
     assert bytes(trial.show(run_id).result or b"") == b"2"
+
+
+def test_a_token_of_a_former_run_of_that_id_is_refused(trial: Trial):
+    trial.works()
+    for _ in range(3):
+        trial.accept(id="again")
+        old = trial.claim_one()
+        trial.cancel("again")
+        trial.finish(old)
+        trial.purge("again")
+    trial.accept(id="again")
+    new = trial.claim_one()
+    assert not trial.finish(old)
+    assert trial.beat(old).lost == ("again",)
+    assert trial.release(old) == 0
+    assert trial.finish(new)
 
 
 def test_of_several_ends_in_one_call_each_is_judged_by_itself(trial: Trial):
@@ -401,7 +417,7 @@ def test_a_redriven_run_has_the_bytes_it_had(trial: Trial, payload: bytes):
     assert (view.due, view.expires, view.progress) == (trial.now, None, None)
     trial.works()
     again = trial.claim_one()
-    assert (again.payload, again.attempt, again.token, again.priority) == (payload, 1, 2, 8)
+    assert (again.payload, again.attempt, again.priority) == (payload, 1, 8)
     assert not trial.finish(one)
     assert trial.finish(again)
 

@@ -69,6 +69,7 @@ class Sides(RuleBasedStateMachine):
             clock=lambda: self.model.now / 1000,
         )
         self.claimed: list[Claimed] = []
+        self.tokens: set[int] = set()
         self.ids: list[str] = ["never"]
         for worker in ("w1", "w2"):
             self.register(worker)
@@ -158,7 +159,10 @@ class Sides(RuleBasedStateMachine):
     def note(self, claimed: list[Claimed]) -> None:
         for one in claimed:
             run = self.model.runs[one.id]
-            assert (one.token, one.failures, one.crashes) == (run.token, run.failures, run.crashes)
+            assert (one.failures, one.crashes) == (run.failures, run.crashes)
+            assert one.token not in self.tokens
+            self.tokens.add(one.token)
+            run.token = one.token
             assert one.trigger == "on_failure" or one.payload == one.id.encode()
         self.claimed += claimed
 

@@ -17,11 +17,12 @@ local function claim(q, id, fn, found)
     return close(id, fn, 'failed', 'expired', '')
   end
   local run, input = keys_of(id)
-  redis.call('HSET', run, 'state', 'running', 'token', token + 1, 'worker', worker, 'claimed', now)
+  local fence = new_token()
+  redis.call('HSET', run, 'state', 'running', 'token', fence, 'worker', worker, 'claimed', now)
   redis.call('ZADD', ns .. 'leases:' .. q, now + lease, id)
   left = left - 1
   for _, value in ipairs({
-    id, fn, q, token + 1, redis.call('GET', input) or '', failures or 0, crashes or 0, trigger, prio, accepted, first or due, now,
+    id, fn, q, fence, redis.call('GET', input) or '', failures or 0, crashes or 0, trigger, prio, accepted, first or due, now,
     expires or '', parent or '', trace or ''
   }) do
     answer[#answer + 1] = value

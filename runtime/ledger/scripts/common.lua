@@ -52,6 +52,11 @@ local function ring(q)
   end
 end
 
+-- The fence of a claim: no other claim of this store has the same, one of an earlier run of the same id neither.
+local function new_token()
+  return redis.call('INCR', ns .. 'seq')
+end
+
 -- first: before all others of its priority
 local function make_ready(id, q, prio, first)
   local place = first and 0 or redis.call('INCR', ns .. 'seq')

@@ -9,7 +9,7 @@ for at = FIRST, #ARGV, 3 do
     if found[5] then
       close(id, found[3], 'cancelled', 'cancelled', '')
     else
-      redis.call('HSET', run, 'state', 'queued', 'token', token + 1) -- whoever still runs it may not finish it
+      redis.call('HSET', run, 'state', 'queued', 'token', new_token()) -- whoever still runs it may not finish it
       make_ready(id, q, tonumber(found[4]), true)
       count = count + 1
     end

@@ -144,8 +144,6 @@ class Execution:
 
     async def _run(self, lease: Lease, plan: RunPlan) -> Ending:
         run = lease.run
-        if run.expires is not None and run.claimed > run.expires and run.token == 1:
-            return self._ending(lease, state="failed", reason="expired")
         try:
             arguments = plan.arguments.bind(_payload_of(run, plan))
         except (InputError, BindingFailed) as error:

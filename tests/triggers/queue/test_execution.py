@@ -154,11 +154,6 @@ async def test_arguments_that_do_not_fit_are_not_tried_again(box, payload):
     assert ending.failure.type == "InputError"
 
 
-async def test_a_late_run_has_expired(box):
-    ending = await box.run("echo", expires=time.time() - 1)
-    assert (ending.state, ending.reason) == ("failed", "expired")
-
-
 async def test_system_exit_is_a_failure_like_others(box):
     ending = await box.run("boom")
     assert (ending.state, ending.reason, ending.failure.type) == ("failed", "error", "SystemExit")
