@@ -113,9 +113,8 @@ def _curl(words: list[str], folder: Path) -> str:
         path, _, filename = value.removeprefix("@").partition(";filename=")
         files.append((name, (filename, (folder / path).read_bytes()) if value.startswith("@") else (None, value)))
     method = "POST" if content is not None or files else "GET"
-    found = httpx.request(
-        method, f"http://{given.url}", headers=headers, content=content, files=files or None, follow_redirects=given.L
-    )
+    with httpx.Client(follow_redirects=given.L, timeout=30) as client:  # a worker may still start
+        found = client.request(method, f"http://{given.url}", headers=headers, content=content, files=files or None)
     head = "".join(f"{name}: {value}\n" for name, value in found.headers.items()) if given.D else ""
     return head + ("" if given.o else found.text)
 
