@@ -195,9 +195,8 @@ class Harness:
     # --- the worker's part ---
 
     async def _register(self) -> None:
-        registry = self._registered.registry
-        functions = list(self._execution.plans)
-        await self._desk.ask(self._ledger.register(_WORKER, functions, on_failure_map(registry)))
+        functions = {name: plan.function for name, plan in self._execution.plans.items()}
+        await self._desk.ask(self._ledger.register(_WORKER, list(functions), on_failure_map(functions)))
 
     async def _claim(self) -> Claimed | None:
         queues = [queue.name for queue in await self._desk.ask(self._ledger.queues())]

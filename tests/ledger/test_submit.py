@@ -502,7 +502,10 @@ def test_on_failure_is_a_name_when_loaded(write_project):
     registry = load(root)
     assert registry.failures == ()
     assert registry.get("work.one").on_failure == "alerts.send"
-    assert on_failure_map(registry) == {"work.one": ("alerts.send", "alerts"), "work.two": ("alerts.send", "alerts")}
+    assert on_failure_map(registry.functions) == {
+        "work.one": ("alerts.send", "alerts"),
+        "work.two": ("alerts.send", "alerts"),
+    }
 
 
 def test_a_failed_run_starts_the_function_its_own_names(orders, trial):

@@ -12,10 +12,11 @@ import pytest
 from runtime.base.ids import new_run_id
 from runtime.invoke.invoker import Invoker
 from runtime.ledger.records import Claimed, Ending
+from runtime.ledger.targets import on_failure_map
 from runtime.roles import load_project
 from runtime.triggers.queue.execution import Execution, failure_of
 from runtime.triggers.queue.leases import Lease
-from runtime.triggers.queue.plans import queues_of
+from runtime.triggers.queue.plans import plan_runs, queues_of
 
 FUNCTIONS = """
     import asyncio, time
@@ -76,13 +77,7 @@ FUNCTIONS = """
     async def told(function: str, reason: str):
         return f"{function} {reason}"
 
-    @fn(on_failure="jobs.nobody")
-    async def careless():
-        ...
-
-    never, odd, told, boom, slow, fails, careless = (
-        queue("default")(one) for one in (never, odd, told, boom, slow, fails, careless)
-    )
+    never, odd, told, boom, slow, fails = (queue("default")(one) for one in (never, odd, told, boom, slow, fails))
 
     @http.post("/raw")
     async def raw(request: Request):
@@ -237,8 +232,23 @@ async def test_on_failure_gets_what_it_asks_for(box):
 
 async def test_functions_that_want_a_request_cannot_run(box):
     assert "jobs.raw" not in box.execution.plans
-    assert box.execution.plans["jobs.fails"].on_failure == "jobs.told"
-    assert queues_of(box.execution.plans.values()) == ["default", "mails", "quick", "slow"]
+
+
+async def test_a_worker_tells_of_queues_and_of_on_failure_as_submit_does(write_project):
+    jobs = """
+        from runtime import fn
+
+        @fn(on_failure="jobs.told")
+        def fails(): ...
+
+        @fn()
+        def told(): ...
+    """
+    settings = '[functions."jobs.told"]\nqueue = "alerts"\n'
+    project = load_project(write_project(**{"functions/jobs.py": jobs, "functions.toml": settings}))
+    functions = {name: plan.function for name, plan in plan_runs(project.registry.functions.values()).items()}
+    assert on_failure_map(functions) == {"jobs.fails": ("jobs.told", "alerts")}
+    assert queues_of(functions.values()) == {"default", "alerts"}
 
 
 def test_an_error_without_words_is_still_told():
