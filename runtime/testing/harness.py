@@ -17,8 +17,8 @@ from runtime.base.durations import Duration, parse_duration
 from runtime.base.errors import FnrunError, StartError, UnknownRun
 from runtime.declare.modules import PACKAGE
 from runtime.ledger.calls import Call
-from runtime.ledger.desk import Desk, in_use, use
-from runtime.ledger.ledger import Keeping, Ledger
+from runtime.ledger.desk import Desk, in_use, keeping_of, use
+from runtime.ledger.ledger import Ledger
 from runtime.ledger.records import Claimed, Ending, Held
 from runtime.ledger.submit import Submit, submit
 from runtime.ledger.targets import name_of, on_failure_map
@@ -56,6 +56,7 @@ class Harness:
         self._at_work: set[asyncio.Task[None]] = set()
         self._leases: dict[Lease, asyncio.Future[Ending | None]] = {}
         self._http: AsyncClient | None = None
+        self.is_open = False
 
     @property
     def now(self) -> datetime:
@@ -86,11 +87,13 @@ class Harness:
             self._execution.adopt(self._registered.registry.functions.values())
             stack.push_async_callback(self._stop)
             self._stack = stack.pop_all()
+        self.is_open = True
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self.is_open, self._http = False, None
         await self._stack.aclose()
 
     async def run_until_idle(self) -> int:
@@ -135,14 +138,11 @@ class Harness:
     def runs(self, function: Callable[..., Any] | str | None = None) -> list[RunView]:
         """The runs of a function, of all if none is given, in the order they were accepted in."""
         names = () if function is None else (function if isinstance(function, str) else name_of(function),)
-        ids: list[str] = []
-        cursor = ""
-        while not ids or cursor:
-            page = self._desk.ask_sync(self._ledger.runs(names, cursor=cursor, limit=1000))
+        page = self._desk.ask_sync(self._ledger.runs(names, limit=1000))
+        ids = [run.id for run in page.runs]
+        while page.cursor:
+            page = self._desk.ask_sync(self._ledger.runs(names, cursor=page.cursor, limit=1000))
             ids += [run.id for run in page.runs]
-            cursor = page.cursor
-            if not page.runs:
-                break
         found = self._desk.ask_sync(self._ledger.show(reversed(ids)))
         return sorted((run for run in found if run is not None), key=lambda run: run.accepted)
 
@@ -173,12 +173,8 @@ class Harness:
 
     async def _open_store(self, stack: AsyncExitStack) -> None:
         store = await asyncio.to_thread(LentStore)
-        queue = self._registered.settings.queue
-        keeping = Keeping(
-            seconds=float(queue.keep), failures_seconds=float(queue.keep_failures), count=queue.keep_count
-        )
-        self._ledger = Ledger(store.namespace, keeping=keeping, clock=lambda: self._seconds)
-        registry = self._registered.registry
+        queue, registry = self._registered.settings.queue, self._registered.registry
+        self._ledger = Ledger(store.namespace, keeping=keeping_of(queue), clock=lambda: self._seconds)
         self._desk = Desk(store, self._ledger, max_length=queue.max_length, registry=lambda: registry)
         stack.callback(self._desk.close)
         stack.push_async_callback(self._desk.aclose)

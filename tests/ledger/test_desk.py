@@ -16,7 +16,7 @@ from redis import Redis
 from runtime.base.errors import StartError, StoreDown, UnknownRun
 from runtime.ledger import desk as desks
 from runtime.ledger import endings
-from runtime.ledger.desk import Desk, current, use
+from runtime.ledger.desk import Desk, current, use, use_when_asked
 from runtime.ledger.records import Accepted, Submission
 from tests.ledger.desks import desk_on
 from tests.ledger.trial import Trial
@@ -262,6 +262,36 @@ def test_a_process_without_a_project_has_no_desk(tmp_path, monkeypatch):
     use(None)
     with pytest.raises(StartError, match=r"there is no functions/ folder in .*; run the script in|or set FNRUN_DIR"):
         current()
+
+
+def test_a_desk_may_be_opened_when_it_is_first_asked_for(desk, monkeypatch):
+    monkeypatch.setattr(desks, "_open", desks._open_for_script)
+    made: list[Desk] = []
+    use(None)
+    use_when_asked(lambda: made.append(desk) or desk)
+    assert made == []
+    assert current() is current() is desk
+    assert made == [desk]
+
+
+def test_a_desk_is_closed_though_a_loop_is_stuck(desk):
+    done = threading.Event()
+
+    stuck = threading.Event()
+
+    async def get_stuck() -> None:
+        await desk.accept(run("a"))
+        stuck.set()
+        done.wait(20)
+
+    thread = threading.Thread(target=asyncio.run, args=(get_stuck(),))
+    thread.start()
+    assert stuck.wait(5)
+    began = time.monotonic()
+    desk.close()
+    assert time.monotonic() - began < 3
+    done.set()
+    thread.join()
 
 
 async def test_a_quiet_line_is_asked_whether_it_lives_and_ends_when_nobody_waits(desk, trial, client, monkeypatch):

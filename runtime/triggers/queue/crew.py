@@ -269,6 +269,7 @@ class Crew:
         drained = self._await_drain(drain_seconds)
         if not drained:
             log.error("a handler blocks the event loop; the process ends without it, and hands its runs back")
+        if len(self._leases):
             self._hand_back_all()
         for keeper in self._keepers:
             keeper.stop(_CANCEL_SECONDS)
