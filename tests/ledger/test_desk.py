@@ -18,7 +18,7 @@ from runtime.ledger import desk as desks
 from runtime.ledger import endings
 from runtime.ledger.desk import Desk, current, use, use_when_asked
 from runtime.ledger.records import Accepted, Submission
-from tests.ledger.desks import desk_on
+from tests.desks import desk_in_use
 from tests.ledger.trial import Trial
 from tests.live_servers import until
 from tests.stores import Proxy
@@ -26,7 +26,7 @@ from tests.stores import Proxy
 
 @pytest.fixture
 def desk(valkey: Path, trial: Trial) -> Iterator[Desk]:
-    with desk_on(f"unix://{valkey}", trial.namespace, trial.ledger) as desk:
+    with desk_in_use(f"unix://{valkey}", trial.namespace, trial.ledger) as desk:
         yield desk
 
 
@@ -39,7 +39,7 @@ def proxy(valkey: Path) -> Iterator[Proxy]:
 @pytest.fixture
 def far_desk(proxy: Proxy, trial: Trial) -> Iterator[Desk]:
     """A desk on the same store, behind a network that can be broken."""
-    with desk_on(proxy.url, trial.namespace, trial.ledger) as desk:
+    with desk_in_use(proxy.url, trial.namespace, trial.ledger) as desk:
         yield desk
 
 

@@ -26,7 +26,7 @@ from runtime.ledger.desk import Desk
 from runtime.ledger.records import Ending, Failure
 from runtime.ledger.targets import FolderCatalogue, on_failure_map
 from tests.declare.conftest import _restored_imports  # noqa: F401 - what is loaded here is put back
-from tests.ledger.desks import desk_on
+from tests.desks import desk_in_use
 from tests.ledger.trial import START, Trial
 from tests.stores import Proxy
 
@@ -70,7 +70,7 @@ ORDERS = """
 
 @pytest.fixture
 def desk(valkey: Path, trial: Trial) -> Iterator[Desk]:
-    with desk_on(f"unix://{valkey}", trial.namespace, trial.ledger) as desk:
+    with desk_in_use(f"unix://{valkey}", trial.namespace, trial.ledger) as desk:
         yield desk
 
 
@@ -358,7 +358,7 @@ async def test_a_tree_is_cancelled_with_all_that_it_submitted(orders, trial, des
 
 
 async def test_nothing_is_accepted_while_the_store_is_away(valkey, trial, orders):
-    with Proxy(valkey) as proxy, desk_on(proxy.url, trial.namespace, trial.ledger):
+    with Proxy(valkey) as proxy, desk_in_use(proxy.url, trial.namespace, trial.ledger):
         run = await submit("orders.feed")
         proxy.cut()
         for ask in (submit("orders.feed"), run.state(), run.cancel(), run.result(1)):
