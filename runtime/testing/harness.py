@@ -75,6 +75,8 @@ class Harness:
         return self._http
 
     async def __aenter__(self) -> Self:
+        if self.is_open:
+            raise FnrunError("this harness is open already: make another")
         async with AsyncExitStack() as stack:
             self._open_project()
             await self._open_store(stack)
@@ -87,7 +89,7 @@ class Harness:
             self._execution.adopt(self._registered.registry.functions.values())
             stack.push_async_callback(self._stop)
             self._stack = stack.pop_all()
-        self.is_open = True
+            self.is_open = True
         return self
 
     async def __aexit__(

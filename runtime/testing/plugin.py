@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 def harness(request: pytest.FixtureRequest) -> "Harness":
     """A Harness on the project that the test is in: the nearest folder above it that has functions/ in it.
 
-    It is open while an async test runs. A fixture of the same name may give another one, open or not.
+    It is open while an async test runs. A fixture of the same name may return another one, open or not.
     """
     from runtime.testing import Harness  # noqa: PLC0415 - most runs of pytest do without
 
