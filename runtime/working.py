@@ -22,7 +22,7 @@ from runtime.declare.registry import Registry
 from runtime.following import announce_failures, follow
 from runtime.invoke.invoker import Invoker
 from runtime.invoke.resources import Resources
-from runtime.ledger.desk import Desk, open_desk, use, use_when_asked
+from runtime.ledger.desk import Desk, open_desk, use
 from runtime.processes import Line, Message, end_without_parent
 from runtime.roles import Parent, Project, end_process, loop_factory
 from runtime.triggers.queue.alone import execute_in_cell
@@ -133,13 +133,7 @@ def perform_run(project: Project) -> Perform:
     if lifespan is None:
         raise StartError("functions/_lifespan.py does not load, and nothing is run without its resources")
 
-    def open_as_worker() -> Desk:
-        desk = open_desk(project.root, project.settings, again=True)
-        desk.registry = lambda: project.registry
-        return desk
-
     async def perform(job: bytes, tell: Tell) -> bytes:
-        use_when_asked(open_as_worker)  # few runs submit others
         async with Resources(lifespan) as resources:
             invoker = Invoker(threads=2, expected=tuple(lifespan.exception_handlers), resources=resources.opened)
             result_max = int(project.settings.queue.result_max)

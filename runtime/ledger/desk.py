@@ -266,8 +266,8 @@ def keeping_of(settings: QueueSettings) -> Keeping:
     )
 
 
-def _open_for_script() -> Desk:
-    """A desk for the project whose functions are imported, or that in FNRUN_DIR, or in the current folder."""
+def open_for_script() -> Desk:
+    """A desk for the project whose functions are imported, or that in FNRUN_DIR, or in this folder. StartError."""
     root = open_root() or Path(os.environ.get("FNRUN_DIR") or ".").resolve()
     if not (root / PACKAGE).is_dir():
         raise StartError(
@@ -281,7 +281,6 @@ def _open_for_script() -> Desk:
 
 
 _current: Desk | None = None
-_open: Callable[[], Desk] = _open_for_script
 _opening = threading.Lock()
 
 
@@ -291,23 +290,14 @@ def use(desk: Desk | None) -> None:
     _current = desk
 
 
-def use_when_asked(make: Callable[[], Desk]) -> None:
-    """Make what this opens the desk of this process, as soon as somebody asks for it."""
-    global _open  # noqa: PLW0603 - as above
-    _open = make
-
-
 def in_use() -> Desk | None:
     """The desk of this process, if it has one yet."""
     return _current
 
 
-def current() -> Desk:
-    """The desk of this process, opened now if there is none. Blocks while it opens the store.
-
-    StartError if there is no project, or no store.
-    """
+def current(make: Callable[[], Desk] = open_for_script) -> Desk:
+    """The desk of this process, made now if there is none. Blocks while that opens the store; raises what it raises."""
     with _opening:
-        desk = _open() if _current is None else _current
+        desk = make() if _current is None else _current
         use(desk)
         return desk

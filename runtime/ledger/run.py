@@ -5,6 +5,7 @@ Made by submit, and by authors of an id. Opens nothing before it is asked someth
 
 import asyncio
 import sys
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar, overload
 
 import msgspec
@@ -173,4 +174,13 @@ def current_desk() -> "Desk":
     """The desk of this process, for code without a loop. The store's client is loaded only now."""
     from runtime.ledger.desk import current  # noqa: PLC0415
 
-    return current()
+    return current() if _make_desk is None else current(_make_desk)
+
+
+_make_desk: "Callable[[], Desk] | None" = None
+
+
+def make_desk_with(make: "Callable[[], Desk]") -> None:
+    """Say how this process gets a desk as soon as it needs one; else it gets one as a script does."""
+    global _make_desk  # noqa: PLW0603 - one a process
+    _make_desk = make

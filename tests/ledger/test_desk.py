@@ -16,8 +16,10 @@ from redis import Redis
 from runtime.base.errors import StartError, StoreDown, UnknownRun
 from runtime.ledger import desk as desks
 from runtime.ledger import endings
-from runtime.ledger.desk import Desk, current, use, use_when_asked
+from runtime.ledger import run as run_module
+from runtime.ledger.desk import Desk, current, use
 from runtime.ledger.records import Accepted, Submission
+from runtime.ledger.run import current_desk, make_desk_with
 from tests.desks import desk_in_use
 from tests.ledger.trial import Trial
 from tests.live_servers import until
@@ -264,13 +266,13 @@ def test_a_process_without_a_project_has_no_desk(tmp_path, monkeypatch):
         current()
 
 
-def test_a_desk_may_be_opened_when_it_is_first_asked_for(desk, monkeypatch):
-    monkeypatch.setattr(desks, "_open", desks._open_for_script)
+def test_a_desk_is_made_when_it_is_first_asked_for(desk, monkeypatch):
     made: list[Desk] = []
+    monkeypatch.setattr(run_module, "_make_desk", None)
     use(None)
-    use_when_asked(lambda: made.append(desk) or desk)
+    make_desk_with(lambda: made.append(desk) or desk)
     assert made == []
-    assert current() is current() is desk
+    assert current_desk() is current_desk() is current() is desk
     assert made == [desk]
 
 
