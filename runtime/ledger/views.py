@@ -170,15 +170,16 @@ def _whole(
         payload=_as_json(payload),
     )
     if view.state == "succeeded":
-        return msgspec.structs.replace(view, result=_raw(output), attempts=(*view.attempts, _last_attempt(view)))
+        return msgspec.structs.replace(view, result=_raw(output), attempts=(*view.attempts, _last_attempt(view, pairs)))
     return msgspec.structs.replace(view, failure=msgspec.json.decode(output, type=Failure) if output else None)
 
 
-def _last_attempt(view: RunView) -> Attempt:
+def _last_attempt(view: RunView, pairs: Sequence[bytes]) -> Attempt:
     """The attempt that succeeded, of which the ledger keeps no more than the run itself says."""
     return Attempt(
         attempt=view.failures + 1,
         state="succeeded",
+        token=int(pairs[pairs[::2].index(b"token") * 2 + 1]),
         began=view.claimed or 0.0,
         finished=view.finished or 0.0,
         worker=view.worker,
