@@ -224,6 +224,19 @@ async def test_what_is_at_work_when_a_test_ends_is_stopped(project: Path):
     assert in_use() is None
 
 
+async def test_a_harness_can_be_opened_again_but_not_twice(project: Path):
+    harness = Harness(project)
+    for _ in range(2):
+        async with harness:
+            assert harness.runs() == []
+            await harness.submit("orders.second", n=1)
+            assert (await harness.http.get("/_/health")).status_code == 200
+            with pytest.raises(FnrunError, match="open already"):
+                async with harness:
+                    pass
+    assert in_use() is None
+
+
 async def test_a_clock_may_begin_anywhere(project: Path):
     start = datetime(2030, 3, 31, 0, 30, tzinfo=UTC)
     async with Harness(load_project(project), now=start) as harness:

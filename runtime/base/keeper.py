@@ -72,6 +72,7 @@ class Keeper:
         self._server = server
         self._told = told
         self._starting = threading.Lock()
+        self._process: int | None = None
 
     def keep(self) -> None:
         """Start the server, and again whenever it has died; end this process if it does not come up."""
@@ -84,6 +85,7 @@ class Keeper:
                 self._tell("ready")
                 killed = 0
                 os.waitpid(process, 0)
+                self._process = None
             else:  # killed before it was ready: by chance, or for what it is
                 killed += 1
                 if killed == _MOST_KILLED:
@@ -118,7 +120,12 @@ class Keeper:
     def end(self) -> None:
         """End the server, and this process. No other is started meanwhile."""
         with self._starting:
-            self._end_server(_END_SECONDS, ask_first=False)
+            began = time.monotonic()
+            with suppress(ProcessLookupError):  # when `keep` has seen its end
+                self._signal(signal.SIGTERM)
+                while True:
+                    time.sleep(_POLL_SECONDS)
+                    self._signal(signal.SIGKILL if time.monotonic() - began > _END_SECONDS else 0)
             os._exit(0)
 
     def _start(self) -> tuple[int, int | None]:
@@ -126,10 +133,10 @@ class Keeper:
         log = os.open(self._in_folder(LOG), os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
         try:
             with self._starting:
-                lock = self._end_server(_LEAVE_SECONDS, ask_first=True)
+                lock = self._end_left_behind()
                 _trim(log)
                 logged = os.fstat(log).st_size
-                process = self._spawn(lock, log)
+                self._process = process = self._spawn(lock, log)
                 os.close(lock)  # the server's own copy is what says that it lives
             code = self._wait_until_ready(process)
             if code is not None and code >= 0:
@@ -172,36 +179,26 @@ class Keeper:
             self._give_up(f"{self._server} cannot be run: {error.strerror}")
             raise
 
-    def _end_server(self, patience_seconds: float, *, ask_first: bool) -> int:
+    def _end_left_behind(self) -> int:
         """The locked descriptor of server.lock, when no server has it any more.
 
-        A server that is there is asked to go, by its socket or by SIGTERM; after the patience it is killed.
+        One that is there is asked to go; a frozen one is killed, with its children, who hold the lock, too.
         """
         began = time.monotonic()
         while (lock := lock_file(self._in_folder(SERVER), fcntl.LOCK_EX | fcntl.LOCK_NB)) is None:
-            late = time.monotonic() - began > patience_seconds
-            if ask_first and not late:
+            if time.monotonic() - began < _LEAVE_SECONDS:
                 ask(self._path, b"SHUTDOWN NOSAVE", 0.2)
-            else:
-                self._signal_server(signal.SIGKILL if late else signal.SIGTERM)
-                # A second SIGTERM would cut its last fsync short.
-                self._wait_for_lock(0.1 if late else patience_seconds)
+            else:  # it has written this file: it is removed before each start
+                with suppress(OSError, ValueError), open(self._in_folder(PID), encoding="ascii") as file:
+                    os.killpg(int(file.read()), signal.SIGKILL)
             time.sleep(_POLL_SECONDS)
         return lock
 
-    def _wait_for_lock(self, within_seconds: float) -> None:
-        end = time.monotonic() + within_seconds
-        while time.monotonic() < end:
-            lock = lock_file(self._in_folder(SERVER), fcntl.LOCK_EX | fcntl.LOCK_NB)
-            if lock is not None:
-                os.close(lock)
-                return
-            time.sleep(_POLL_SECONDS)
-
-    def _signal_server(self, number: int) -> None:
-        """Signal who holds server.lock, and its children: the file is theirs, as it is removed before each start."""
-        with suppress(OSError, ValueError), open(self._in_folder(PID), encoding="ascii") as file:
-            os.killpg(int(file.read()), number)
+    def _signal(self, number: int) -> None:
+        """Signal the server and its children; ProcessLookupError if there is none."""
+        if self._process is None:
+            raise ProcessLookupError
+        os.killpg(self._process, number)
 
     def _in_folder(self, name: str) -> str:
         return os.path.join(self._folder, name)

@@ -152,8 +152,19 @@ def _whole(
         payload=_as_json(payload),
     )
     if view.state == "succeeded":
-        return msgspec.structs.replace(view, result=_raw(output))
+        return msgspec.structs.replace(view, result=_raw(output), attempts=(*view.attempts, _last_attempt(view)))
     return msgspec.structs.replace(view, failure=msgspec.json.decode(output, type=Failure) if output else None)
+
+
+def _last_attempt(view: RunView) -> Attempt:
+    """The attempt that succeeded, of which the ledger keeps no more than the run itself says."""
+    return Attempt(
+        attempt=view.failures + 1,
+        state="succeeded",
+        began=view.claimed or 0.0,
+        finished=view.finished or 0.0,
+        worker=view.worker,
+    )
 
 
 def _raw(text: bytes | None) -> msgspec.Raw | None:

@@ -56,6 +56,7 @@ class Harness:
         self._at_work: set[asyncio.Task[None]] = set()
         self._leases: dict[Lease, asyncio.Future[Ending | None]] = {}
         self._http: AsyncClient | None = None
+        self.is_open = False
 
     @property
     def now(self) -> datetime:
@@ -74,6 +75,8 @@ class Harness:
         return self._http
 
     async def __aenter__(self) -> Self:
+        if self.is_open:
+            raise FnrunError("this harness is open already: make another")
         async with AsyncExitStack() as stack:
             self._open_project()
             await self._open_store(stack)
@@ -86,11 +89,13 @@ class Harness:
             self._execution.adopt(self._registered.registry.functions.values())
             stack.push_async_callback(self._stop)
             self._stack = stack.pop_all()
+            self.is_open = True
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self.is_open, self._http = False, None
         await self._stack.aclose()
 
     async def run_until_idle(self) -> int:

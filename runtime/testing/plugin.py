@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 def harness(request: pytest.FixtureRequest) -> "Harness":
     """A Harness on the project that the test is in: the nearest folder above it that has functions/ in it.
 
-    It is open while an async test runs. A fixture of the same name may return another one, not yet open.
+    It is open while an async test runs. A fixture of the same name may return another one, open or not.
     """
     from runtime.testing import Harness  # noqa: PLC0415 - most runs of pytest do without
 
@@ -33,7 +33,7 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> Generator[None, object, o
     """Open the harness of an async test, on the loop that the test runs on, whichever plugin runs it."""
     found: Any = pyfuncitem.funcargs.get("harness")
     call = pyfuncitem.obj
-    if found is not None and iscoroutinefunction(call) and hasattr(found, "run_until_idle"):
+    if iscoroutinefunction(call) and getattr(found, "is_open", None) is False:
 
         @wraps(call)
         async def opened(**arguments: Any) -> None:

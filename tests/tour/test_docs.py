@@ -32,7 +32,7 @@ def test_what_the_page_says_is_what_happens(page: str, tmp_path: Path, start):
         if (ROOT / name).exists():
             assert text == (ROOT / name).read_text(), f"{page} shows {name}, which is otherwise"
         _write(tmp_path / name, text)
-    server = start(tmp_path, "dev", "--bind", "127.0.0.1:0")
+    server = start(tmp_path, "dev", "--bind", "127.0.0.1:0", roles=None)
     port = server.port
     ran = 0
     for kind, name, text in blocks:

@@ -13,7 +13,7 @@ for at = FIRST + 3, #ARGV, 4 do
   if found[1] == token and found[2] == 'running' then
     redis.call('ZADD', ns .. 'leases:' .. q, now + lease, id)
     if progress ~= '' then
-      redis.call('SET', ns .. 'progress:' .. id, progress, 'PX', KEEP.dead)
+      redis.call('SET', ns .. 'progress:' .. id, progress, 'PX', LONGEST)
     end
     if found[3] then
       cancelled[#cancelled + 1] = id

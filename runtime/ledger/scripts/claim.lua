@@ -6,9 +6,23 @@ if tonumber(redis.call('ZSCORE', ns .. 'workers', worker) or 0) <= now or redis.
   return nil
 end
 local answer = {}
+local leases = {}
 
+block = math.min(left, 32)
+
+local function hold(q)
+  if #leases > 0 then
+    redis.call('ZADD', ns .. 'leases:' .. q, unpack(leases))
+    leases = {}
+  end
+end
+
+local known = {}
 local function knows(fn)
-  return redis.call('SISMEMBER', functions, fn) == 1
+  if known[fn] == nil then
+    known[fn] = redis.call('SISMEMBER', functions, fn) == 1
+  end
+  return known[fn]
 end
 
 local function claim(q, id, fn, found)
@@ -19,7 +33,11 @@ local function claim(q, id, fn, found)
   local run, input = keys_of(id)
   local fence = new_token()
   redis.call('HSET', run, 'state', 'running', 'token', fence, 'worker', worker, 'claimed', now)
-  redis.call('ZADD', ns .. 'leases:' .. q, now + lease, id)
+  leases[#leases + 1] = now + lease
+  leases[#leases + 1] = id
+  if #leases == 1000 then
+    hold(q)
+  end
   left = left - 1
   for _, value in ipairs({
     id, fn, q, fence, redis.call('GET', input) or '', failures or 0, crashes or 0, trigger, prio, accepted, first or due, now,
@@ -103,6 +121,7 @@ end
 for at = FIRST + 3, #ARGV do
   if left > 0 and redis.call('SISMEMBER', ns .. 'paused', ARGV[at]) == 0 then
     serve(ARGV[at])
+    hold(ARGV[at])
   end
 end
 return answer

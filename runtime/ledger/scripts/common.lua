@@ -27,8 +27,9 @@ local CHILDREN_KEPT = 32 * 86400000
 local BELLS = 64
 local LINKS = 10 -- on_failure functions of on_failure functions ...
 local SLACK = 3600000 -- ms that a key outlives its deadline
-local TRIM = 20 -- runs removed at a time
-local BAND = 1e13 -- a priority's part of the scores in a ready set; sums are exact to 9e15
+local TRIM = 100 -- runs removed at a time
+local MARGIN = 0.005 -- by how much of its number a list may be too long, so that it is trimmed now and then
+local BAND = 9e14 -- a priority's part of the scores in a ready set; sums are exact to 9e15
 
 -- The order of ids in a sorted set, bytes; Lua's own `<` goes by the locale of the server.
 local function less(one, other)
@@ -41,26 +42,52 @@ local function less(one, other)
   return #one < #other
 end
 
--- A score for lists: by time, and in order within a millisecond.
-local function stamp()
-  return now + redis.call('INCR', ns .. 'seq') % 4096 / 4096
+-- The next number of a lasting sequence. block: how many a script takes at once.
+local block = 1
+local last, left_of_block = 0, 0
+local function number()
+  if left_of_block == 0 then
+    left_of_block = block
+    last = redis.call('INCRBY', ns .. 'seq', block) - block
+  end
+  left_of_block = left_of_block - 1
+  last = last + 1
+  return last
 end
 
+-- A score for lists: by time, and in order within a millisecond.
+local function stamp()
+  return now + number() % 4096 / 4096
+end
+
+-- Whatever a script does to a queue, one worker is woken, which wakes the next if it leaves something.
+local rung = {}
 local function ring(q)
-  local bell = ns .. 'bell:' .. q
-  if redis.call('LLEN', bell) < BELLS then
-    redis.call('LPUSH', bell, 1)
+  if not rung[q] then
+    rung[q] = true
+    local bell = ns .. 'bell:' .. q
+    if redis.call('LLEN', bell) < BELLS then
+      redis.call('LPUSH', bell, 1)
+    end
+  end
+end
+
+local added = {}
+local function add_name(set, name)
+  if not added[set .. name] then
+    added[set .. name] = true
+    redis.call('SADD', ns .. set, name)
   end
 end
 
 -- The fence of a claim: no other claim of this store has the same, one of an earlier run of the same id neither.
 local function new_token()
-  return redis.call('INCR', ns .. 'seq')
+  return number()
 end
 
 -- first: before all others of its priority
 local function make_ready(id, q, prio, first)
-  local place = first and 0 or redis.call('INCR', ns .. 'seq')
+  local place = first and 0 or number()
   redis.call('ZADD', ns .. 'ready:' .. q, (9 - prio) * BAND + place, id)
   ring(q)
 end
@@ -90,10 +117,10 @@ end
 
 -- Bound the lists of finished runs by age, that of good ones by number, too. An id may have come back since: only the
 -- run that an entry was made for is forgotten.
-local function trim(list, kind)
+local function trim(list, kind, size)
   local more = redis.call('ZCOUNT', list, '-inf', '(' .. now - KEEP[kind] + 1) -- scores have fractions of a ms
   if kind == 'done' then
-    more = math.max(more, redis.call('ZCARD', list) - KEEP_COUNT)
+    more = math.max(more, size - KEEP_COUNT)
   end
   more = math.min(more, TRIM)
   if more > 0 then
@@ -106,6 +133,27 @@ local function trim(list, kind)
     redis.call('ZREMRANGEBYRANK', list, 0, more - 1)
   end
   redis.call('PEXPIRE', list, KEEP[kind])
+end
+
+local function list_finished(id, fn, kind)
+  local list, place = ns .. kind .. ':' .. fn, stamp()
+  redis.call('ZADD', list, place, id)
+  local size = redis.call('ZCARD', list)
+  if size < 100 or last % 64 == 0 or (kind == 'done' and size > KEEP_COUNT * (1 + MARGIN)) then
+    trim(list, kind, size)
+  end
+end
+
+-- How many runs of a queue are open. Counted once a script.
+local counts = {}
+local function open_in(q)
+  if not counts[q] then
+    counts[q] = 0
+    for _, kind in ipairs({'ready:', 'due:', 'leases:', 'unknown:'}) do
+      counts[q] = counts[q] + redis.call('ZCARD', ns .. kind .. q)
+    end
+  end
+  return counts[q]
 end
 
 -- Accept the submission whose fields begin at ARGV[at]: what became of it, and the id of the run there is.
@@ -125,11 +173,7 @@ local function accept(at)
     end
   end
   if tonumber(most) > 0 then
-    local count = 0
-    for _, kind in ipairs({'ready:', 'due:', 'leases:', 'unknown:'}) do
-      count = count + redis.call('ZCARD', ns .. kind .. q)
-    end
-    if count >= tonumber(most) then
+    if open_in(q) >= tonumber(most) then
       return 'full', id
     end
   end
@@ -159,10 +203,13 @@ local function accept(at)
     redis.call('SADD', children, id)
     redis.call('PEXPIRE', children, CHILDREN_KEPT)
   end
+  if counts[q] then
+    counts[q] = counts[q] + 1
+  end
   redis.call('HSET', run, unpack(fields))
   redis.call('SET', input, payload)
-  redis.call('SADD', ns .. 'queues', q)
-  redis.call('SADD', ns .. 'functions', fn)
+  add_name('queues', q)
+  add_name('functions', fn)
   redis.call('ZADD', ns .. 'open:' .. fn, stamp(), id)
   if later then
     redis.call('ZADD', ns .. 'due:' .. q, due, id)
@@ -206,39 +253,51 @@ local function start_on_failure(id, fn, reason, failure)
   end
   redis.call('SADD', ns .. 'children:' .. id, another)
   redis.call('PEXPIRE', ns .. 'children:' .. id, CHILDREN_KEPT)
-  redis.call('SADD', ns .. 'queues', q)
-  redis.call('SADD', ns .. 'functions', target)
+  add_name('queues', q)
+  add_name('functions', target)
   redis.call('ZADD', ns .. 'open:' .. target, stamp(), another)
   make_ready(another, q, 5)
 end
 
--- The run is over. failure: JSON, or '' for none.
-local function close(id, fn, state, reason, failure)
-  local run, input, output, log, progress = keys_of(id)
+-- The run is over. output: its result, or why it failed, as JSON; '' for none.
+local function close(id, fn, state, reason, output)
+  local run, input, place, log = keys_of(id)
   local kind = state == 'failed' and 'dead' or 'done'
-  redis.call('HSET', run, 'state', state, 'reason', reason, 'finished', now)
-  redis.call('HDEL', run, 'cancel')
-  if failure ~= '' then
-    redis.call('SET', output, failure)
+  redis.call('HSET', run, 'state', state, 'finished', now)
+  if reason ~= '' then
+    redis.call('HSET', run, 'reason', reason)
   end
+  if state == 'cancelled' then
+    redis.call('HDEL', run, 'cancel')
+  end
+  if output ~= '' then
+    redis.call('SET', place, output, 'PX', KEEP[kind])
+  elseif state == 'succeeded' then
+    redis.call('DEL', place)
+  else
+    redis.call('PEXPIRE', place, KEEP[kind])
+  end
+  redis.call('PEXPIRE', run, KEEP[kind])
+  redis.call('PEXPIRE', input, KEEP[kind])
+  redis.call('PEXPIRE', log, KEEP[kind])
   redis.call('ZREM', ns .. 'open:' .. fn, id)
-  local finished = ns .. kind .. ':' .. fn
-  redis.call('ZADD', finished, stamp(), id)
-  for _, key in ipairs({run, input, output, log, progress}) do
-    redis.call('PEXPIRE', key, KEEP[kind])
-  end
-  trim(finished, kind)
+  list_finished(id, fn, kind)
   if state == 'failed' then
-    start_on_failure(id, fn, reason, failure)
+    start_on_failure(id, fn, reason, output)
   end
   redis.call('PUBLISH', ns .. 'done:' .. id, state)
 end
 
+-- What is seldom there, and may go a little later than its run.
+local LONGEST = math.max(KEEP.done, KEEP.dead) + SLACK
+
+-- An attempt that did not succeed. Of one that did, the run itself says all.
 local ATTEMPTS = 20
 local function note_attempt(id, entry)
   local log = ns .. 'log:' .. id
-  redis.call('RPUSH', log, entry)
-  redis.call('LTRIM', log, -ATTEMPTS, -1)
+  if redis.call('RPUSH', log, entry) > ATTEMPTS then
+    redis.call('LTRIM', log, -ATTEMPTS, -1)
+  end
 end
 
 -- The process that a run had to itself has died, or a worker with it (`lost`). With the worker it is told against the run

@@ -1,6 +1,7 @@
 -- Write how attempts ended. ARGV: id, token, state, reason, result, failure, entry for the log, ms to the next attempt,
 -- progress of each. Returns 1 for each that was written, 0 for one whose token is stale.
 local answer = {}
+block = math.ceil((#ARGV - FIRST + 1) / 9)
 for at = FIRST, #ARGV, 9 do
   local id, token, state, reason, result, failure, entry, pause, progress = unpack(ARGV, at, at + 8)
   local run, _, output = keys_of(id)
@@ -9,9 +10,11 @@ for at = FIRST, #ARGV, 9 do
   local valid = found[1] == token and found[2] == 'running'
   if valid then
     redis.call('ZREM', ns .. 'leases:' .. q, id)
-    note_attempt(id, entry)
+    if found[6] or state ~= 'succeeded' then
+      note_attempt(id, entry)
+    end
     if progress ~= '' then
-      redis.call('SET', ns .. 'progress:' .. id, progress)
+      redis.call('SET', ns .. 'progress:' .. id, progress, 'PX', LONGEST)
     end
     if found[6] then
       close(id, fn, 'cancelled', 'cancelled', '')
@@ -30,12 +33,10 @@ for at = FIRST, #ARGV, 9 do
       redis.call('SET', output, failure)
       redis.call('ZADD', ns .. 'due:' .. q, due, id)
     else
-      if state == 'succeeded' then
-        redis.call('SET', output, result)
-      elseif state == 'failed' then
+      if state == 'failed' then
         redis.call('HINCRBY', run, 'failures', 1)
       end
-      close(id, fn, state, reason, failure)
+      close(id, fn, state, reason, state == 'succeeded' and result or failure)
     end
   end
   answer[#answer + 1] = valid and 1 or 0

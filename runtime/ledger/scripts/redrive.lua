@@ -19,9 +19,9 @@ local function redrive(id)
   redis.call('HSET', run, 'state', 'queued', 'due', now)
   redis.call('HINCRBY', run, 'redriven', 1)
   redis.call('DEL', output, progress)
-  for _, key in ipairs({run, input, log}) do
-    redis.call('PERSIST', key)
-  end
+  redis.call('PERSIST', run)
+  redis.call('PERSIST', input)
+  redis.call('PERSIST', log)
   redis.call('ZADD', ns .. 'open:' .. fn, stamp(), id)
   make_ready(id, q, tonumber(found[4]))
   return 'queued'
