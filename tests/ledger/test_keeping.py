@@ -35,7 +35,10 @@ def ttl_days(trial: Trial, run_id: str) -> list[float]:
 def test_a_good_run_is_kept_for_a_week_and_a_failed_one_for_a_month(trial: Trial):
     trial.works()
     good, bad = finish_one(trial), finish_one(trial, "failed")
-    assert (ttl_days(trial, good), ttl_days(trial, bad)) == ([7, 7, 7, 0], [30] * 4)  # no attempt of the good one failed
+    assert (ttl_days(trial, good), ttl_days(trial, bad)) == (
+        [7, 7, 7, 0],
+        [30] * 4,
+    )  # no attempt of the good one failed
 
 
 def test_an_open_run_has_no_end_and_neither_has_a_redriven_one(trial: Trial):
