@@ -16,7 +16,6 @@ import msgspec
 from runtime.base import logs
 from runtime.base.errors import StartError
 from runtime.base.store import Store
-from runtime.cell import Perform, Tell
 from runtime.declare.context import log_fields
 from runtime.declare.registry import Registry
 from runtime.following import announce_failures, follow
@@ -25,7 +24,6 @@ from runtime.invoke.resources import Resources
 from runtime.ledger.desk import Desk, open_desk, use
 from runtime.processes import Line, Message, end_without_parent
 from runtime.roles import Parent, Project, end_process, loop_factory
-from runtime.triggers.queue.alone import execute_in_cell
 from runtime.triggers.queue.app import App
 from runtime.triggers.queue.crew import Crew
 from runtime.triggers.queue.parts import Options
@@ -125,21 +123,6 @@ class WorkerRole:
         )
         await follow(line, self._project.root, self._project.loader, self, announce=parent.announce)
         self._worker.stop()
-
-
-def perform_run(project: Project) -> Perform:
-    """What a cell does with a job: it runs it, with resources of its own."""
-    lifespan = project.registry.lifespan
-    if lifespan is None:
-        raise StartError("functions/_lifespan.py does not load, and nothing is run without its resources")
-
-    async def perform(job: bytes, tell: Tell) -> bytes:
-        async with Resources(lifespan) as resources:
-            invoker = Invoker(threads=2, expected=tuple(lifespan.exception_handlers), resources=resources.opened)
-            result_max = int(project.settings.queue.result_max)
-            return await execute_in_cell(job, tell, project.registry, invoker, result_max=result_max)
-
-    return perform
 
 
 def run_celery(project: Project, arguments: Sequence[str]) -> NoReturn:

@@ -14,10 +14,13 @@ from collections import Counter
 from pathlib import Path
 from textwrap import dedent
 
+import msgspec
+
 from runtime.base.settings import load_settings
 from runtime.ledger.desk import Desk, open_desk
 from runtime.ledger.ledger import Ledger
 from runtime.ledger.records import Submission
+from tests.ledger.keys import stray_keys
 from tests.live_servers import Server, until
 
 FUNCTIONS = """
@@ -42,6 +45,10 @@ FUNCTIONS = """
         time.sleep(seconds)
         return ctx.run_id
 """
+CONCURRENCY = 50
+_MOSTLY = 0.99
+"""Workers are killed until so much has begun: the last runs could be unlucky for long."""
+_PATIENCE_SECONDS = 600.0
 TEST_PROFILE = '[queue]\nlease = "5s"\nbeat = "1s"\n'
 
 
@@ -109,12 +116,15 @@ class Killer:
                 self.kills += 1
 
 
-def submit_all(desk: Desk, ledger: Ledger, count: int) -> list[str]:
-    """Queue so many runs."""
+def submit_all(desk: Desk, ledger: Ledger, count: int, seconds: float) -> list[str]:
+    """Queue so many runs, each of which takes so long."""
+    payload = msgspec.json.encode({"seconds": seconds})
     ids = [f"chaos-{i:06}" for i in range(count)]
     for at in range(0, count, 500):
         batch = [
-            Submission(id=one, function="chaos.work" if i % 5 else "chaos.work_in_thread", queue="chaos")
+            Submission(
+                id=one, function="chaos.work" if i % 5 else "chaos.work_in_thread", queue="chaos", payload=payload
+            )
             for i, one in enumerate(ids[at : at + 500])
         ]
         assert all(found.verdict == "accepted" for found in desk.ask_sync(ledger.accept(batch)))
@@ -139,25 +149,30 @@ def check(desk: Desk, ids: list[str], journal: Journal) -> dict[str, int]:
     return {"duplicates": sum(counts.values()) - len(counts), "crashes": sum(view.crashes for view in views if view)}
 
 
-def run(folder: Path, count: int, workers: int, between: tuple[float, float], seconds: float) -> dict[str, float]:
-    """The whole of it; figures."""
+def run(
+    folder: Path, count: int, seconds: float, *, workers: int = 3, between: tuple[float, float] = (0.5, 2.0)
+) -> dict[str, float]:
+    """The whole of it, with runs that take so long; figures. Workers are killed until nearly all have begun."""
     (folder / "functions").mkdir(exist_ok=True)
     (folder / "functions" / "chaos.py").write_text(dedent(FUNCTIONS))
     (folder / "functions.toml").write_text(
-        TEST_PROFILE + f"workers = {workers}\nconcurrency = 50\nkeep_count = 1000000\n"
+        TEST_PROFILE + f"workers = {workers}\nconcurrency = {CONCURRENCY}\nkeep_count = 1000000\n"
     )
     journal = Journal(folder / "journal")
     desk = open_desk(folder, load_settings(folder).settings)
     server = Server(folder, "serve", "--only", "worker", environ={"JOURNAL": str(journal.path)})
     try:
-        ids = submit_all(desk, desk.ledger, count)
+        server.wait_for_line("taking runs")
+        ids = submit_all(desk, desk.ledger, count, seconds)
         began = time.monotonic()
         with Killer(server, between) as killer:
-            until(lambda: len(journal.counts()) >= count * 0.95, seconds)
-        until(lambda: not open_runs(desk), seconds)
+            until(lambda: len(journal.counts()) >= count * _MOSTLY, _PATIENCE_SECONDS)
+        until(lambda: not open_runs(desk), _PATIENCE_SECONDS)
         took = time.monotonic() - began
         figures = check(desk, ids, journal)
-        assert figures["duplicates"] <= killer.kills * 50
+        assert killer.kills
+        assert figures["duplicates"] <= killer.kills * CONCURRENCY
+        assert stray_keys(desk.store.connect(), desk.store.namespace, lasting=("celery:",)) == []
         assert server.stop() == 0
         return {"runs": count, "seconds": round(took, 1), "kills": killer.kills, **figures}
     finally:
@@ -170,8 +185,12 @@ def run(folder: Path, count: int, workers: int, between: tuple[float, float], se
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--runs", type=int, default=10_000)
+    parser.add_argument("--seconds", type=float, default=0.2)
     parser.add_argument("--workers", type=int, default=3)
     parser.add_argument("--every", type=float, nargs=2, default=(0.5, 2.0))
     options = parser.parse_args()
-    with tempfile.TemporaryDirectory(prefix="chaos") as temporary:
-        sys.stdout.write(f"{run(Path(temporary), options.runs, options.workers, tuple(options.every), 600)}\n")
+    with tempfile.TemporaryDirectory(prefix="chaos", ignore_cleanup_errors=True) as temporary:
+        found = run(
+            Path(temporary), options.runs, options.seconds, workers=options.workers, between=tuple(options.every)
+        )
+        sys.stdout.write(f"{found}\n")

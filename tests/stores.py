@@ -82,8 +82,13 @@ class TcpStore:
     def settings(self) -> StoreSettings:
         return StoreSettings(url=self.url)
 
+    @property
+    def socket(self) -> Path:
+        """Where it can be asked without a network."""
+        return self._folder / "admin.sock"
+
     def start(self, *, wait: bool = True) -> None:
-        path = self._folder / "admin.sock"
+        path = self.socket
         self.process = subprocess.Popen(
             [
                 find_server(), "--port", str(self.port), "--bind", HOST, "--unixsocket", path, "--dir", self._folder,

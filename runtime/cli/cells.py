@@ -2,10 +2,14 @@
 
 import socket
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from runtime import roles
+
+if TYPE_CHECKING:
+    from runtime.cell import Perform
 
 
 @click.command("cell-child", hidden=True)
@@ -14,6 +18,9 @@ from runtime import roles
 @click.pass_obj
 def cell_child(root: Path, line: int, alone: bool) -> None:
     """Fork a process for each run that a worker wants to be alone, until it hangs up."""
-    from runtime.working import perform_run  # noqa: PLC0415 - no other command runs what is queued
+    from runtime.triggers.queue.alone import perform_runs  # noqa: PLC0415 - no other command runs what is queued
 
-    roles.serve_cells(root, socket.socket(fileno=line), perform_run, alone=alone)
+    def perform_of(project: roles.Project) -> "Perform":
+        return perform_runs(project.registry, int(project.settings.queue.result_max))
+
+    roles.serve_cells(root, socket.socket(fileno=line), perform_of, alone=alone)

@@ -13,7 +13,7 @@ from inspect import isawaitable
 from types import AsyncGeneratorType, GeneratorType, MappingProxyType
 from typing import Any
 
-from runtime.base.errors import InputError, Problem
+from runtime.base.errors import InputError, Problem, QueueFull, StoreDown
 from runtime.base.logs import get_logger
 from runtime.declare.context import Context, current
 from runtime.declare.registry import Function
@@ -88,6 +88,8 @@ class Invoker:
             return Outcome(state="succeeded", value=finished.value)
         if isinstance(finished.error, ClientGone):
             log.info("client left before its body was complete")
+        elif isinstance(finished.error, (StoreDown, QueueFull)):  # where the handler met it says nothing
+            log.warning("handler failed", reason=str(finished.error))
         elif not isinstance(finished.error, self._expected):
             log.error("handler failed", exc_info=finished.error)
         return Outcome(state="failed", reason="error", error=finished.error)

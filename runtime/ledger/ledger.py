@@ -113,6 +113,13 @@ class Ledger:
         """Hand runs back as if they had not been claimed. How many."""
         return self._call("release", [part for one in held for part in (one.id, one.token, one.queue)], int)
 
+    def disown(self, worker: str, queues: Sequence[str], held: Iterable[Held]) -> Call[int]:
+        """Hand back what a worker was given and does not hold: the answer to a claim of these queues was lost."""
+        arguments: list[Argument] = [worker, len(queues), *queues]
+        for one in held:
+            arguments += (one.id, one.token)
+        return self._call("disown", arguments, int)
+
     def reap(self) -> Call[int]:
         """Move what its time has come for: due runs, lost leases. How many; call again at once while there are any."""
         return self._call("reap", (_REAPED,), int)

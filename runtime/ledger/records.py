@@ -89,14 +89,14 @@ class Failure(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Ending(msgspec.Struct, frozen=True, kw_only=True):
-    """How an attempt ended: the last state, or retrying after retry_seconds. result, progress: JSON.
+    """How an attempt ended: the last state, or retrying, or crashed, after retry_seconds. result, progress: JSON.
 
     began, ended: of the handler.
     """
 
     id: str
     token: int
-    state: Literal["succeeded", "failed", "cancelled", "retrying"]
+    state: Literal["succeeded", "failed", "cancelled", "retrying", "crashed"]
     attempt: int = 1
     reason: Reason | None = None
     result: bytes = b""

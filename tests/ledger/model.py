@@ -24,11 +24,13 @@ class Run:
     stamp: int
     expires: int | None = None
     place: int = 0
+    worker: str = ""
     parked_until: int | None = None
     lease_until: int = 0
     token: int = 0
     failures: int = 0
     crashes: int = 0
+    losses: int = 0
     redriven: int = 0
     links: int = 0
     reason: str = ""
@@ -137,7 +139,7 @@ class Model:
         if run.expires is not None and run.token == 0 and self.now > run.expires:
             self.close(run, "failed", "expired")
             return False
-        run.state, run.token, run.lease_until = "running", NOBODYS, self.now + self.lease
+        run.state, run.token, run.lease_until, run.worker = "running", NOBODYS, self.now + self.lease, worker
         return True
 
     # --- held runs ---
@@ -161,6 +163,9 @@ class Model:
         run = self.runs[run_id]
         if run.cancelling:
             self.close(run, "cancelled", "cancelled")
+        elif state == "crashed":
+            run.state, run.due = "retrying", self.now + pause
+            self.note_crash(run, lost=False)
         elif state == "retrying":
             run.failures += 1
             run.state, run.due = "retrying", self.now + pause
@@ -179,6 +184,11 @@ class Model:
         run.token = NOBODYS
         self.make_ready(run, first=True)
         return 1
+
+    def disown(self, worker: str, queue: str, held: set[tuple[str, int]]) -> int:
+        mine = [run for run in self.runs.values() if (run.worker, run.queue, run.state) == (worker, queue, "running")]
+        mine.sort(key=lambda run: (run.lease_until, run.id.encode()))
+        return sum(self.release(run.id, run.token) for run in mine if (run.id, run.token) not in held)
 
     # --- the end, and after ---
 
@@ -239,7 +249,7 @@ class Model:
             return "succeeded"
         if run.is_open:
             return "open"
-        run.reason, run.failures, run.crashes, run.expires = "", 0, 0, None
+        run.reason, run.failures, run.crashes, run.losses, run.expires = "", 0, 0, 0, None
         run.due, run.redriven, run.stamp, run.listed_at = self.now, run.redriven + 1, self.next(), self.now
         self.make_ready(run)
         return "queued"
@@ -270,13 +280,21 @@ class Model:
         return len(due) + len(lost) + len(unknown)
 
     def take_back(self, run: Run) -> None:
-        run.crashes += 1
         if run.cancelling:
             self.close(run, "cancelled", "cancelled")
-        elif run.crashes > 3:
-            self.close(run, "failed", "crashed")
-        else:
+        elif not self.note_crash(run, lost=True):
             self.make_ready(run, first=True)
+
+    def note_crash(self, run: Run, *, lost: bool) -> bool:
+        """With its worker, it is told against a run once. Whether it is given up."""
+        if lost and run.crashes:
+            run.losses += 1
+        else:
+            run.crashes += 1
+        over = run.crashes > 3 or run.losses > 20
+        if over:
+            self.close(run, "failed", "crashed")
+        return over
 
     def judge(self, run: Run) -> None:
         if not self.workers or any(run.function in known for _, known in self.workers.values()):

@@ -49,11 +49,15 @@ def test_a_lost_lease_is_a_crash_and_first_in_line_again(trial: Trial):
 def test_three_crashes_alone_after_the_first_end_a_run(trial: Trial):
     trial.works()
     run_id = trial.accept()
-    for crashes in range(4):
+    trial.works()
+    trial.lose(trial.claim_one())
+    for crashes in range(1, 4):
         trial.works()
         one = trial.claim_one()
         assert one.crashes == crashes
-        trial.lose(one)
+        assert trial.finish(one, "crashed", retry_seconds=5.0)
+        assert crashes == 3 or (trial.state(run_id), trial.advance(4.9)) == ("retrying", None)
+        trial.advance(0.2)
     view = trial.show(run_id)
     assert (view.state, view.reason, view.crashes, view.failures) == ("failed", "crashed", 4, 0)
     assert view.failure is not None
@@ -62,6 +66,42 @@ def test_three_crashes_alone_after_the_first_end_a_run(trial: Trial):
     assert trial.redrive(run_id) == "queued"
     trial.works()
     assert trial.claim_one().crashes == 0
+
+
+def test_a_run_that_was_alone_is_not_told_off_for_a_worker_that_died_unless_they_die_again_and_again(trial: Trial):
+    trial.works()
+    run_id = trial.accept()
+    for _ in range(21):
+        assert trial.state(run_id) == "queued"
+        trial.works()
+        trial.lose(trial.claim_one())
+    assert (trial.state(run_id), trial.show(run_id).crashes) == ("queued", 1)
+    trial.works()
+    trial.lose(trial.claim_one())
+    view = trial.show(run_id)
+    assert (view.state, view.reason, view.crashes, view.failures) == ("failed", "crashed", 1, 0)
+    assert view.failure is not None
+    assert view.failure.message == "the process that ran it died 1 times, and its worker 21 times"
+    trial.redrive(run_id)
+    trial.works()
+    trial.lose(trial.claim_one())
+    assert (trial.state(run_id), trial.show(run_id).crashes) == ("queued", 1)
+
+
+def test_what_a_worker_was_given_and_does_not_hold_is_handed_back(trial: Trial):
+    trial.works()
+    ids = [trial.accept() for _ in range(4)]
+    trial.works(worker="another")
+    mine = [trial.claim_one() for _ in range(3)]
+    others = trial.claim_one(worker="another")
+    trial.cancel(mine[2].id)
+    assert trial.disown(mine[0]) == 1
+    assert [trial.state(run_id) for run_id in ids] == ["running", "queued", "cancelled", "running"]
+    assert not trial.finish(mine[1])
+    again = trial.claim_one()
+    assert (again.id, again.crashes, again.attempt) == (ids[1], 0, 1)
+    assert trial.disown(mine[0], again) == 0
+    assert all(trial.finish(one) for one in (mine[0], others, again))
 
 
 def test_crashes_spend_no_retries_and_retries_no_crashes(trial: Trial):

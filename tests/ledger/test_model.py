@@ -36,7 +36,9 @@ ON_FAILURE = {"f": ("alarm", ALARMS), "alarm": ("g", ALARMS)}
 numbers = count(1)
 picks = st.integers(0, 1000)
 workers = st.sampled_from(sorted(WORKERS))
-states = st.sampled_from(["succeeded", "succeeded", "failed", "failed", "cancelled", "retrying", "retrying"])
+states = st.sampled_from(
+    ["succeeded", "succeeded", "failed", "failed", "cancelled", "retrying", "retrying", "crashed", "crashed"]
+)
 orders = st.sampled_from([QUEUES, QUEUES[::-1], QUEUES[:1]])
 ends = st.lists(st.tuples(picks, states, st.sampled_from([0, 1, 5_000])), min_size=1, max_size=4)
 wish = st.fixed_dictionaries(
@@ -185,7 +187,7 @@ class Sides(RuleBasedStateMachine):
     def finish(self, ends):
         endings, expected = [], []
         for pick, state, pause in ends:
-            one, bad = self.holder(pick), state in {"failed", "retrying"}
+            one, bad = self.holder(pick), state in {"failed", "retrying", "crashed"}
             endings.append(
                 Ending(
                     id=one.id,
@@ -206,6 +208,13 @@ class Sides(RuleBasedStateMachine):
         held = [self.holder(pick) for pick in some]
         expected = sum(self.model.release(one.id, one.token) for one in held)
         assert self.do(self.ledger.release([Held(one.id, one.token, one.queue) for one in held])) == expected
+
+    @precondition(lambda self: self.claimed)
+    @rule(worker=workers, queue=st.sampled_from(QUEUES), every=st.integers(1, 3))
+    def disown(self, worker, queue, every):
+        held = self.claimed[::every]
+        found = self.do(self.ledger.disown(worker, [queue], [Held(one.id, one.token, one.queue) for one in held]))
+        assert found == self.model.disown(worker, queue, {(one.id, one.token) for one in held})
 
     @precondition(lambda self: self.model.runs)
     @rule(what=st.sampled_from(["cancel", "redrive", "redrive", "purge"]), some=st.lists(picks, min_size=1, max_size=3))

@@ -91,6 +91,10 @@ class Trial:
     def release(self, *claimed: Claimed) -> int:
         return do(self.client, self.ledger.release(map(held, claimed)))
 
+    def disown(self, *claimed: Claimed) -> int:
+        """Hand back what the worker does not hold."""
+        return do(self.client, self.ledger.disown("w", ["default"], map(held, claimed)))
+
     def reap(self) -> int:
         """Until nothing is left to be moved."""
         total = 0

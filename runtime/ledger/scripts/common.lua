@@ -21,7 +21,8 @@ local KEEP = {done = tonumber(ARGV[3]), dead = tonumber(ARGV[4])}
 local KEEP_COUNT = tonumber(ARGV[5])
 local FIRST = 6
 local PATIENCE = 600000 -- ms a run waits for a worker that knows its function
-local ALONE = 3 -- crashes in a process of its own, after which a run is given up
+local ALONE = 3 -- crashes of a process of its own, after which a run is given up
+local LOST = 20 -- workers lost meanwhile, after which it is given up, too
 local CHILDREN_KEPT = 32 * 86400000
 local BELLS = 64
 local LINKS = 10 -- on_failure functions of on_failure functions ...
@@ -301,4 +302,40 @@ local function note_attempt(id, entry)
   if redis.call('RPUSH', log, entry) > ATTEMPTS then
     redis.call('LTRIM', log, -ATTEMPTS, -1)
   end
+end
+
+-- The process that a run had to itself has died, or a worker with it (`lost`). With the worker it is told against the run
+-- once: from then on the run is alone, and others are as likely to blame. Whether it is given up.
+local function note_crash(id, fn, lost)
+  local run = keys_of(id)
+  local crashes = tonumber(redis.call('HGET', run, 'crashes') or 0)
+  local losses = 0
+  if lost and crashes > 0 then
+    losses = redis.call('HINCRBY', run, 'losses', 1)
+  else
+    crashes = redis.call('HINCRBY', run, 'crashes', 1)
+  end
+  if crashes <= ALONE and losses <= LOST then
+    return false
+  end
+  local message = 'the process that ran it died ' .. string.format('%d', crashes) .. ' times'
+  if losses > 0 then
+    message = message .. ', and its worker ' .. string.format('%d', losses) .. ' times'
+  end
+  close(id, fn, 'failed', 'crashed', cjson.encode({type = 'Crashed', traceback = '', message = message}))
+  return true
+end
+
+-- A run that is at work goes back to its queue, as if it had not been claimed. Whether it is there.
+local function hand_back(id, q)
+  local run = keys_of(id)
+  local found = redis.call('HMGET', run, 'fn', 'prio', 'cancel')
+  redis.call('ZREM', ns .. 'leases:' .. q, id)
+  if found[3] then
+    close(id, found[1], 'cancelled', 'cancelled', '')
+    return false
+  end
+  redis.call('HSET', run, 'state', 'queued', 'token', new_token()) -- whoever still runs it may not finish it
+  make_ready(id, q, tonumber(found[2]), true)
+  return true
 end

@@ -18,6 +18,13 @@ for at = FIRST, #ARGV, 9 do
     end
     if found[6] then
       close(id, fn, 'cancelled', 'cancelled', '')
+    elseif state == 'crashed' then
+      if not note_crash(id, fn, false) then
+        local due = now + tonumber(pause)
+        redis.call('HSETNX', run, 'first', found[7])
+        redis.call('HSET', run, 'state', 'retrying', 'due', due)
+        redis.call('ZADD', ns .. 'due:' .. q, due, id)
+      end
     elseif state == 'retrying' then
       local due = now + tonumber(pause)
       redis.call('HINCRBY', run, 'failures', 1)

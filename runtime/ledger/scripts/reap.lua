@@ -18,20 +18,13 @@ local function take_back(id, q)
   if found[1] ~= 'running' then
     return
   end
-  local crashes = redis.call('HINCRBY', run, 'crashes', 1)
   note_attempt(id, cjson.encode({
     attempt = (found[8] or 0) + 1, token = tonumber(found[5]), state = 'crashed', began = tonumber(found[6]) / 1000,
     finished = now / 1000, worker = found[7]
   }))
   if found[4] then
     close(id, found[2], 'cancelled', 'cancelled', '')
-  elseif crashes > ALONE then
-    local failure = cjson.encode({
-      type = 'Crashed', traceback = '',
-      message = 'the process that ran it died ' .. string.format('%d', crashes) .. ' times'
-    })
-    close(id, found[2], 'failed', 'crashed', failure)
-  else
+  elseif not note_crash(id, found[2], true) then
     redis.call('HSET', run, 'state', 'queued')
     make_ready(id, q, tonumber(found[3]), true)
   end

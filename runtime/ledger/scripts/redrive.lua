@@ -15,7 +15,7 @@ local function redrive(id)
   end
   redis.call('ZREM', ns .. 'dead:' .. fn, id)
   redis.call('ZREM', ns .. 'done:' .. fn, id)
-  redis.call('HDEL', run, 'reason', 'finished', 'failures', 'crashes', 'expires', 'first')
+  redis.call('HDEL', run, 'reason', 'finished', 'failures', 'crashes', 'losses', 'expires', 'first')
   redis.call('HSET', run, 'state', 'queued', 'due', now)
   redis.call('HINCRBY', run, 'redriven', 1)
   redis.call('DEL', output, progress)

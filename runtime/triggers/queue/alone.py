@@ -1,23 +1,27 @@
 """A run alone in a process of its own, a cell: the job that a worker gives, and what the cell does with it.
 
-Used by the crew on the worker's side, by working on the cell's. Both sides are of one version, so what passes between
-is theirs alone.
+Used by the crew on the worker's side; what a cell does is loaded by the command that a zygote is. No Celery here: a
+zygote shall be there soon. Both sides are of one version, so what passes between is theirs alone.
 """
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
+from typing import Any
 
 import msgspec
 from typing_extensions import override
 
-from runtime.base.errors import FnrunError
+from runtime.base.errors import FnrunError, StartError
 from runtime.declare.registry import Registry
 from runtime.invoke.cells import Cells
 from runtime.invoke.invoker import Invoker
+from runtime.invoke.resources import Resources
 from runtime.invoke.zygote import CellDied, NoCell
 from runtime.ledger.records import Claimed, Ending
 from runtime.triggers.queue.execution import Crashed, Execution, NotBegun
 from runtime.triggers.queue.leases import Lease
+
+Tell = Callable[[bytes], None]
 
 _encode = msgspec.msgpack.Encoder().encode
 _run_of = msgspec.msgpack.Decoder(Claimed).decode
@@ -43,7 +47,7 @@ class _ToldLease(Lease):
 
     __slots__ = ("tell",)
 
-    tell: Callable[[bytes], None]
+    tell: Tell
 
     @override
     def report(self, progress: bytes) -> None:
@@ -51,10 +55,24 @@ class _ToldLease(Lease):
         self.tell(progress)
 
 
-async def execute_in_cell(
-    job: bytes, tell: Callable[[bytes], None], registry: Registry, invoker: Invoker, *, result_max: int
-) -> bytes:
-    """Execute the run that a job is; its ending. Unfinished if the function is not there."""
+def perform_runs(registry: Registry, result_max: int) -> Callable[[bytes, Tell], Coroutine[Any, Any, bytes]]:
+    """What a cell does with a job: it executes the run that it is, with resources of its own. StartError.
+
+    Unfinished if the function is not there.
+    """
+    lifespan = registry.lifespan
+    if lifespan is None:
+        raise StartError("functions/_lifespan.py does not load, and nothing is run without its resources")
+
+    async def perform(job: bytes, tell: Tell) -> bytes:
+        async with Resources(lifespan) as resources:
+            invoker = Invoker(threads=2, expected=tuple(lifespan.exception_handlers), resources=resources.opened)
+            return await _execute(job, tell, registry, invoker, result_max)
+
+    return perform
+
+
+async def _execute(job: bytes, tell: Tell, registry: Registry, invoker: Invoker, result_max: int) -> bytes:
     lease = _ToldLease(_run_of(job))
     lease.tell = tell
     ended: asyncio.Future[Ending | None] = asyncio.get_running_loop().create_future()

@@ -22,9 +22,10 @@ from runtime.invoke.cells import Cells
 from runtime.invoke.invoker import Invoker
 from runtime.ledger.calls import ado, do
 from runtime.ledger.ledger import Ledger
-from runtime.ledger.records import Ending, Held
+from runtime.ledger.records import Ending
 from runtime.ledger.targets import on_failure_map
 from runtime.triggers.queue.alone import run_in_cell
+from runtime.triggers.queue.claims import Claims
 from runtime.triggers.queue.execution import Execution
 from runtime.triggers.queue.leases import Lease, Leases
 from runtime.triggers.queue.outbox import Outbox
@@ -56,10 +57,11 @@ class Crew:
         self._ledger = ledger
         self._options = options
         self._client = store.connect()
-        self._claims = store.connect()
+        self._hub_client = store.connect()
         self._reaps = store.connect()
         self._invoker = invoker
         self._leases = Leases()
+        self._claims = Claims(self._hub_client, ledger, options.worker, self._leases)
         self._execution = Execution(
             invoker,
             self._note_end,
@@ -139,7 +141,7 @@ class Crew:
     def register_soon(self) -> None:
         """Tell the ledger what this worker knows now; from the hub."""
         try:
-            self._register(self._claims)
+            self._register(self._hub_client)
         except StoreDown:
             log.debug("the store will be told when it is back")
 
@@ -185,9 +187,9 @@ class Crew:
 
     def claim(self, queues: Sequence[str], slots: int) -> list[Lease]:
         """Take at most so many runs. StoreDown if the store does not answer."""
-        runs = do(self._claims, self._ledger.claim(self._options.worker, queues, slots))
+        runs = self._claims.take(queues, slots)
         if runs is None:
-            self._register(self._claims)
+            self._register(self._hub_client)
             return []
         self._at_work += len(runs)
         return [self._leases.take(run) for run in runs]
@@ -236,15 +238,13 @@ class Crew:
             self._outbox.add(ending)
         elif lease.fate == "handed back" and not self.closing:
             self._loop.create_task(self._release([lease]))
-        elif lease.fate == "crashed":  # when its lease is over it begins again, unless that was once too often
-            self._leases.drop(lease.run.id, lease.run.token)
         self._ended.append((lease, ending))
         if not self._ended_told:
             self._ended_told = True
             self.wake_hub()
 
     async def _release(self, leases: Sequence[Lease]) -> None:
-        held = [Held(lease.run.id, lease.run.token, lease.run.queue) for lease in leases]
+        held = [lease.holding() for lease in leases]
         try:
             await ado(self._async_client, self._ledger.release(held))
         except StoreDown as error:
@@ -323,9 +323,9 @@ class Crew:
         await _settle()
 
     def _hand_back_all(self) -> None:
-        held = [Held(one.run.id, one.run.token, one.run.queue) for one in self._leases.all()]
+        held = [one.holding() for one in self._leases.all()]
         try:
-            do(self._claims, self._ledger.release(held))
+            do(self._hub_client, self._ledger.release(held))
         except StoreDown as error:
             log.warning("runs cannot be handed back; they begin again when their leases are over", reason=str(error))
 

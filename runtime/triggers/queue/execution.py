@@ -35,6 +35,8 @@ _LONGEST_MESSAGE = 4_000
 _LONGEST_TRACEBACK = 20_000
 _ID_DIGITS = 32
 _STUCK_SECONDS = 2.0
+_CRASH_SECONDS = 1.0
+"""The first pause after a crash alone; each further one is twice as long."""
 
 Ended = Callable[[Lease, Ending | None], None]
 
@@ -182,8 +184,9 @@ class Execution:
             return self._failed(lease, plan, None, began)
         except Crashed as died:
             log.error("a run ended the process that it had to itself", run_id=lease.run.id, how=str(died))  # noqa: TRY400 - it says all
-            lease.fate = "crashed"
-            raise
+            pause = _CRASH_SECONDS * 2**lease.run.crashes
+            said = Failure(type="Crashed", message=str(died))
+            return self._ending(lease, state="crashed", failure=said, retry_seconds=pause, began=began)
         except NotBegun as none:
             log.error("a run has no process to be alone in and is handed back", run_id=lease.run.id, reason=str(none))  # noqa: TRY400 - as above
             lease.fate = "handed back"

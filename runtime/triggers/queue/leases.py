@@ -7,7 +7,7 @@ from typing import Literal
 
 from runtime.ledger.records import Claimed, Held
 
-Fate = Literal["", "lost", "cancelled", "handed back", "crashed"]
+Fate = Literal["", "lost", "cancelled", "handed back"]
 
 
 class Lease:
@@ -35,6 +35,10 @@ class Lease:
         news = self.progress if self.progress != self._told else b""
         self._told = self.progress
         return Held(self.run.id, self.run.token, self.run.queue, news)
+
+    def holding(self) -> Held:
+        """It alone."""
+        return Held(self.run.id, self.run.token, self.run.queue)
 
 
 class Leases:
