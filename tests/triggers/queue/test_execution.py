@@ -76,12 +76,8 @@ FUNCTIONS = """
     async def told(function: str, reason: str):
         return f"{function} {reason}"
 
-    @fn(on_failure="jobs.nobody")
-    async def careless():
-        ...
-
-    never, odd, told, boom, slow, fails, careless = (
-        queue("default")(one) for one in (never, odd, told, boom, slow, fails, careless)
+    never, odd, told, boom, slow, fails = (
+        queue("default")(one) for one in (never, odd, told, boom, slow, fails)
     )
 
     @http.post("/raw")
