@@ -193,6 +193,7 @@ async def test_what_json_cannot_say_is_a_bad_result(box):
 
 
 async def test_a_cancelled_run_says_so_with_its_progress(box):
+    before = time.time()
     lease = box.start("never")
     with anyio.fail_after(5):
         while not lease.progress:
@@ -200,6 +201,7 @@ async def test_a_cancelled_run_says_so_with_its_progress(box):
     box.execution.stop([lease], "cancelled")
     ending = await box.end()
     assert (ending.state, ending.reason, ending.progress) == ("cancelled", "cancelled", b"[1,2]")
+    assert before <= ending.began <= ending.ended
 
 
 @pytest.mark.parametrize("fate", ["lost", "handed back"])
