@@ -16,6 +16,7 @@ from typing import Any
 from runtime.base.errors import InputError, Problem
 from runtime.base.logs import get_logger
 from runtime.declare.context import Context, current
+from runtime.declare.policies import RetryAfter
 from runtime.declare.registry import Function
 from runtime.declare.request import ClientGone
 from runtime.declare.resources import NONE_OPENED, Opened
@@ -88,6 +89,8 @@ class Invoker:
             return Outcome(state="succeeded", value=finished.value)
         if isinstance(finished.error, ClientGone):
             log.info("client left before its body was complete")
+        elif isinstance(finished.error, RetryAfter):  # it knew; where in the handler is no news
+            log.warning("handler failed and asks to be tried again", reason=str(finished.error))
         elif not isinstance(finished.error, self._expected):
             log.error("handler failed", exc_info=finished.error)
         return Outcome(state="failed", reason="error", error=finished.error)
