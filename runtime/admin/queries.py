@@ -102,7 +102,7 @@ def select(
     for name in said:
         found = next((state for state in allowed if state == name), None)
         if found is None:
-            raise fault(place, "state", f'"{name}" is not one of {", ".join(allowed)}{_hint(name, allowed)}')
+            raise fault(place, "state", f'"{name}" is no state that can be asked for here{_hint(name, allowed)}')
         states.append(found)
     if asked.cursor and not _CURSOR.fullmatch(asked.cursor):
         raise fault(place, "cursor", "it is not a cursor; send the one of the page before, as it came")

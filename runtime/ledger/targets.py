@@ -112,6 +112,8 @@ def payload_of(target: Target, function: Named, args: tuple[Any, ...], arguments
 
     Those that are INJECTED are left out: a typed caller has to write something.
     """
+    if not isinstance(arguments, Mapping):  # of many: a type checker says so, where there is one
+        raise InputError(422, f'{arguments!r} is no mapping of arguments by name; write {{"name": value}}')
     if args:
         arguments = _by_name(function, args, arguments)
     given = {name: value for name, value in arguments.items() if value is not INJECTED}

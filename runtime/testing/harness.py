@@ -66,6 +66,7 @@ class Harness:
     @property
     def http(self) -> "AsyncClient":
         """An HTTP client on the functions, as from this machine in `fnrun dev`: no key is needed. Wants httpx."""
+        self._need_open()
         if self._http is None:
             from httpx import ASGITransport, AsyncClient  # noqa: PLC0415 - fnrun itself does without
 
@@ -139,6 +140,7 @@ class Harness:
 
     def runs(self, function: Callable[..., Any] | str | None = None) -> list[RunView]:
         """The runs of a function, of all if none is given, in the order they were accepted in."""
+        self._need_open()
         names = () if function is None else (function if isinstance(function, str) else name_of(function),)
         page = self._desk.ask_sync(self._ledger.runs(names, limit=1000))
         ids = [run.id for run in page.runs]
@@ -150,6 +152,7 @@ class Harness:
 
     def run(self, run_id: str) -> RunView:
         """All that is known of a run, as it is now. UnknownRun."""
+        self._need_open()
         view = self._desk.ask_sync(self._ledger.show([run_id]))[0]
         if view is None:
             raise UnknownRun(run_id)
@@ -162,9 +165,17 @@ class Harness:
     @property
     def ledger(self) -> Ledger:
         """What makes calls for `ask`."""
+        self._need_open()
         return self._ledger
 
     # --- opening and closing ---
+
+    def _need_open(self) -> None:
+        if not self.is_open:
+            raise FnrunError(
+                "the harness is not open: the fixture is opened for an `async def` test, "
+                "any other by `async with Harness(...) as harness:`"
+            )
 
     def _open_project(self) -> None:
         project = self._project
@@ -193,6 +204,7 @@ class Harness:
     # --- the worker's part ---
 
     async def _register(self) -> None:
+        self._need_open()
         functions = {name: plan.function for name, plan in self._execution.plans.items()}
         await self._desk.ask(self._ledger.register(_WORKER, list(functions), on_failure_map(functions)))
 

@@ -182,7 +182,7 @@ def _elsewhere():
         ({"delay": 1, "at": "2030-01-01T00:00+00:00"}, "both say when; write one of them"),
         ({"at": datetime(2030, 1, 1)}, "a date with an offset"),  # noqa: DTZ001 - that is the point
         ({"at": "2030-01-01"}, "a date with an offset"),
-        ({"at": "tomorrow"}, "Invalid isoformat"),
+        ({"at": "tomorrow"}, "a date with an offset"),
         ({"at": 12}, "a date with an offset"),
         ({"id": ""}, "1 to 64 letters, digits, _ and -"),
         ({"id": "a b"}, "1 to 64 letters"),
@@ -239,6 +239,8 @@ async def test_many_are_submitted_in_their_order(orders, trial):
     assert [msgspec.json.decode(trial.show(run.id).payload)["limit"] for run in runs[::50]] == [0, 50, 100, 150, 200]
     assert len(trial.list_ids()) == 230
     assert await submit.many(orders.feed, []) == []
+    with pytest.raises(InputError, match="7 is no mapping of arguments by name"):
+        await submit.many(orders.feed, [{"limit": 1}, 7])
     for options in ({"id": "x"}, {"dedupe": "x"}):
         with pytest.raises(SubmitError, match="is of one run; submit them one by one"):
             await submit.using(**options).many(orders.feed, [{}])

@@ -174,6 +174,14 @@ async def test_retries(box):
     assert (await box.run("fails", due=time.time() - 3598)).state == "failed"
 
 
+async def test_one_that_asks_to_be_tried_again_is_told_in_a_line(box, log):
+    await box.run("fails", b'{"how": "after"}')
+    await box.run("fails", b'{"how": "up"}')
+    asked, gave_up = log.entries
+    assert (asked["event"], asked["reason"]) == ("handler failed and asks to be tried again", "retry after 30 s")
+    assert ("exc_info" in asked, gave_up["event"], "exc_info" in gave_up) == (False, "handler failed", True)
+
+
 async def test_items_become_a_list(box):
     assert (await box.run("items", b'{"count": 3}')).result == b"[0,1,2]"
     assert (await box.run("items", b'{"count": 0}')).result == b"[]"
@@ -192,6 +200,7 @@ async def test_what_json_cannot_say_is_a_bad_result(box):
 
 
 async def test_a_cancelled_run_says_so_with_its_progress(box):
+    before = time.time()
     lease = box.start("never")
     with anyio.fail_after(5):
         while not lease.progress:
@@ -199,6 +208,7 @@ async def test_a_cancelled_run_says_so_with_its_progress(box):
     box.execution.stop([lease], "cancelled")
     ending = await box.end()
     assert (ending.state, ending.reason, ending.progress) == ("cancelled", "cancelled", b"[1,2]")
+    assert before <= ending.began <= ending.ended
 
 
 @pytest.mark.parametrize("fate", ["lost", "handed back"])
