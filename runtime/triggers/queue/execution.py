@@ -185,7 +185,7 @@ class Execution:
             log.error("a run ended the process that it had to itself", run_id=lease.run.id, how=str(died))  # noqa: TRY400 - it says all
             pause = _CRASH_SECONDS * 2**lease.run.crashes
             said = Failure(type="Crashed", message=str(died))
-            return self._ending(lease, state="crashed", failure=said, retry_seconds=pause, began=began)
+            return self._ending(lease, state="crashed", failure=said, retry_seconds=pause)
         except NotBegun as none:
             log.error("a run has no process to be alone in and is handed back", run_id=lease.run.id, reason=str(none))  # noqa: TRY400 - as above
             lease.fate = "handed back"

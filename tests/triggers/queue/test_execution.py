@@ -178,7 +178,7 @@ async def test_one_that_asks_to_be_tried_again_is_told_in_a_line(box, log):
     await box.run("fails", b'{"how": "after"}')
     await box.run("fails", b'{"how": "up"}')
     asked, gave_up = log.entries
-    assert (asked["event"], asked["reason"]) == ("handler failed and asks to be tried again", "retry after 30 s")
+    assert (asked["event"], asked["reason"]) == ("handler failed", "retry after 30 s")
     assert ("exc_info" in asked, gave_up["event"], "exc_info" in gave_up) == (False, "handler failed", True)
 
 
