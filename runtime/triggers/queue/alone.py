@@ -16,7 +16,7 @@ from runtime.declare.registry import Registry
 from runtime.invoke.cells import Cells
 from runtime.invoke.invoker import Invoker
 from runtime.invoke.resources import Resources
-from runtime.invoke.zygote import CellDied, NoCell
+from runtime.invoke.zygote_client import CellDied, NoCell
 from runtime.ledger.records import Claimed, Ending
 from runtime.triggers.queue.execution import Crashed, Execution, NotBegun
 from runtime.triggers.queue.leases import Lease
