@@ -34,6 +34,16 @@ log = logs.get_logger(__name__)
 _END_SECONDS = 20.0
 """What an end may take beyond the drain time: handlers that swallow their cancellation, resources that close slowly."""
 
+_NOT_CELERYS = {
+    "worker": "a worker is started by `fnrun serve`, or alone by `fnrun serve --only worker`",
+    "multi": "workers are started by `fnrun serve`; how many, [queue] workers says",
+    "call": "what Celery sends by itself would never run: `fnrun invoke NAME --async` submits a run",
+    "result": "what became of a run is told by `fnrun runs show ID`",
+    "purge": "what waits are runs: `fnrun runs cancel` ends them",
+    "beat": "the functions' schedules are not Celery's, and this version does not run them yet",
+}
+"""Commands that would find nothing, or seem to do what they do not, since runs are in the ledger; and what does it."""
+
 
 def work(project: Project, parent: Parent | None = None) -> NoReturn:
     """Run what is queued until SIGTERM or SIGINT, or until the parent is gone; then drain and end the process."""
@@ -127,8 +137,9 @@ class WorkerRole:
 
 def run_celery(project: Project, arguments: Sequence[str]) -> NoReturn:
     """Celery's own command line on the project's app: `inspect ping`, `flower`, and what else it knows."""
-    if "worker" in arguments[:1]:
-        raise StartError("a worker is started by `fnrun serve`, or alone by `fnrun serve --only worker`")
+    command = next((argument for argument in arguments if not argument.startswith("-")), "")
+    if command in _NOT_CELERYS:
+        raise StartError(_NOT_CELERYS[command])
     store = Store.open(project.root, project.settings.store)
     app = App(store.broker_url, store.namespace)
     app.adopt(project.registry.functions, ())

@@ -76,6 +76,22 @@ def fnrun(root: Path):
     return run
 
 
+@pytest.mark.parametrize(
+    ("command", "instead"),
+    [
+        ("worker", "fnrun serve"),
+        ("multi", "[queue] workers"),
+        ("call", "fnrun invoke NAME --async"),
+        ("result", "fnrun runs show ID"),
+        ("purge", "fnrun runs cancel"),
+        ("beat", "does not run them yet"),
+    ],
+)
+def test_celery_commands_that_would_mislead_name_what_to_use(fnrun, command: str, instead: str):
+    result = fnrun("celery", "--quiet", command, "app.add")
+    assert (result.exit_code, instead in result.output) == (1, True)
+
+
 def test_list_shows_every_trigger_and_says_what_does_not_run_yet(fnrun):
     result = fnrun("list")
     assert result.exit_code == 0

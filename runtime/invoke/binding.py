@@ -19,7 +19,7 @@ from runtime.invoke.readers import (
     UNFIT,
     Form,
     body_reader,
-    decode_json,
+    decode_untyped,
     faults_of,
     form_reader,
     infinite_faults,
@@ -140,7 +140,7 @@ class PayloadPlan:
     @_guarded
     def bind(self, payload: bytes) -> dict[str, Any]:
         """Arguments by name, from a JSON object. InputError and BindingFailed as for HttpPlan.bind."""
-        given = decode_json(payload or b"{}", msgspec.json.Decoder())
+        given = decode_untyped(payload or b"{}")
         if not isinstance(given, dict):
             raise InputError(422, "the payload is one JSON object of arguments by name")
         faults = [

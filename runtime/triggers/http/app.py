@@ -125,7 +125,7 @@ class Shell:
                 "request",
                 method=request.method,
                 path=request.path,
-                status=answer.status,
+                status=int(answer.status),  # an HTTPStatus would be shown as what it is
                 ms=round((time.perf_counter() - started) * 1000, 1),
                 run_id=answer.run_id,
             )

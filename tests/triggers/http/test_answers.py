@@ -11,7 +11,9 @@ import pytest
 from runtime import Event
 from runtime.invoke.execute import Stream
 from runtime.invoke.results import Unencodable, encode_json
+from runtime.roles import HttpRole, Project
 from runtime.triggers.http.answers import Parts, encode_event
+from tests.conftest import client_on
 
 JSON = "application/json"
 TEXT = "text/plain; charset=utf-8"
@@ -65,6 +67,14 @@ async def test_an_answer_without_a_body_has_none_whatever_was_returned(http: htt
     answer = await http.get(f"/bad-reply?status={status}")
     assert (answer.status_code, answer.content) == (status, b"")
     assert "content-length" not in answer.headers
+
+
+async def test_the_status_of_a_line_is_a_plain_number(samples: Project, log):
+    role = HttpRole(samples, open_locally=True)
+    role.shell._log_all = True
+    async with client_on(role) as client:
+        await client.get("/none")
+    assert [repr(line["status"]) for line in log.requests] == ["204"]
 
 
 async def test_a_failure_of_the_server_has_a_line_with_its_run_id(http: httpx.AsyncClient, log):

@@ -190,6 +190,15 @@ async def test_a_decimal_may_be_larger_than_any_float(http: httpx.AsyncClient):
     assert (await http.get("/decimals?d=1e400&d=-2e9999")).json() == 2
 
 
+@pytest.mark.parametrize("body", [b'{"order": 1e400}', b'{"other": [1, -1e400]}'])
+async def test_a_number_no_float_can_hold_is_the_callers_fault(http: httpx.AsyncClient, body: bytes):
+    answer = await http.post("/two", content=body, headers={"content-type": "application/json"})
+    assert (answer.status_code, answer.json()["detail"]) == (
+        422,
+        "the JSON holds what cannot be read: Number out of range",
+    )
+
+
 async def test_fields_want_one_object(http: httpx.AsyncClient):
     answer = await http.post("/two", json=[1])
     assert (answer.status_code, answer.json()["detail"]) == (422, "the body is one JSON object with order, point")

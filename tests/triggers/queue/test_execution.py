@@ -149,6 +149,12 @@ async def test_arguments_that_do_not_fit_are_not_tried_again(box, payload):
     assert ending.failure.type == "InputError"
 
 
+async def test_a_number_no_float_can_hold_is_no_fault_of_the_functions_types(box):
+    ending = await box.run("echo", b'{"x": 1e400}')
+    assert (ending.reason, ending.failure.type) == ("bad arguments", "InputError")
+    assert "the JSON holds what cannot be read: Number out of range" in ending.failure.message
+
+
 async def test_system_exit_is_a_failure_like_others(box):
     ending = await box.run("boom")
     assert (ending.state, ending.reason, ending.failure.type) == ("failed", "error", "SystemExit")
