@@ -31,7 +31,8 @@ T = TypeVar("T")
 _SCRIPTS = Path(__file__).parent / "scripts"
 
 _REFUSALS = (MasterDownError, NoPermissionError, OutOfMemoryError, ReadOnlyError)
-_REFUSED = ("MISCONF ", "NOREPLICAS ", "BUSY ")  # a full disk, too few replicas, a script without end
+_REFUSED = ("MISCONF ", "NOREPLICAS ", "BUSY ", "ACL failure ")
+"""A full disk, too few replicas, a script without end, a command that a script may not use."""
 
 Argument = str | bytes | int | float
 
