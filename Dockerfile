@@ -51,6 +51,7 @@ USER 10001:10001
 # Keys and the embedded store: the one folder that must outlive the container.
 VOLUME /app/.fnrun
 EXPOSE 8000
+# It asks the roles that FNRUN_SERVE__ONLY says: name them there rather than in the command.
 HEALTHCHECK --interval=15s --timeout=5s --start-period=30s --retries=3 CMD ["fnrun", "health"]
 STOPSIGNAL SIGTERM
 # In exec form, so that Python is process 1 and gets the signal itself.

@@ -17,7 +17,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help dev test browser check fmt fmt-check lint types arch cover bench build image lock clean again
+.PHONY: help dev test browser check fmt fmt-check lint types arch cover bench bench-queue build image lock clean again
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
@@ -72,6 +72,9 @@ cover: $(READY) browser ## run the tests and require 95 % branch coverage
 
 bench: $(READY) ## measure the HTTP path
 	@$(BIN)/python benchmarks/http.py $(ARGS)
+
+bench-queue: $(READY) ## measure the queue beside plain Celery
+	@$(BIN)/python -P benchmarks/queue.py $(ARGS)
 
 # Without isolation: the backend is the locked one.
 build: $(READY) ## make the wheel and the source archive in dist/

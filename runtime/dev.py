@@ -82,11 +82,13 @@ class Place:
         self._end_in_background(leaving, 0)
         self._began = loop.time()
         try:
-            self._next = await Child.start(self._command, self._environ, self._sock)
+            child = await Child.start(self._command, self._environ, self._sock)
         except OSError as error:
             log.error("no process can be started; save again", process=self._name, reason=str(error))  # noqa: TRY400 - it says all
             return
-        self._spawn(self._follow(self._next))
+        self._end_in_background(self._next, 0)  # of a start that came between
+        self._next = child
+        self._spawn(self._follow(child))
 
     async def take_up(self, files: list[str]) -> None:
         """Have the child take up what changed; start another where there is none that can."""

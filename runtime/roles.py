@@ -123,14 +123,25 @@ def serve_cells(
 ) -> NoReturn:
     """Be a worker's zygote, or with `alone` one cell. perform_of: what a cell of the loaded project does with a job."""
     from runtime import zygote  # noqa: PLC0415 - the zygote alone needs it
+    from runtime.ledger.run import make_desk_with  # noqa: PLC0415 - as above
 
     def prepare() -> "Perform":
         project = load_project(root)
         settings = project.settings
         logs.configure(style=settings.log.format, level=settings.log.level, fields=log_fields)
+        make_desk_with(lambda: _desk_again(project))
         return perform_of(project)
 
     zygote.serve_cells(line, prepare, alone=alone, loop_factory=loop_factory())
+
+
+def _desk_again(project: Project) -> "Desk":
+    """The desk of a worker's cell, which has one only if its run wants it."""
+    from runtime.ledger.desk import open_desk  # noqa: PLC0415 - as above
+
+    desk = open_desk(project.root, project.settings, again=True)
+    desk.registry = lambda: project.registry
+    return desk
 
 
 def end_process(code: int) -> NoReturn:

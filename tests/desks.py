@@ -7,6 +7,7 @@ import secrets
 import socket
 import tempfile
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +15,9 @@ import msgspec
 import pytest
 
 from runtime.base.addresses import Address
+from runtime.base.settings import StoreSettings
 from runtime.base.store import Store
-from runtime.ledger.desk import Desk
+from runtime.ledger.desk import Desk, in_use, use
 from runtime.ledger.ledger import Ledger
 from runtime.ledger.records import Claimed, Ending, Failure, Submission
 from runtime.ledger.views import RunView
@@ -27,6 +29,19 @@ def desk_on(socket: Path, namespace: str, *, max_length: int = 0) -> Desk:
     store = Store(Address(scheme="unix", path=str(socket)), namespace, "a test's")
     store.durability = "none: a test's"
     return Desk(store, Ledger(namespace), max_length=max_length)
+
+
+@contextmanager
+def desk_in_use(url: str, namespace: str, ledger: Ledger) -> Iterator[Desk]:
+    """The desk of this process, until the end. ledger: it may have a clock of its own."""
+    store = Store.open(Path.cwd(), StoreSettings(url=url, namespace=namespace))
+    desk, before = Desk(store, ledger), in_use()
+    use(desk)
+    try:
+        yield desk
+    finally:
+        use(before)
+        desk.close()
 
 
 @pytest.fixture

@@ -96,7 +96,7 @@ def test_list_goes_through_all_pages(fnrun, desk: Desk, monkeypatch):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["list", "--state", "done"], '"done" is not one of'),
+        (["list", "--state", "done"], '"done" is no state that can be asked for here; there are: scheduled, queued,'),
         (["list", "--since", "yesterday"], "is neither a duration"),
         (["show", "nobody"], "there is no run nobody"),
         (["redrive", "--state", "succeeded", "--yes", "--function", "f"], "no such runs"),

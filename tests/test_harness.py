@@ -1,5 +1,6 @@
 """The harness that authors test with: delays, retries, dead letters, on_failure, HTTP; and the plugin of pytest."""
 
+import asyncio
 import subprocess
 import sys
 from collections.abc import Callable
@@ -235,6 +236,21 @@ async def test_a_harness_can_be_opened_again_but_not_twice(project: Path):
                 async with harness:
                     pass
     assert in_use() is None
+
+
+@pytest.mark.parametrize(
+    "use",
+    [
+        lambda harness: harness.runs(),
+        lambda harness: harness.run("one"),
+        lambda harness: harness.http,
+        lambda harness: harness.ledger,
+        lambda harness: asyncio.run(harness.advance("1h")),
+    ],
+)
+def test_one_that_is_not_open_says_how_it_is_opened(project: Path, use: Callable[[Harness], object]):
+    with pytest.raises(FnrunError, match="the fixture is opened for an `async def` test"):
+        use(Harness(project))
 
 
 async def test_a_clock_may_begin_anywhere(project: Path):

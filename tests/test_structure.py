@@ -30,6 +30,34 @@ def _is_module(name: str) -> bool:
     return isinstance(getattr(runtime, name), type(sys))
 
 
+WITH_WHAT_IS_SHIPPED = """
+import importlib, re, sys
+from importlib.metadata import packages_distributions
+locked, names = {locked!r}, {names!r}
+
+class Refuse:
+    known = packages_distributions()
+    def find_spec(self, name, path=None, target=None):
+        brought = [re.sub("[._]", "-", one.lower()) for one in self.known.get(name, ())]
+        if brought and not locked.intersection(brought):
+            raise ModuleNotFoundError(f"{{brought}} would not be there", name=name)
+
+sys.meta_path.insert(0, Refuse())
+for name in names:
+    importlib.import_module(name)
+"""
+
+
+def test_what_is_shipped_is_all_that_is_needed():
+    """The environment of the tests has more: what only that brings would be missing in an image."""
+    names = [".".join(path.relative_to(ROOT).with_suffix("").parts) for path in MODULES]
+    names = [name for name in names if ".testing" not in name and not name.endswith(("__", "http3", "keeper"))]
+    locked = set(re.findall(r"^([a-z0-9.-]+)==", (ROOT / "requirements.lock").read_text(), re.MULTILINE)) | {"fnrun"}
+    code = WITH_WHAT_IS_SHIPPED.format(locked=locked, names=[*names, "celery.apps.worker"])
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, cwd=ROOT)
+    assert done.returncode == 0, done.stderr[-600:]
+
+
 def test_importing_runtime_loads_no_server_broker_or_scheduler():
     code = (
         "import runtime, sys; runtime.submit.using(priority=1); "

@@ -27,6 +27,8 @@ STATES_OF: Mapping[Verb, tuple[tuple[State, ...], tuple[State, ...]]] = {
     "purge": (("succeeded", "failed", "cancelled"),) * 2,
 }
 """Which states an act on many runs is for if none is said, and which may be said."""
+DONE = frozenset({"cancelled", "cancelling", "queued", "purged"})
+"""What the ledger says of a run that was acted on as was wished."""
 
 _Limit = Annotated[int, msgspec.Meta(ge=1, le=MOST_RUNS)]
 _CURSOR = re.compile(r"[0-9]{1,20}(\.[0-9]{1,20})?(e[+-]?[0-9]{1,3})?:\S.{0,499}")
@@ -100,7 +102,7 @@ def select(
     for name in said:
         found = next((state for state in allowed if state == name), None)
         if found is None:
-            raise fault(place, "state", f'"{name}" is not one of {", ".join(allowed)}{_hint(name, allowed)}')
+            raise fault(place, "state", f'"{name}" is no state that can be asked for here{_hint(name, allowed)}')
         states.append(found)
     if asked.cursor and not _CURSOR.fullmatch(asked.cursor):
         raise fault(place, "cursor", "it is not a cursor; send the one of the page before, as it came")

@@ -14,6 +14,7 @@ import anyio
 import msgspec
 
 from runtime.admin.queries import (
+    DONE,
     STATES_OF,
     Chosen,
     RunQuery,
@@ -32,6 +33,7 @@ from runtime.declare.triggers import Http
 from runtime.invoke.execute import Stream
 from runtime.ledger.calls import Call as LedgerCall
 from runtime.ledger.ledger import Ledger
+from runtime.ledger.trees import cancel_tree
 from runtime.ledger.views import Page, RunView
 from runtime.triggers.http.access import Access, Reach
 from runtime.triggers.http.answers import Answer, ResultPlan, answer_of, stream_answer
@@ -46,11 +48,8 @@ _GUESSABLE = frozenset({"cron", "interval", "at"})
 _BATCH = 100
 _LOOK_SECONDS = 0.5
 _OUTAGE_SECONDS = 1.0
-_TREE_ROUNDS = 5
-_MOST_DESCENDANTS = 100_000
 _END = "finished"
 
-_DONE = frozenset({"cancelled", "cancelling", "queued", "purged"})
 _REFUSED = {
     "finished": "the run is finished",
     "succeeded": "the run has succeeded; there is nothing to run again",
@@ -120,7 +119,7 @@ class _Runs:
         self._access.check(call.request, public=False, action="invoke", function=view.function)
         if not query.tree:
             return await self.act_on_one("cancel", call)
-        found = await self._cancel_tree(view.id)
+        found = await cancel_tree(self._later.at_hand(), view.id)
         word = found.pop(view.id)
         return answer_of({"id": view.id, "state": word, "descendants": dict(Counter(found.values()))})
 
@@ -130,7 +129,7 @@ class _Runs:
         word = (await self._act(verb, [run_id]))[run_id]
         if word == "unknown":
             raise _unknown(run_id)
-        if word not in _DONE:
+        if word not in DONE:
             raise Problem(409, detail=_REFUSED[word])
         if verb == "purge":
             return Answer(HTTPStatus.NO_CONTENT, [], b"")
@@ -223,32 +222,6 @@ class _Runs:
             words = await self._later.ask(partial(_call_of, verb, batch))
             found |= dict(zip(batch, words, strict=True))
         return found
-
-    async def _cancel_tree(self, run_id: str) -> Words:
-        """Cancel a run and all that comes from it: again while what still ran has submitted more."""
-        found = await self._act("cancel", [run_id])
-        for _ in range(_TREE_ROUNDS):
-            ids = [one for one in await self._descendants(run_id) if one not in found]
-            if not ids:
-                break
-            found |= await self._act("cancel", ids)
-        return found
-
-    async def _descendants(self, run_id: str) -> Sequence[str]:
-        """The runs that a run has submitted, those that these have, and so on."""
-        found: dict[str, None] = {}
-        places = [(run_id, "0")]
-        while places and len(found) < _MOST_DESCENDANTS:
-            now, places = places[:_BATCH], places[_BATCH:]
-            for (parent, _), (place, ids) in zip(now, await self._children(now), strict=True):
-                places += [(one, "0") for one in ids if one not in found]
-                found |= dict.fromkeys(ids)
-                if place != "0":
-                    places.append((parent, place))
-        return list(found)
-
-    async def _children(self, places: Sequence[tuple[str, str]]) -> Sequence[tuple[str, list[str]]]:
-        return await self._later.ask(lambda ledger: ledger.children(places))
 
 
 def _call_of(verb: Verb, ids: Sequence[str], ledger: Ledger) -> LedgerCall[list[str]]:

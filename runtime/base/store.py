@@ -1,11 +1,12 @@
 """The one store: where it is, that it can be relied on, and clients for it.
 
-Opened by roles, by the workers and by scripts that submit; ledger and triggers use its clients. What a client raises
-when the store is away is in `store_errors`. Never reads or writes a run.
+Opened by roles, by the workers and by scripts that submit; ledger and triggers use its clients, within `as_store_down`.
+Never reads or writes a run.
 """
 
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Self
 
@@ -33,17 +34,33 @@ _LOAD_SECONDS = 300.0
 _POLL_SECONDS = 0.05
 _OLDEST = {"valkey": (7, 2), "redis": (7, 0)}
 _FSYNC = {"always": "fsync at each write", "everysec": "fsync each second", "no": "fsync when the system does"}
-_REFUSED = ("MISCONF", "NOREPLICAS", "UNBLOCKED", "MASTERDOWN")
-
-store_errors: tuple[type[Exception], ...] = (
-    redis.ConnectionError,  # wrong password, LOADING and "too many connections" too
-    redis.TimeoutError,
+_REFUSALS = (
     redis.ReadOnlyError,
     redis.OutOfMemoryError,
     redis.exceptions.ClusterDownError,
     redis.exceptions.MasterDownError,
+    redis.exceptions.NoPermissionError,
 )
-"""What a client raises when the store cannot be asked now. See also `as_store_down`."""
+_REFUSED = ("MISCONF ", "NOREPLICAS ", "UNBLOCKED ", "BUSY ", "ACL failure ")
+"""A full disk, too few replicas, a failover, a script without end, a command that a script may not use."""
+
+
+@contextmanager
+def as_store_down() -> Iterator[None]:
+    """Within: what a client raises because the store is away, or does not do its work, is StoreDown."""
+    try:
+        yield
+    except (redis.ConnectionError, redis.TimeoutError, OSError) as error:  # a wrong password and LOADING are the first
+        raise StoreDown(f"the store does not answer: {error}") from error
+    except redis.ResponseError as error:
+        if isinstance(error, _REFUSALS) or str(error).startswith(_REFUSED):
+            raise StoreDown(f"the store does not do its work: {error}") from error
+        raise
+    except RuntimeError as error:
+        if "closed" not in str(error):
+            raise
+        # uvloop's word for a connection that was reset a moment ago, which redis-py takes for a fault of its own.
+        raise StoreDown(f"the store has hung up: {error}") from error
 
 
 class Store:
@@ -239,14 +256,6 @@ class Store:
                 store=self.where,
                 policy=policy,
             )
-
-
-def as_store_down(error: Exception, where: str = "") -> StoreDown | None:
-    """What a client raised as StoreDown, if the store was at fault; None if the command was."""
-    refused = isinstance(error, redis.ResponseError) and str(error).startswith(_REFUSED)
-    if refused or isinstance(error, store_errors):
-        return StoreDown(f"the store{where and ' at '}{where} cannot be asked now: {error}")
-    return None
 
 
 def _ask(command: Any, *arguments: str) -> Mapping[str, Any] | None:

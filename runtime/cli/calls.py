@@ -2,8 +2,10 @@
 
 import asyncio
 import json
+import socket
 import sys
 from collections.abc import Mapping
+from contextlib import closing
 from http import HTTPStatus
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,7 +17,7 @@ from runtime import roles
 from runtime.base import logs
 from runtime.base.errors import StartError
 from runtime.base.ids import new_run_id, trace_of
-from runtime.base.settings import load_settings
+from runtime.base.settings import Settings, load_settings
 from runtime.cli.project import print_failures
 from runtime.cli.remote import fetch
 from runtime.cli.systems import finished_run, for_systems, open_system, seconds_of
@@ -157,11 +159,28 @@ def _invoke_there(url: str, key: str | None, name: str, payload: bytes) -> bytes
 @click.command()
 @click.pass_obj
 def health(root: Path) -> None:
-    """Ask the server of this project whether it is well; exit 0 if it is. For containers."""
-    settings = load_settings(root).settings.http
+    """Ask the roles of this project on this machine whether they are well; exit 0 if they are. For containers.
+
+    HTTP answers for a process tree that serves it; of workers alone, one must have given a sign of life lately.
+    """
+    everything = load_settings(root).settings
+    if "http" not in everything.serve.only:
+        _check_workers(root, everything)
+        return
+    settings = everything.http
     host, _, port = settings.bind.rpartition(":")
     if host.strip("[]") in ("", "0.0.0.0", "::"):  # noqa: S104 - what it listens on, not what is asked
         host = "127.0.0.1"
     scheme = "https" if settings.certfile else "http"
     found = fetch(f"{scheme}://{host}:{port}/_/health", headers={}, timeout=_HEALTH_SECONDS, verified=False)
     click.echo(found.body)
+
+
+def _check_workers(root: Path, settings: Settings) -> None:
+    from runtime.ledger.desk import open_desk  # noqa: PLC0415 - other commands need no store
+
+    with closing(open_desk(root, settings, again=True)) as desk:
+        here = [one for one in desk.ask_sync(desk.ledger.workers()) if one.host == socket.gethostname()]
+    if not here:
+        raise click.ClickException("no worker on this machine has given a sign of life lately; its log says why")
+    click.echo(f"workers: {', '.join(one.name for one in here)}")

@@ -9,6 +9,7 @@ from urllib.parse import quote
 
 import click
 
+from runtime.admin.queries import DONE, STATES_OF, Verb
 from runtime.cli.systems import Query, System, asked, for_systems, open_system
 from runtime.cli.tables import print_table
 
@@ -16,12 +17,6 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 _PAGE = 1000
 _MOST = 100_000
-_DEFAULT_STATES: Mapping[str, tuple[str, ...]] = {
-    "cancel": ("scheduled", "queued", "running", "retrying"),
-    "redrive": ("failed",),
-    "purge": ("succeeded", "failed", "cancelled"),
-}
-_WELL = frozenset({"cancelled", "cancelling", "queued", "purged"})
 
 
 def _selecting(limit: int) -> Callable[[F], F]:
@@ -129,7 +124,7 @@ def purge_runs(root: Path, /, **said: Any) -> None:
     _act(root, "purge", said)
 
 
-def _act(root: Path, verb: str, said: Mapping[str, Any]) -> None:
+def _act(root: Path, verb: Verb, said: Mapping[str, Any]) -> None:
     """Act, print what became of them; exit 1 if that is not what was wanted of all."""
     ids, query = said["ids"], _query(said)
     selects = any(query.values())
@@ -137,7 +132,7 @@ def _act(root: Path, verb: str, said: Mapping[str, Any]) -> None:
         raise click.UsageError("say which runs: either ids, or --function, --state, --trigger or --since")
     with open_system(root, said) as system:
         if selects:
-            states = query["state"] or _DEFAULT_STATES[verb]
+            states = query["state"] or STATES_OF[verb][0]
             ids = [run["id"] for run in _select(system, {**query, "state": states}, said["limit"])]
             if not ids:
                 click.echo("no such runs")
@@ -150,7 +145,7 @@ def _act(root: Path, verb: str, said: Mapping[str, Any]) -> None:
             click.echo(f"{_plain(run_id)}  {word}")
     else:
         click.echo(", ".join(f"{count} {word}" for word, count in Counter(word for _, word in words).items()))
-    if not selects and any(word not in _WELL for _, word in words):
+    if not selects and any(word not in DONE for _, word in words):
         raise click.exceptions.Exit(1)
 
 

@@ -16,6 +16,7 @@ from typing import Any
 from runtime.base.errors import InputError, Problem, QueueFull, StoreDown
 from runtime.base.logs import get_logger
 from runtime.declare.context import Context, current
+from runtime.declare.policies import RetryAfter
 from runtime.declare.registry import Function
 from runtime.declare.request import ClientGone
 from runtime.declare.resources import NONE_OPENED, Opened
@@ -88,7 +89,7 @@ class Invoker:
             return Outcome(state="succeeded", value=finished.value)
         if isinstance(finished.error, ClientGone):
             log.info("client left before its body was complete")
-        elif isinstance(finished.error, (StoreDown, QueueFull)):  # where the handler met it says nothing
+        elif isinstance(finished.error, (StoreDown, QueueFull, RetryAfter)):  # where the handler met it is no news
             log.warning("handler failed", reason=str(finished.error))
         elif not isinstance(finished.error, self._expected):
             log.error("handler failed", exc_info=finished.error)

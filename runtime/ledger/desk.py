@@ -8,6 +8,7 @@ import asyncio
 import os
 import threading
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
+from concurrent.futures import wait
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Protocol, TypeVar
@@ -17,7 +18,7 @@ from redis import Redis
 from redis.asyncio import Redis as AsyncRedis
 
 from runtime.base.errors import StartError, StoreDown, UnknownRun
-from runtime.base.settings import Settings, load_settings
+from runtime.base.settings import QueueSettings, Settings, load_settings
 from runtime.declare.modules import PACKAGE, open_root
 from runtime.ledger.calls import Call, ado, do
 from runtime.ledger.endings import Endings
@@ -32,6 +33,7 @@ T = TypeVar("T")
 _PATIENCE_SECONDS = 4.5
 """How long a caller waits for the store at most: less than the 5 s that are promised."""
 _LOOK_SECONDS = 1.0
+_CLOSE_SECONDS = 1.0
 _OUTAGE_SECONDS = 30.0
 """Whoever waits for the end of a run sits out as long an outage of the store."""
 _MOST_ACCEPTED = 100
@@ -95,7 +97,7 @@ class Desk:
         return await (await self._line()).accepts.ask(run)
 
     async def accept_all(self, runs: Sequence[Submission]) -> list[Accepted]:
-        """Have many runs recorded, 500 in a call; as accept."""
+        """Have many runs recorded, 100 in a call; as accept."""
         line = await self._line()
         found: list[Accepted] = []
         for start in range(0, len(runs), _MOST_ACCEPTED):
@@ -136,11 +138,13 @@ class Desk:
             await line.close()
 
     def close(self) -> None:
-        """Close what belongs to no loop, and to loops that run in other threads; then the store."""
+        """Close what belongs to no loop, and to loops that run in other threads; then the store. Raises nothing."""
         own = self._lines()
-        for loop, line in list(own.lines.items()):
-            if loop.is_running() and loop is not asyncio._get_running_loop():
-                asyncio.run_coroutine_threadsafe(line.close(), loop).result(_PATIENCE_SECONDS)
+        here = asyncio._get_running_loop()
+        with own.lock:
+            elsewhere = [(loop, line) for loop, line in own.lines.items() if loop is not here and loop.is_running()]
+        closing = [asyncio.run_coroutine_threadsafe(line.close(), loop) for loop, line in elsewhere]
+        wait(closing, timeout=_CLOSE_SECONDS)  # no longer: a loop may be stuck in a handler
         if own.client is not None:
             own.client.close()
         self.store.close()
@@ -251,9 +255,29 @@ def open_desk(root: Path, settings: Settings, *, again: bool = False) -> Desk:
 
     queue = settings.queue
     store = Opened.open(root, settings.store, again=again)
-    keeping = Keeping(seconds=float(queue.keep), failures_seconds=float(queue.keep_failures), count=queue.keep_count)
-    ledger = Ledger(store.namespace, lease_seconds=float(queue.lease), keeping=keeping)
+    ledger = Ledger(store.namespace, lease_seconds=float(queue.lease), keeping=keeping_of(queue))
     return Desk(store, ledger, max_length=queue.max_length)
+
+
+def keeping_of(settings: QueueSettings) -> Keeping:
+    """How long finished runs are kept, as the settings say."""
+    return Keeping(
+        seconds=float(settings.keep), failures_seconds=float(settings.keep_failures), count=settings.keep_count
+    )
+
+
+def open_for_script() -> Desk:
+    """A desk for the project whose functions are imported, or that in FNRUN_DIR, or in this folder. StartError."""
+    root = open_root() or Path(os.environ.get("FNRUN_DIR") or ".").resolve()
+    if not (root / PACKAGE).is_dir():
+        raise StartError(
+            f"there is no {PACKAGE}/ folder in {root}: run the script in the project's folder, or set FNRUN_DIR"
+        )
+    settings = load_settings(root).settings
+    desk = open_desk(root, settings)
+    catalogue = FolderCatalogue(root, settings.functions)
+    desk.registry = lambda: catalogue
+    return desk
 
 
 _current: Desk | None = None
@@ -271,23 +295,9 @@ def in_use() -> Desk | None:
     return _current
 
 
-def current() -> Desk:
-    """The desk of this process, opened now if there is none.
-
-    A plain script's is for the project whose functions it has imported, or that in FNRUN_DIR, or in the current folder.
-    Blocks while it opens the store. StartError if there is no project, or no store.
-    """
+def current(make: Callable[[], Desk] = open_for_script) -> Desk:
+    """The desk of this process, made now if there is none. Blocks while that opens the store; raises what it raises."""
     with _opening:
-        if _current is None:
-            root = open_root() or Path(os.environ.get("FNRUN_DIR") or ".").resolve()
-            if not (root / PACKAGE).is_dir():
-                raise StartError(
-                    f"there is no {PACKAGE}/ folder in {root}: run the script in the project's folder, or set FNRUN_DIR"
-                )
-            settings = load_settings(root).settings
-            desk = open_desk(root, settings)
-            catalogue = FolderCatalogue(root, settings.functions)
-            desk.registry = lambda: catalogue
-            use(desk)
-            return desk
-        return _current
+        desk = make() if _current is None else _current
+        use(desk)
+        return desk

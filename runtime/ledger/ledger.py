@@ -12,7 +12,7 @@ import msgspec
 from runtime.base.errors import InputError
 from runtime.ledger.calls import Argument, Call, script
 from runtime.ledger.records import Accepted, Beat, Claimed, Ending, Held, Submission
-from runtime.ledger.views import Page, QueueView, RunView, read_page, read_queues, read_show
+from runtime.ledger.views import Page, QueueView, RunView, WorkerView, read_page, read_queues, read_show, read_workers
 
 T = TypeVar("T")
 
@@ -174,6 +174,10 @@ class Ledger:
             *dict.fromkeys(functions),
         )
         return self._call("list", arguments, read_page)
+
+    def workers(self) -> Call[list[WorkerView]]:
+        """The workers that live, as far as their beats tell."""
+        return self._call("workers", (), read_workers)
 
     def queues(self) -> Call[list[QueueView]]:
         """Every queue that has ever had a run, by name."""

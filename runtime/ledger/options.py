@@ -78,7 +78,10 @@ def _delay(value: Any) -> float:
 
 
 def _due(value: Any) -> float:
-    when = datetime.fromisoformat(value) if isinstance(value, str) else value
+    try:
+        when = datetime.fromisoformat(value) if isinstance(value, str) else value
+    except ValueError:  # "Invalid isoformat string" names no way out
+        when = None
     if not isinstance(when, datetime) or when.tzinfo is None:
         raise ValueError(
             'a date with an offset, "2030-01-01T02:00:00+00:00" or an aware datetime, so that it is one instant'

@@ -20,12 +20,12 @@ class _Portal:
     def __init__(self) -> None:
         self.pid = os.getpid()
         self._loop = asyncio.new_event_loop()
+        self._stop = asyncio.Event()
         self._thread = threading.Thread(target=self._run, name="fnrun-portal", daemon=True)
         self._thread.start()
 
     def _run(self) -> None:
         with asyncio.Runner(loop_factory=lambda: self._loop) as runner:
-            self._stop = asyncio.Event()
             runner.run(self._stop.wait())
 
     def call(self, work: Coroutine[Any, Any, T]) -> T:

@@ -7,7 +7,7 @@ from typing import Literal
 
 import msgspec
 
-from runtime.declare import registry
+from runtime.declare.registry import DEFAULT_QUEUE
 
 State = Literal["scheduled", "queued", "running", "retrying", "succeeded", "failed", "cancelled"]
 Reason = Literal[
@@ -15,7 +15,6 @@ Reason = Literal[
 ]
 FINISHED = frozenset({"succeeded", "failed", "cancelled"})
 DEFAULT_PRIORITY = 5
-DEFAULT_QUEUE = registry.DEFAULT_QUEUE
 
 
 class Submission(msgspec.Struct, frozen=True, kw_only=True):

@@ -5,7 +5,7 @@ Made by submit, and by authors of an id. Opens nothing before it is asked someth
 
 import asyncio
 import sys
-from collections import deque
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar, overload
 
 import msgspec
@@ -15,6 +15,7 @@ from runtime.base.durations import Duration, parse_duration
 from runtime.base.errors import RunFailed, UnknownRun
 from runtime.ledger.portal import wait_for
 from runtime.ledger.records import State
+from runtime.ledger.trees import cancel_tree
 from runtime.ledger.views import RunView
 
 if TYPE_CHECKING:  # it loads the store's client
@@ -23,8 +24,6 @@ if TYPE_CHECKING:  # it loads the store's client
 R_co = TypeVar("R_co", covariant=True)
 
 Cancelled = Literal["cancelled", "cancelling", "finished"]
-
-_BATCH = 100
 
 
 class Run(Generic[R_co]):
@@ -80,14 +79,15 @@ class Run(Generic[R_co]):
     async def cancel(self, *, tree: bool = False) -> Cancelled:
         """Have it end: at once if it waits, at its worker's next beat if it runs ("cancelling").
 
-        tree: with all the runs it has submitted, and theirs. Those that one of them submits later are not reached.
+        tree: with all the runs it has submitted, and theirs. What one submits in its last moments may not be reached.
         """
         desk = await desk_at_work()
-        [word] = await desk.ask(desk.ledger.cancel([self.id]))
+        if tree:
+            word = (await cancel_tree(desk, self.id))[self.id]
+        else:
+            [word] = await desk.ask(desk.ledger.cancel([self.id]))
         if word == "unknown":
             raise UnknownRun(self.id)
-        if tree:
-            await _cancel_children(self.id)
         return word  # type: ignore[return-value]  # the script's words
 
     async def _view(self) -> RunView:
@@ -174,22 +174,13 @@ def current_desk() -> "Desk":
     """The desk of this process, for code without a loop. The store's client is loaded only now."""
     from runtime.ledger.desk import current  # noqa: PLC0415
 
-    return current()
+    return current() if _make_desk is None else current(_make_desk)
 
 
-async def _cancel_children(run_id: str) -> None:
-    """Cancel what a run has submitted, and what that has: breadth first, some at a time."""
-    desk = await desk_at_work()
-    seen = {run_id}
-    places = deque([(run_id, "0")])
-    while places:
-        batch = [places.popleft() for _ in range(min(len(places), _BATCH))]
-        found = await desk.ask(desk.ledger.children(batch))
-        for (parent, _), (place, _) in zip(batch, found, strict=True):
-            if place != "0":
-                places.append((parent, place))
-        new = list(dict.fromkeys(child for _, children in found for child in children if child not in seen))
-        seen.update(new)
-        for start in range(0, len(new), _BATCH):
-            await desk.ask(desk.ledger.cancel(new[start : start + _BATCH]))
-        places.extend((child, "0") for child in new)
+_make_desk: "Callable[[], Desk] | None" = None
+
+
+def make_desk_with(make: "Callable[[], Desk]") -> None:
+    """Say how this process gets a desk as soon as it needs one; else it gets one as a script does."""
+    global _make_desk  # noqa: PLW0603 - one a process
+    _make_desk = make

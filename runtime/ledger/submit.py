@@ -124,7 +124,7 @@ class Submit(_Options):
     @overload
     async def many(self, function: str, arguments: Iterable[Mapping[str, Any]], /) -> list[Run[Any]]: ...
     async def many(self, function: "Named", arguments: Iterable[Mapping[str, Any]], /) -> list[Run[Any]]:
-        """A run for each of the arguments, in their order; 500 of them in a round trip.
+        """A run for each of the arguments, in their order; 100 of them in a round trip.
 
         All are checked before the first is accepted. QueueFull has the ids of those that were accepted.
         """

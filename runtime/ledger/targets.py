@@ -16,7 +16,7 @@ from runtime.declare.files import failure_of, functions_in
 from runtime.declare.lifespan import load_lifespan
 from runtime.declare.markers import INJECTED
 from runtime.declare.modules import PACKAGE, function_name, open_package, open_root
-from runtime.declare.registry import DEFAULT_QUEUE, Function, Registry
+from runtime.declare.registry import DEFAULT_QUEUE, Function
 from runtime.declare.triggers import Declaration, Queue, declaration_of
 from runtime.invoke.binding import PayloadPlan
 from runtime.invoke.results import Unencodable, encode_json
@@ -112,6 +112,8 @@ def payload_of(target: Target, function: Named, args: tuple[Any, ...], arguments
 
     Those that are INJECTED are left out: a typed caller has to write something.
     """
+    if not isinstance(arguments, Mapping):  # of many: a type checker says so, where there is one
+        raise InputError(422, f'{arguments!r} is no mapping of arguments by name; write {{"name": value}}')
     if args:
         arguments = _by_name(function, args, arguments)
     given = {name: value for name, value in arguments.items() if value is not INJECTED}
@@ -187,11 +189,11 @@ class FolderCatalogue:
                 yield ".".join(parts)
 
 
-def on_failure_map(registry: Registry) -> dict[str, tuple[str, str]]:
+def on_failure_map(functions: Mapping[str, Function]) -> dict[str, tuple[str, str]]:
     """For Ledger.register: of each function that names one by `on_failure=`, that one's name and queue."""
     found: dict[str, tuple[str, str]] = {}
-    for function in registry.functions.values():
-        target = registry.functions.get(function.on_failure or "")
+    for function in functions.values():
+        target = functions.get(function.on_failure or "")
         if target is not None:
             found[function.name] = (target.name, target.queue)
     return found

@@ -111,6 +111,24 @@ class QueueView(msgspec.Struct, frozen=True, kw_only=True):
     age_seconds: float
 
 
+class WorkerView(msgspec.Struct, frozen=True, kw_only=True):
+    """A worker process. name: what Celery calls it, too. queues: "*" for all."""
+
+    name: str = ""
+    host: str = ""
+    pid: int = 0
+    concurrency: int = 0
+    queues: tuple[str, ...] = ()
+
+
+def read_workers(found: Sequence[bytes]) -> list[WorkerView]:
+    """What the script `workers` returns."""
+    return [
+        msgspec.structs.replace(msgspec.json.decode(found[i + 1], type=WorkerView), name=found[i].decode())
+        for i in range(0, len(found), 2)
+    ]
+
+
 def read_show(found: Sequence[Any]) -> list[RunView | None]:
     """What the script `show` returns."""
     return [None if one is None else _whole(*one) for one in found]
@@ -152,15 +170,16 @@ def _whole(
         payload=_as_json(payload),
     )
     if view.state == "succeeded":
-        return msgspec.structs.replace(view, result=_raw(output), attempts=(*view.attempts, _last_attempt(view)))
+        return msgspec.structs.replace(view, result=_raw(output), attempts=(*view.attempts, _last_attempt(view, pairs)))
     return msgspec.structs.replace(view, failure=msgspec.json.decode(output, type=Failure) if output else None)
 
 
-def _last_attempt(view: RunView) -> Attempt:
+def _last_attempt(view: RunView, pairs: Sequence[bytes]) -> Attempt:
     """The attempt that succeeded, of which the ledger keeps no more than the run itself says."""
     return Attempt(
         attempt=view.failures + 1,
         state="succeeded",
+        token=int(pairs[pairs[::2].index(b"token") * 2 + 1]),
         began=view.claimed or 0.0,
         finished=view.finished or 0.0,
         worker=view.worker,

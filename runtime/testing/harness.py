@@ -17,8 +17,8 @@ from runtime.base.durations import Duration, parse_duration
 from runtime.base.errors import FnrunError, StartError, UnknownRun
 from runtime.declare.modules import PACKAGE
 from runtime.ledger.calls import Call
-from runtime.ledger.desk import Desk, in_use, use
-from runtime.ledger.ledger import Keeping, Ledger
+from runtime.ledger.desk import Desk, in_use, keeping_of, use
+from runtime.ledger.ledger import Ledger
 from runtime.ledger.records import Claimed, Ending, Held
 from runtime.ledger.submit import Submit, submit
 from runtime.ledger.targets import name_of, on_failure_map
@@ -66,6 +66,7 @@ class Harness:
     @property
     def http(self) -> "AsyncClient":
         """An HTTP client on the functions, as from this machine in `fnrun dev`: no key is needed. Wants httpx."""
+        self._need_open()
         if self._http is None:
             from httpx import ASGITransport, AsyncClient  # noqa: PLC0415 - fnrun itself does without
 
@@ -139,20 +140,19 @@ class Harness:
 
     def runs(self, function: Callable[..., Any] | str | None = None) -> list[RunView]:
         """The runs of a function, of all if none is given, in the order they were accepted in."""
+        self._need_open()
         names = () if function is None else (function if isinstance(function, str) else name_of(function),)
-        ids: list[str] = []
-        cursor = ""
-        while not ids or cursor:
-            page = self._desk.ask_sync(self._ledger.runs(names, cursor=cursor, limit=1000))
+        page = self._desk.ask_sync(self._ledger.runs(names, limit=1000))
+        ids = [run.id for run in page.runs]
+        while page.cursor:
+            page = self._desk.ask_sync(self._ledger.runs(names, cursor=page.cursor, limit=1000))
             ids += [run.id for run in page.runs]
-            cursor = page.cursor
-            if not page.runs:
-                break
         found = self._desk.ask_sync(self._ledger.show(reversed(ids)))
         return sorted((run for run in found if run is not None), key=lambda run: run.accepted)
 
     def run(self, run_id: str) -> RunView:
         """All that is known of a run, as it is now. UnknownRun."""
+        self._need_open()
         view = self._desk.ask_sync(self._ledger.show([run_id]))[0]
         if view is None:
             raise UnknownRun(run_id)
@@ -165,9 +165,17 @@ class Harness:
     @property
     def ledger(self) -> Ledger:
         """What makes calls for `ask`."""
+        self._need_open()
         return self._ledger
 
     # --- opening and closing ---
+
+    def _need_open(self) -> None:
+        if not self.is_open:
+            raise FnrunError(
+                "the harness is not open: the fixture is opened for an `async def` test, "
+                "any other by `async with Harness(...) as harness:`"
+            )
 
     def _open_project(self) -> None:
         project = self._project
@@ -178,12 +186,8 @@ class Harness:
 
     async def _open_store(self, stack: AsyncExitStack) -> None:
         store = await asyncio.to_thread(LentStore)
-        queue = self._registered.settings.queue
-        keeping = Keeping(
-            seconds=float(queue.keep), failures_seconds=float(queue.keep_failures), count=queue.keep_count
-        )
-        self._ledger = Ledger(store.namespace, keeping=keeping, clock=lambda: self._seconds)
-        registry = self._registered.registry
+        queue, registry = self._registered.settings.queue, self._registered.registry
+        self._ledger = Ledger(store.namespace, keeping=keeping_of(queue), clock=lambda: self._seconds)
         self._desk = Desk(store, self._ledger, max_length=queue.max_length, registry=lambda: registry)
         stack.callback(self._desk.close)
         stack.push_async_callback(self._desk.aclose)
@@ -200,9 +204,9 @@ class Harness:
     # --- the worker's part ---
 
     async def _register(self) -> None:
-        registry = self._registered.registry
-        functions = list(self._execution.plans)
-        await self._desk.ask(self._ledger.register(_WORKER, functions, on_failure_map(registry)))
+        self._need_open()
+        functions = {name: plan.function for name, plan in self._execution.plans.items()}
+        await self._desk.ask(self._ledger.register(_WORKER, list(functions), on_failure_map(functions)))
 
     async def _claim(self) -> Claimed | None:
         queues = [queue.name for queue in await self._desk.ask(self._ledger.queues())]

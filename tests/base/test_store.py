@@ -11,7 +11,7 @@ import redis
 from runtime.base import embedded
 from runtime.base.errors import StartError, StoreDown
 from runtime.base.settings import StoreSettings
-from runtime.base.store import Store, as_store_down, store_errors
+from runtime.base.store import Store, as_store_down
 
 
 @pytest.fixture
@@ -103,14 +103,25 @@ def test_an_address_that_cannot_be_is_refused(tmp_path):
         Store.open(tmp_path, StoreSettings(url="redis://x:s3cret@"))
 
 
-def test_what_means_that_the_store_is_away_is_told_from_a_faulty_command():
-    assert issubclass(redis.BusyLoadingError, store_errors)
-    away = as_store_down(redis.ConnectionError("Connection refused"), "redis://h:1/0")
-    assert isinstance(away, StoreDown)
-    assert str(away) == "the store at redis://h:1/0 cannot be asked now: Connection refused"
-    assert isinstance(as_store_down(redis.ResponseError("MISCONF Errors writing to the AOF file")), StoreDown)
-    assert as_store_down(redis.ResponseError("WRONGTYPE")) is None
-    assert as_store_down(ValueError("x")) is None
+@pytest.mark.parametrize(
+    "error",
+    [
+        redis.ConnectionError("Connection refused"), redis.BusyLoadingError("loading"), redis.TimeoutError("late"),
+        redis.ReadOnlyError("no"), redis.OutOfMemoryError("no"), redis.exceptions.NoPermissionError("no"),
+        redis.ResponseError("MISCONF Errors writing to the AOF file"), redis.ResponseError("BUSY Redis is busy"),
+        BrokenPipeError(), RuntimeError("unable to perform operation on <TCPTransport closed=True>"),
+    ],
+)  # fmt: skip
+def test_what_means_that_the_store_is_away_is_told(error):
+    with pytest.raises(StoreDown, match=r"^the store "), as_store_down():
+        raise error
+
+
+@pytest.mark.parametrize("error", [redis.ResponseError("WRONGTYPE"), RuntimeError("x"), ValueError("x")])
+def test_a_faulty_command_stays_what_it_is(error):
+    with pytest.raises(type(error)) as caught, as_store_down():
+        raise error
+    assert caught.value is error
 
 
 # --- the embedded one's program ----------------------------------------------------------------------------------

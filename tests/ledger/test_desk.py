@@ -16,9 +16,11 @@ from redis import Redis
 from runtime.base.errors import StartError, StoreDown, UnknownRun
 from runtime.ledger import desk as desks
 from runtime.ledger import endings
+from runtime.ledger import run as run_module
 from runtime.ledger.desk import Desk, current, use
 from runtime.ledger.records import Accepted, Submission
-from tests.ledger.desks import desk_on
+from runtime.ledger.run import current_desk, make_desk_with
+from tests.desks import desk_in_use
 from tests.ledger.trial import Trial
 from tests.live_servers import until
 from tests.stores import Proxy
@@ -26,7 +28,7 @@ from tests.stores import Proxy
 
 @pytest.fixture
 def desk(valkey: Path, trial: Trial) -> Iterator[Desk]:
-    with desk_on(f"unix://{valkey}", trial.namespace, trial.ledger) as desk:
+    with desk_in_use(f"unix://{valkey}", trial.namespace, trial.ledger) as desk:
         yield desk
 
 
@@ -39,7 +41,7 @@ def proxy(valkey: Path) -> Iterator[Proxy]:
 @pytest.fixture
 def far_desk(proxy: Proxy, trial: Trial) -> Iterator[Desk]:
     """A desk on the same store, behind a network that can be broken."""
-    with desk_on(proxy.url, trial.namespace, trial.ledger) as desk:
+    with desk_in_use(proxy.url, trial.namespace, trial.ledger) as desk:
         yield desk
 
 
@@ -262,6 +264,36 @@ def test_a_process_without_a_project_has_no_desk(tmp_path, monkeypatch):
     use(None)
     with pytest.raises(StartError, match=r"there is no functions/ folder in .*; run the script in|or set FNRUN_DIR"):
         current()
+
+
+def test_a_desk_is_made_when_it_is_first_asked_for(desk, monkeypatch):
+    made: list[Desk] = []
+    monkeypatch.setattr(run_module, "_make_desk", None)
+    use(None)
+    make_desk_with(lambda: made.append(desk) or desk)
+    assert made == []
+    assert current_desk() is current_desk() is current() is desk
+    assert made == [desk]
+
+
+def test_a_desk_is_closed_though_a_loop_is_stuck(desk):
+    done = threading.Event()
+
+    stuck = threading.Event()
+
+    async def get_stuck() -> None:
+        await desk.accept(run("a"))
+        stuck.set()
+        done.wait(20)
+
+    thread = threading.Thread(target=asyncio.run, args=(get_stuck(),))
+    thread.start()
+    assert stuck.wait(5)
+    began = time.monotonic()
+    desk.close()
+    assert time.monotonic() - began < 3
+    done.set()
+    thread.join()
 
 
 async def test_a_quiet_line_is_asked_whether_it_lives_and_ends_when_nobody_waits(desk, trial, client, monkeypatch):

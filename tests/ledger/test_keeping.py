@@ -41,6 +41,17 @@ def test_a_good_run_is_kept_for_a_week_and_a_failed_one_for_a_month(trial: Trial
     )  # no attempt of the good one failed
 
 
+@pytest.mark.parametrize("state", ["succeeded", "failed"])
+def test_a_long_list_stays_as_long_as_the_youngest_in_it(trial: Trial, state: str):
+    trial.works()
+    kind, days = ("done", 7) if state == "succeeded" else ("dead", 30)
+    for _ in range(110):  # it is trimmed now and then only
+        finish_one(trial, state)
+        trial.client.pexpire(trial.key(f"{kind}:f"), 1_000_000)
+    finish_one(trial, state)
+    assert round(trial.client.pttl(trial.key(f"{kind}:f")) / 1000 / DAY) == days
+
+
 def test_an_open_run_has_no_end_and_neither_has_a_redriven_one(trial: Trial):
     trial.works()
     bad = finish_one(trial, "failed")

@@ -173,6 +173,14 @@ def test_a_run_that_succeeds_after_a_retry_shows_no_failure(trial: Trial):
     assert (view.state, view.result, view.failure) == ("succeeded", None, None)
 
 
+def test_the_attempt_that_succeeded_shows_its_token(trial: Trial):
+    trial.works("w", "token")
+    trial.accept("token")
+    claimed = trial.claim_one()
+    trial.finish(claimed)
+    assert [one.token for one in trial.show(claimed.id).attempts] == [claimed.token]
+
+
 def test_the_last_twenty_attempts_are_shown(trial: Trial):
     trial.works()
     run_id = trial.accept()

@@ -26,7 +26,7 @@ from runtime.ledger.desk import Desk
 from runtime.ledger.records import Ending, Failure
 from runtime.ledger.targets import FolderCatalogue, on_failure_map
 from tests.declare.conftest import _restored_imports  # noqa: F401 - what is loaded here is put back
-from tests.ledger.desks import desk_on
+from tests.desks import desk_in_use
 from tests.ledger.trial import START, Trial
 from tests.stores import Proxy
 
@@ -70,7 +70,7 @@ ORDERS = """
 
 @pytest.fixture
 def desk(valkey: Path, trial: Trial) -> Iterator[Desk]:
-    with desk_on(f"unix://{valkey}", trial.namespace, trial.ledger) as desk:
+    with desk_in_use(f"unix://{valkey}", trial.namespace, trial.ledger) as desk:
         yield desk
 
 
@@ -182,7 +182,7 @@ def _elsewhere():
         ({"delay": 1, "at": "2030-01-01T00:00+00:00"}, "both say when; write one of them"),
         ({"at": datetime(2030, 1, 1)}, "a date with an offset"),  # noqa: DTZ001 - that is the point
         ({"at": "2030-01-01"}, "a date with an offset"),
-        ({"at": "tomorrow"}, "Invalid isoformat"),
+        ({"at": "tomorrow"}, "a date with an offset"),
         ({"at": 12}, "a date with an offset"),
         ({"id": ""}, "1 to 64 letters, digits, _ and -"),
         ({"id": "a b"}, "1 to 64 letters"),
@@ -239,6 +239,8 @@ async def test_many_are_submitted_in_their_order(orders, trial):
     assert [msgspec.json.decode(trial.show(run.id).payload)["limit"] for run in runs[::50]] == [0, 50, 100, 150, 200]
     assert len(trial.list_ids()) == 230
     assert await submit.many(orders.feed, []) == []
+    with pytest.raises(InputError, match="7 is no mapping of arguments by name"):
+        await submit.many(orders.feed, [{"limit": 1}, 7])
     for options in ({"id": "x"}, {"dedupe": "x"}):
         with pytest.raises(SubmitError, match="is of one run; submit them one by one"):
             await submit.using(**options).many(orders.feed, [{}])
@@ -358,7 +360,7 @@ async def test_a_tree_is_cancelled_with_all_that_it_submitted(orders, trial, des
 
 
 async def test_nothing_is_accepted_while_the_store_is_away(valkey, trial, orders):
-    with Proxy(valkey) as proxy, desk_on(proxy.url, trial.namespace, trial.ledger):
+    with Proxy(valkey) as proxy, desk_in_use(proxy.url, trial.namespace, trial.ledger):
         run = await submit("orders.feed")
         proxy.cut()
         for ask in (submit("orders.feed"), run.state(), run.cancel(), run.result(1)):
@@ -502,7 +504,10 @@ def test_on_failure_is_a_name_when_loaded(write_project):
     registry = load(root)
     assert registry.failures == ()
     assert registry.get("work.one").on_failure == "alerts.send"
-    assert on_failure_map(registry) == {"work.one": ("alerts.send", "alerts"), "work.two": ("alerts.send", "alerts")}
+    assert on_failure_map(registry.functions) == {
+        "work.one": ("alerts.send", "alerts"),
+        "work.two": ("alerts.send", "alerts"),
+    }
 
 
 def test_a_failed_run_starts_the_function_its_own_names(orders, trial):

@@ -3,6 +3,7 @@
 import os
 import re
 import signal
+import subprocess
 import sys
 import time
 from contextlib import suppress
@@ -391,3 +392,17 @@ def test_dev_runs_the_roles_that_the_settings_say(run, only, others):
     server.says("listening" if only == "http" else "taking runs")
     assert len(server.family()) == 1 + others
     assert server.stop() == 0
+
+
+def test_health_asks_workers_that_are_alone(root, start, write_project):
+    write_project(**{"functions.toml": '[serve]\nonly = ["worker"]\n'})
+    health = [sys.executable, "-P", "-m", "runtime", "--dir", str(root), "health"]
+    nobody = subprocess.run(health, capture_output=True, text=True, timeout=30, check=False)
+    assert (nobody.returncode, "no worker on this machine" in nobody.stderr) == (1, True)
+    server = start(root, "serve", roles=None)
+    server.wait_for_line('"event": "taking runs"')
+    well = subprocess.run(health, capture_output=True, text=True, timeout=30, check=False)
+    assert (well.returncode, well.stdout.startswith("workers: worker-")) == (0, True), well.stderr
+    server.stop()
+    gone = subprocess.run(health, capture_output=True, text=True, timeout=30, check=False)
+    assert gone.returncode == 1

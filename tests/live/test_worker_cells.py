@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from runtime.base.store import Store
@@ -18,7 +19,7 @@ pytestmark = [pytest.mark.live, pytest.mark.timeout(120)]
 FUNCTIONS = """
     import asyncio, ctypes, os, signal, time
     from pathlib import Path
-    from runtime import Context, fn, queue
+    from runtime import Context, fn, queue, submit
 
     JOURNAL = os.open(Path(__file__).parents[1] / "journal", os.O_WRONLY | os.O_APPEND | os.O_CREAT)
 
@@ -49,6 +50,11 @@ FUNCTIONS = """
         note(ctx)
         await asyncio.sleep(0.2)  # the others have begun by then
         os._exit(3) if how == "exit" else ctypes.string_at(0)
+
+    @queue("default")
+    @fn(isolation="process")
+    async def sends(ctx: Context):
+        return (await submit(nap)).id
 
     @queue("default")
     async def murder(ctx: Context):
@@ -103,6 +109,14 @@ def test_an_isolated_run_has_a_process_to_itself(start, runs):
     assert int(bytes(runs.run("jobs.nap").result)) == worker.process.pid
     failed = runs.run("jobs.apart", how="fail")
     assert (failed.reason, failed.failure.type, failed.failure.message) == ("error", "ValueError", "no")
+
+
+def test_one_that_is_alone_submits_with_its_workers_functions(start, runs):
+    start()
+    view = runs.run("jobs.sends")
+    assert view.state == "succeeded", view.failure
+    (child,) = runs.reach([msgspec.json.decode(view.result)])
+    assert (child.state, child.parent) == ("succeeded", view.id)
 
 
 def test_one_that_spins_is_killed(start, runs):

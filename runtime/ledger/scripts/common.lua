@@ -132,12 +132,16 @@ local function trim(list, kind, size)
     end
     redis.call('ZREMRANGEBYRANK', list, 0, more - 1)
   end
-  redis.call('PEXPIRE', list, KEEP[kind])
 end
 
+local kept = {}
 local function list_finished(id, fn, kind)
   local list, place = ns .. kind .. ':' .. fn, stamp()
   redis.call('ZADD', list, place, id)
+  if not kept[list] then -- each time, not when it is trimmed alone: it stays for as long as the youngest in it
+    kept[list] = true
+    redis.call('PEXPIRE', list, KEEP[kind])
+  end
   local size = redis.call('ZCARD', list)
   if size < 100 or last % 64 == 0 or (kind == 'done' and size > KEEP_COUNT * (1 + MARGIN)) then
     trim(list, kind, size)

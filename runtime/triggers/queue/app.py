@@ -12,7 +12,7 @@ from celery import Celery
 from kombu import Queue
 from typing_extensions import override
 
-from runtime.ledger.records import DEFAULT_QUEUE
+from runtime.declare.registry import DEFAULT_QUEUE
 from runtime.triggers.queue.crew import Crew
 from runtime.triggers.queue.strategy import RunTask
 from runtime.triggers.queue.transport import NAME

@@ -23,6 +23,7 @@ from runtime.invoke.invoker import Invoker
 from runtime.ledger.calls import ado, do
 from runtime.ledger.ledger import Ledger
 from runtime.ledger.records import Ending
+from runtime.ledger.targets import on_failure_map
 from runtime.triggers.queue.alone import run_in_cell
 from runtime.triggers.queue.claims import Claims
 from runtime.triggers.queue.execution import Execution
@@ -149,13 +150,11 @@ class Crew:
             log.debug("the store will be told when it is back")
 
     def _register(self, client: redis.Redis) -> None:
-        plans = self._execution.plans
-        targets = {
-            name: (plan.on_failure, plans[plan.on_failure].queue)
-            for name, plan in plans.items()
-            if plan.on_failure in plans
-        }
-        do(client, self._ledger.register(self._options.worker, list(plans), targets, self._options.info))
+        functions = {name: plan.function for name, plan in self._execution.plans.items()}
+        told = self._ledger.register(
+            self._options.worker, list(functions), on_failure_map(functions), self._options.info
+        )
+        do(client, told)
 
     @property
     def functions(self) -> list[str]:
@@ -166,7 +165,7 @@ class Crew:
     def queues(self) -> list[str]:
         """The queues to claim from: for "*" those that functions declare, and those that somebody has submitted to."""
         if "*" in self._options.queues:
-            return sorted({*queues_of(self._execution.plans.values()), *self._queues_met})
+            return sorted(queues_of(plan.function for plan in self._execution.plans.values()) | self._queues_met)
         return list(self._options.queues)
 
     def _look_for_queues(self) -> None:
@@ -274,6 +273,7 @@ class Crew:
         drained = self._await_drain(drain_seconds)
         if not drained:
             log.error("a handler blocks the event loop; the process ends without it, and hands its runs back")
+        if len(self._leases):
             self._hand_back_all()
         for keeper in self._keepers:
             keeper.stop(_CANCEL_SECONDS)

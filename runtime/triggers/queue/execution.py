@@ -96,6 +96,7 @@ class Execution:
             lease.fate = "handed back"
             self._ended(lease, None)
             return
+        lease.began = time.time()
         alone = self._alone if lease.run.crashes or plan.function.policy.isolation else None
         work = self._run(lease, plan) if alone is None else self._run_alone(alone, lease, plan)
         task = asyncio.get_running_loop().create_task(work)
@@ -160,48 +161,46 @@ class Execution:
             attempt=run.attempt,
             report=lease.report,
         )
-        began = time.time()
         outcome = await self._invoker.invoke(invocation)
         if outcome.state == "failed":
-            return self._failed(lease, plan, outcome.error, began)
+            return self._failed(lease, plan, outcome.error)
         try:
-            result = await self._result(outcome.value, plan, plan.timeout_on(run.queue) - (time.time() - began))
+            result = await self._result(outcome.value, plan, plan.timeout_on(run.queue) - (time.time() - lease.began))
         except BadResult as bad:
             reason = str(bad)
             log.error("a result cannot be kept", run_id=run.id, function=run.function, reason=reason)  # noqa: TRY400 - it says all
-            return self._ending(lease, state="failed", reason="bad result", failure=failure_of(bad), began=began)
+            return self._ending(lease, state="failed", reason="bad result", failure=failure_of(bad))
         except Exception as raised:  # noqa: BLE001 - by the author's generator
-            return self._failed(lease, plan, raised, began)
-        return self._ending(lease, state="succeeded", result=result, began=began)
+            return self._failed(lease, plan, raised)
+        return self._ending(lease, state="succeeded", result=result)
 
     async def _run_alone(self, alone: Alone, lease: Lease, plan: RunPlan) -> Ending:
         """Have it run in a process of its own, which keeps the time itself, unless it is stuck."""
-        began = time.time()
         try:
             async with asyncio.timeout(plan.timeout_on(lease.run.queue) + _STUCK_SECONDS):
                 ending = await alone(lease)
         except TimeoutError:
-            return self._failed(lease, plan, None, began)
+            return self._failed(lease, plan, None)
         except Crashed as died:
             log.error("a run ended the process that it had to itself", run_id=lease.run.id, how=str(died))  # noqa: TRY400 - it says all
             pause = _CRASH_SECONDS * 2**lease.run.crashes
             said = Failure(type="Crashed", message=str(died))
-            return self._ending(lease, state="crashed", failure=said, retry_seconds=pause, began=began)
+            return self._ending(lease, state="crashed", failure=said, retry_seconds=pause)
         except NotBegun as none:
             log.error("a run has no process to be alone in and is handed back", run_id=lease.run.id, reason=str(none))  # noqa: TRY400 - as above
             lease.fate = "handed back"
             raise
         return msgspec.structs.replace(ending, worker=self._worker)
 
-    def _failed(self, lease: Lease, plan: RunPlan, error: BaseException | None, began: float) -> Ending:
+    def _failed(self, lease: Lease, plan: RunPlan, error: BaseException | None) -> Ending:
         """The ending of an attempt that raised; error: None, or _TooLong, for one that took too long."""
         run, reason = lease.run, "error"
         if error is None or isinstance(error, _TooLong):
             error, reason = TimeoutError(f"it took longer than its {plan.timeout_on(run.queue):g} s"), "timeout"
         # The server's times where there are: the run's age when it was claimed, and by our clock since then.
-        age = max(0.0, run.claimed - (run.due or run.accepted)) + (time.time() - began)
+        age = max(0.0, run.claimed - (run.due or run.accepted)) + (time.time() - lease.began)
         delay = next_delay(plan.retry, run.attempt, error, plan.max_age_seconds - age, random.random)
-        ending = partial(self._ending, lease, began=began, reason=reason, failure=failure_of(error))
+        ending = partial(self._ending, lease, reason=reason, failure=failure_of(error))
         return ending(state="failed") if delay is None else ending(state="retrying", retry_seconds=delay)
 
     def _ending(self, lease: Lease, **said: Any) -> Ending:
@@ -212,6 +211,7 @@ class Execution:
             attempt=run.attempt,
             progress=lease.progress,
             worker=self._worker,
+            began=lease.began,
             ended=time.time(),
             **said,
         )

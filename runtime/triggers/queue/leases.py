@@ -13,14 +13,15 @@ Fate = Literal["", "lost", "cancelled", "handed back"]
 class Lease:
     """One run that this worker holds.
 
-    progress: the latest, JSON. fate: why its handler is ended from outside, "" while it is not. ended: the handler is
-    at work no longer.
+    began: when its handler did, 0.0 before. progress: the latest, JSON. fate: why its handler is ended from outside, ""
+    while it is not. ended: the handler is at work no longer.
     """
 
-    __slots__ = ("_told", "ended", "fate", "progress", "run")
+    __slots__ = ("_told", "began", "ended", "fate", "progress", "run")
 
     def __init__(self, run: Claimed) -> None:
         self.run = run
+        self.began = 0.0
         self.progress = b""
         self.fate: Fate = ""
         self.ended = False

@@ -12,10 +12,11 @@ import pytest
 from runtime.base.ids import new_run_id
 from runtime.invoke.invoker import Invoker
 from runtime.ledger.records import Claimed, Ending
+from runtime.ledger.targets import on_failure_map
 from runtime.roles import load_project
 from runtime.triggers.queue.execution import Execution, failure_of
 from runtime.triggers.queue.leases import Lease
-from runtime.triggers.queue.plans import queues_of
+from runtime.triggers.queue.plans import plan_runs, queues_of
 
 FUNCTIONS = """
     import asyncio, time
@@ -76,13 +77,7 @@ FUNCTIONS = """
     async def told(function: str, reason: str):
         return f"{function} {reason}"
 
-    @fn(on_failure="jobs.nobody")
-    async def careless():
-        ...
-
-    never, odd, told, boom, slow, fails, careless = (
-        queue("default")(one) for one in (never, odd, told, boom, slow, fails, careless)
-    )
+    never, odd, told, boom, slow, fails = (queue("default")(one) for one in (never, odd, told, boom, slow, fails))
 
     @http.post("/raw")
     async def raw(request: Request):
@@ -179,6 +174,14 @@ async def test_retries(box):
     assert (await box.run("fails", due=time.time() - 3598)).state == "failed"
 
 
+async def test_one_that_asks_to_be_tried_again_is_told_in_a_line(box, log):
+    await box.run("fails", b'{"how": "after"}')
+    await box.run("fails", b'{"how": "up"}')
+    asked, gave_up = log.entries
+    assert (asked["event"], asked["reason"]) == ("handler failed", "retry after 30 s")
+    assert ("exc_info" in asked, gave_up["event"], "exc_info" in gave_up) == (False, "handler failed", True)
+
+
 async def test_items_become_a_list(box):
     assert (await box.run("items", b'{"count": 3}')).result == b"[0,1,2]"
     assert (await box.run("items", b'{"count": 0}')).result == b"[]"
@@ -197,6 +200,7 @@ async def test_what_json_cannot_say_is_a_bad_result(box):
 
 
 async def test_a_cancelled_run_says_so_with_its_progress(box):
+    before = time.time()
     lease = box.start("never")
     with anyio.fail_after(5):
         while not lease.progress:
@@ -204,6 +208,7 @@ async def test_a_cancelled_run_says_so_with_its_progress(box):
     box.execution.stop([lease], "cancelled")
     ending = await box.end()
     assert (ending.state, ending.reason, ending.progress) == ("cancelled", "cancelled", b"[1,2]")
+    assert before <= ending.began <= ending.ended
 
 
 @pytest.mark.parametrize("fate", ["lost", "handed back"])
@@ -237,8 +242,23 @@ async def test_on_failure_gets_what_it_asks_for(box):
 
 async def test_functions_that_want_a_request_cannot_run(box):
     assert "jobs.raw" not in box.execution.plans
-    assert box.execution.plans["jobs.fails"].on_failure == "jobs.told"
-    assert queues_of(box.execution.plans.values()) == ["default", "mails", "quick", "slow"]
+
+
+async def test_a_worker_tells_of_queues_and_of_on_failure_as_submit_does(write_project):
+    jobs = """
+        from runtime import fn
+
+        @fn(on_failure="jobs.told")
+        def fails(): ...
+
+        @fn()
+        def told(): ...
+    """
+    settings = '[functions."jobs.told"]\nqueue = "alerts"\n'
+    project = load_project(write_project(**{"functions/jobs.py": jobs, "functions.toml": settings}))
+    functions = {name: plan.function for name, plan in plan_runs(project.registry.functions.values()).items()}
+    assert on_failure_map(functions) == {"jobs.fails": ("jobs.told", "alerts")}
+    assert queues_of(functions.values()) == {"default", "alerts"}
 
 
 def test_an_error_without_words_is_still_told():
