@@ -19,6 +19,8 @@ from runtime.ledger.ledger import Ledger
 from runtime.ledger.records import FINISHED, Submission
 from runtime.ledger.views import RunView
 from runtime.processes import Message
+from tests.ledger.audit import misplaced
+from tests.ledger.keys import stray_keys
 from tests.live_servers import until
 
 LEASE_SECONDS = 3.0
@@ -100,6 +102,12 @@ class Runs:
     def run(self, function: str, **arguments: Any) -> RunView:
         """Submit one and wait for its end."""
         return self.reach(self.submit(function, **arguments))[0]
+
+    def account(self) -> None:
+        """Every key has a time to live or is one that may last, and every run is in its place."""
+        namespace = self.ledger.prefix.rstrip(":")
+        assert stray_keys(self.client, namespace, lasting=("celery:",)) == []
+        assert misplaced(self.client, namespace) == []
 
     def cancel(self, run_id: str) -> None:
         do(self.client, self.ledger.cancel([run_id]))

@@ -41,7 +41,8 @@ _REFUSALS = (
     redis.exceptions.MasterDownError,
     redis.exceptions.NoPermissionError,
 )
-_REFUSED = ("MISCONF ", "NOREPLICAS ", "UNBLOCKED ", "BUSY ")  # a full disk, too few replicas, a script without end
+_REFUSED = ("MISCONF ", "NOREPLICAS ", "UNBLOCKED ", "BUSY ", "ACL failure ")
+"""A full disk, too few replicas, a failover, a script without end, a command that a script may not use."""
 
 
 @contextmanager
@@ -212,8 +213,13 @@ class Store:
             raise StartError(f"the store at {self.where} is a replica, which only reads; give the primary's address")
 
     def _try_a_write(self, client: redis.Redis) -> None:
-        script = "redis.call('SET', KEYS[1], '1', 'PX', '1000') return redis.call('DEL', KEYS[1])"
-        client.eval(script, 1, f"{self.namespace}:check:{new_run_id()}")
+        # All at once, as the ledger's scripts do it: one that is refused in its midst would have done the half of it.
+        script = (
+            "redis.call('SET', KEYS[1], '1', 'PX', '1000') redis.call('PUBLISH', ARGV[1], '1') "
+            "return redis.call('DEL', KEYS[1])"
+        )
+        name = f"{self.namespace}:check:{new_run_id()}"
+        client.eval(script, 1, name, name)
 
     def _say_how_durable(self, info: Mapping[str, Any] | None, config: Mapping[str, Any] | None) -> None:
         """Set durability; warn, loudly, of what can lose runs."""
@@ -268,7 +274,7 @@ _FAULTS: tuple[tuple[type[Exception], str], ...] = (
     (redis.ConnectionError, "cannot be reached ({}); start it, or correct store.url"),
     (
         redis.exceptions.NoPermissionError,
-        "does not permit what is needed ({}); let the user run scripts, and use all keys of the namespace",
+        "does not permit what is needed ({}); let the user run scripts, and use all keys and channels of the namespace",
     ),
     (Exception, "refuses what is needed ({}); see its configuration"),
 )
@@ -281,6 +287,8 @@ def _fault(error: Exception, address: Address) -> str:
         return "wants a password; set it in store.url, redis://:password@host, best by FNRUN_STORE__URL"
     if "CERTIFICATE_VERIFY_FAILED" in text:
         return f"has a certificate that does not verify ({text}); name its authority: rediss://...?ssl_ca_certs=FILE"
+    if text.startswith("ACL failure"):  # as a script is told
+        error = redis.exceptions.NoPermissionError(text)
     said = next(said for kind, said in _FAULTS if isinstance(error, kind)).format(text)
     if address.scheme == "rediss" and ("SSL" in text or "connecting" in text):
         return f"{said}; if it speaks no TLS, write redis://"

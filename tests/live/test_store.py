@@ -438,7 +438,7 @@ def test_a_shared_server_is_used_as_it_is(tmp_path, tcp, log):
 
 
 def test_a_socket_a_user_and_a_password_are_used(tmp_path, tcp):
-    server = tcp(*acl("me on >s3:cr@t/ ~fnrun:* +@all"), *acl("default off"))
+    server = tcp(*acl("me on >s3:cr@t/ ~fnrun:* &fnrun:* +@all"), *acl("default off"))
     path = tmp_path / f"store-{server.port}" / "admin.sock"
     for url in (f"redis+socket://me:s3%3Acr%40t%2F@{path}?db=2", f"redis://me:s3%3Acr%40t%2F@{HOST}:{server.port}/2"):
         store = Store.open(tmp_path, StoreSettings(url=url))
@@ -454,6 +454,7 @@ def test_a_socket_a_user_and_a_password_are_used(tmp_path, tcp):
         (["--requirepass", "right"], "", "wants a password; set it in store.url, redis://:password@host"),
         (acl("me on >s3cret ~* +ping +info +config"), "me:s3cret@", "does not permit what is needed"),
         (acl("me on >s3cret ~other:* +@all"), "me:s3cret@", "does not permit what is needed"),
+        (acl("me on >s3cret ~fnrun:* resetchannels +@all"), "me:s3cret@", "does not permit what is needed"),
         ([], ":s3cret@", "refuses the user or the password"),
         (["--cluster-enabled", "yes"], "", "is a node of a Redis Cluster, which is not supported"),
         (["--replicaof", f"{HOST} 1"], "", "is a replica, which only reads; give the primary's address"),
@@ -499,7 +500,7 @@ def test_what_can_lose_runs_is_said_loudly(tmp_path, tcp, log, options, durabili
 
 
 def test_what_may_not_be_looked_at_is_said_to_be_unchecked(tmp_path, tcp, log):
-    server = tcp(*acl("me on >x ~fnrun:* +@all -config"))
+    server = tcp(*acl("me on >x ~fnrun:* &fnrun:* +@all -config"))
     store = Store.open(tmp_path, StoreSettings(url=f"redis://me:x@{HOST}:{server.port}"))
     assert store.durability == "append-only file, fsync not known"
     assert "cannot be checked" in log.entries[0]["event"]

@@ -16,6 +16,8 @@ import httpx
 import pytest
 
 from runtime.base.store import Store
+from runtime.ledger.calls import do
+from runtime.ledger.records import Submission
 from runtime.processes import Message
 from tests.live_servers import until
 from tests.live_workers import LEASE_SECONDS, Runs, Starts, journal, wait_for_lines, workers
@@ -83,7 +85,7 @@ FUNCTIONS = """
             case "words": raise Bad
             case "nan": return float("nan")
             case "set": return {1, object()}
-            case "large": return "x" * 2_000_000
+            case "large": return "x" * 20_000_000
             case "endless": return endless()
             case "circle":
                 found = []
@@ -124,6 +126,7 @@ def runs(server: TcpStore, tmp_path: Path) -> Iterator[Runs]:
     runs = Runs(store)
     runs.client.flushall()
     yield runs
+    runs.account()
     runs.client.close()
     store.close()
 
@@ -258,7 +261,9 @@ def shared(tmp_path_factory) -> Iterator[Runs]:
     with TcpStore(root) as server, workers(root, server.url) as start:
         store = Store.open(root, server.settings)
         start()
-        yield Runs(store)
+        runs = Runs(store)
+        yield runs
+        runs.account()
         store.close()
 
 
@@ -368,6 +373,18 @@ def test_a_worker_that_slept_through_its_lease_is_refused(start, runs, root):
     assert (first.stop(), second.stop()) == (0, 0)
 
 
+def test_what_takes_or_waits_longer_than_a_lease_runs_once(start, runs, root):
+    start(), start()
+    (long,) = runs.submit("jobs.nap", seconds=LEASE_SECONDS * 2)
+    late = Submission(id="late", function="jobs.nap", delay_seconds=LEASE_SECONDS * 1.5)
+    do(runs.client, runs.ledger.accept([late]))
+    began = time.time()
+    found = runs.reach([long, "late"])
+    assert {(view.state, view.crashes) for view in found} == {("succeeded", 0)}
+    assert found[1].claimed - began >= LEASE_SECONDS * 1.5 - 0.5
+    assert Counter(journal(root)) == {(long, 1): 1, ("late", 1): 1}
+
+
 def test_a_blocked_event_loop_loses_no_lease(start, runs):
     start()
     view = runs.run("jobs.block", seconds=LEASE_SECONDS * 2)
@@ -441,4 +458,5 @@ def test_it_ends_when_its_parent_is_gone(start):
     worker = start()
     worker._messages.close()
     worker.line.close()
-    assert worker.process.wait(15) == 0
+    assert worker.process.wait(15) == -signal.SIGKILL  # in order, and at last its whole group at once
+    assert "Traceback" not in worker.output

@@ -1,6 +1,7 @@
 """Runs that have a process to themselves: those that ask for it, and those that a process died with."""
 
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -16,7 +17,7 @@ from tests.stores import TcpStore
 pytestmark = [pytest.mark.live, pytest.mark.timeout(120)]
 
 FUNCTIONS = """
-    import asyncio, os, signal, time
+    import asyncio, ctypes, os, signal, time
     from pathlib import Path
     from runtime import Context, fn, queue, submit
 
@@ -45,6 +46,12 @@ FUNCTIONS = """
                     pass
 
     @queue("default")
+    async def die(ctx: Context, how: str):
+        note(ctx)
+        await asyncio.sleep(0.2)  # the others have begun by then
+        os._exit(3) if how == "exit" else ctypes.string_at(0)
+
+    @queue("default")
     @fn(isolation="process")
     async def sends(ctx: Context):
         return (await submit(nap)).id
@@ -70,12 +77,14 @@ def server(tmp_path: Path) -> Iterator[TcpStore]:
 @pytest.fixture
 def runs(server: TcpStore, tmp_path: Path) -> Iterator[Runs]:
     store = Store.open(tmp_path, server.settings)
-    yield Runs(store)
+    runs = Runs(store)
+    yield runs
+    runs.account()
     store.close()
 
 
 @pytest.fixture
-def start(root: Path, server: TcpStore) -> Iterator[Starts]:
+def start(root: Path, server: TcpStore, runs: Runs) -> Iterator[Starts]:
     with workers(root, server.url) as start:
         yield start
 
@@ -142,6 +151,44 @@ def test_what_kills_its_worker_runs_alone_from_then_on(start, runs, root):
     assert (view.state, view.reason) == ("failed", "crashed")
     assert second.process.poll() is None
     assert len([one for one, _ in journal(root) if one == run_id]) == 4
+
+
+def test_what_ends_its_process_becomes_a_dead_letter_and_its_neighbours_finish(start, runs, root):
+    first = start()
+    neighbours = runs.submit("jobs.nap", count=5, seconds=1)
+    bad = runs.submit("jobs.die", how="segfault") + runs.submit("jobs.die", how="exit")
+    wait_for_lines(root, 7)
+    assert first.process.wait(10) != 0
+    second = start()
+    found = runs.reach(neighbours)
+    assert {(view.state, view.failures, view.crashes) for view in found} == {("succeeded", 0, 1)}
+    found = runs.reach(bad)
+    assert {(view.state, view.reason, view.failures, view.crashes) for view in found} == {("failed", "crashed", 0, 4)}
+    counts = Counter(run for run, _ in journal(root))
+    assert [counts[run_id] for run_id in bad] == [4, 4]
+    assert [one.state for one in found[0].attempts] == ["crashed"] * 4
+    assert second.stop() == 0
+
+
+def test_a_worker_that_works_keeps_no_descriptors_and_no_processes(start, runs):
+    worker = start()
+
+    def load(count: int) -> None:
+        ids = runs.submit("jobs.nap", count=count * 20) + runs.submit("jobs.apart", count=count, how="pid")
+        assert {view.state for view in runs.reach(ids)} == {"succeeded"}
+        until(lambda: len(descendants(worker.process.pid)) == 1)  # the zygote
+
+    def descriptors() -> int:
+        return len(list(Path(f"/proc/{worker.process.pid}/fd").iterdir()))
+
+    load(5)
+    before = descriptors()
+    load(30)
+    until(lambda: descriptors() <= before)
+    children = descendants(worker.process.pid)
+    assert worker.stop() == 0
+    until(lambda: not any(Path(f"/proc/{one}").exists() for one in children))
+    until(lambda: len(runs.client.client_list()) == 1)
 
 
 def test_cells_end_with_their_worker(start, runs, root):

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import redis
 
+from runtime.base.errors import StoreDown
 from runtime.base.store import Store
 from tests.live_servers import until
 from tests.live_workers import LEASE_SECONDS, Runs, Starts, Worker, journal, wait_for_lines, workers
@@ -52,12 +53,14 @@ def proxy(server: TcpStore) -> Iterator[Proxy]:
 @pytest.fixture
 def runs(server: TcpStore, tmp_path: Path) -> Iterator[Runs]:
     store = Store.open(tmp_path, server.settings)
-    yield Runs(store)
+    runs = Runs(store)
+    yield runs
+    runs.account()
     store.close()
 
 
 @pytest.fixture
-def start(root: Path, proxy: Proxy) -> Iterator[Starts]:
+def start(root: Path, proxy: Proxy, runs: Runs) -> Iterator[Starts]:
     with workers(root, proxy.url) as start:
         yield start
 
@@ -67,7 +70,7 @@ def goes_on(worker: Worker, runs: Runs) -> None:
     assert worker.process.poll() is None, worker.output
     found = runs.reach(runs.submit("jobs.nap", count=20))
     assert {view.state for view in found} == {"succeeded"}
-    assert "Traceback" not in worker.output
+    assert not (found := [line for line in worker.output.splitlines() if "Traceback" in line]), found[0]
     assert worker.stop() == 0, worker.output
 
 
@@ -133,6 +136,18 @@ def test_resets_lose_nothing(start, runs, root, proxy):
         time.sleep(0.5)
         proxy.reset_all()
     assert {view.state for view in runs.reach(ids, seconds=60)} == {"succeeded"}
+    goes_on(worker, runs)
+
+
+def test_a_full_store_takes_no_lease_from_runs_at_work(start, runs, root, server):
+    worker = start()
+    ids = runs.submit("jobs.nap", count=10, seconds=LEASE_SECONDS + 2)
+    wait_for_lines(root, 10)
+    runs.client.config_set("maxmemory", 1)
+    with pytest.raises(StoreDown):
+        runs.submit("jobs.nap")
+    assert {(view.state, view.crashes) for view in runs.reach(ids)} == {("succeeded", 0)}
+    runs.client.config_set("maxmemory", 0)
     goes_on(worker, runs)
 
 

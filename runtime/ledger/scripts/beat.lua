@@ -2,6 +2,9 @@
 -- Returns the ids of lost leases, and those of runs to be cancelled.
 local worker, lease, stays = ARGV[FIRST], tonumber(ARGV[FIRST + 1]), tonumber(ARGV[FIRST + 2])
 local lost, cancelled = {}, {}
+-- A store that is full lets a script go on that has begun with what takes no memory. Else long runs would lose their
+-- leases to the reaper, which goes on.
+redis.call('ZREM', ns .. 'workers', '')
 if tonumber(redis.call('ZSCORE', ns .. 'workers', worker) or 0) > now then
   redis.call('ZADD', ns .. 'workers', now + stays, worker)
   redis.call('PEXPIRE', ns .. 'worker:' .. worker, stays + SLACK)

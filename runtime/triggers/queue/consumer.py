@@ -3,6 +3,7 @@
 Made by Celery. Says in our words and our log what Celery would say in many lines at each try.
 """
 
+import time
 from typing import Any
 
 from celery.utils.threads import bound_open_broker_sockets
@@ -11,12 +12,14 @@ from celery.worker.state import maybe_shutdown
 from kombu.common import ignore_errors
 from typing_extensions import override
 
+from runtime.base.errors import StoreDown
 from runtime.base.logs import get_logger
 
 log = get_logger(__name__)
 
 _FIRST_PAUSE_SECONDS = 0.1
 _LONGEST_PAUSE_SECONDS = 1.0
+_REFUSED_SECONDS = 0.5
 _CLEAN_UP_SECONDS = 1.0
 
 
@@ -38,18 +41,34 @@ class Consumer(StockConsumer):  # type: ignore[misc]  # Celery has no types
 
     @override
     def ensure_connected(self, conn: Any) -> Any:
-        connected = conn.ensure_connection(
+        connected = self._connect(conn)
+        while not self._is_served():
+            time.sleep(_REFUSED_SECONDS)
+            maybe_shutdown()
+            connected = self._connect(conn)
+        self.first_connection_attempt = False
+        if self._told:
+            log.info("the store is back")
+            self._told = False
+        return connected
+
+    def _connect(self, conn: Any) -> Any:
+        return conn.ensure_connection(
             self._on_no_connection,
             interval_start=_FIRST_PAUSE_SECONDS,
             interval_step=_FIRST_PAUSE_SECONDS,
             interval_max=_LONGEST_PAUSE_SECONDS,
             callback=maybe_shutdown,
         )
-        self.first_connection_attempt = False
-        if self._told:
-            log.info("the store is back")
-            self._told = False
-        return connected
+
+    def _is_served(self) -> bool:
+        """Whether the store does its work: one that refuses it would end each connection with its first claim."""
+        try:
+            self.pool.crew.register()
+        except StoreDown as error:
+            self._on_no_connection(error, 0.0)
+            return False
+        return True
 
     def _on_no_connection(self, error: Exception, _: float) -> None:
         if not self._told:

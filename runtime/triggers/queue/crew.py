@@ -138,10 +138,14 @@ class Crew:
         self._execution.adopt(functions)
         self._cells.renew()
 
+    def register(self) -> None:
+        """Tell the ledger what this worker knows now; from the hub. StoreDown."""
+        self._register(self._hub_client)
+
     def register_soon(self) -> None:
-        """Tell the ledger what this worker knows now; from the hub."""
+        """As register, or when the store is back; from the hub."""
         try:
-            self._register(self._hub_client)
+            self.register()
         except StoreDown:
             log.debug("the store will be told when it is back")
 

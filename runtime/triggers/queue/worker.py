@@ -80,6 +80,9 @@ class QueueWorker:
         """
         for one in _QUIET:
             logging.getLogger(one).setLevel(logging.WARNING)
+        logging.getLogger("kombu.transport.redis").setLevel(
+            logging.ERROR
+        )  # it says with a traceback what we say of a store
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT):
             signal.signal(number, self._on_signal)
         if not self._crew.begin(functions, resources, new_loop):
