@@ -171,7 +171,7 @@ def test_markers_say_where_a_value_is_read():
 @pytest.mark.parametrize(
     "annotation",
     [Annotated[str | None, Header("x")], Annotated[str, Header("x")] | None, OptionalHeader],
-    ids=str,
+    ids=["outside", "inside", "by another name"],
 )
 def test_a_marker_counts_inside_and_outside_of_optional(annotation):
     assert origin_of(annotation) == "header x"

@@ -140,7 +140,11 @@ async def test_a_bomb_is_not_inflated_past_the_limit(http: httpx.AsyncClient):
     assert answer.status_code == 413
 
 
-@pytest.mark.parametrize("content", [b"plain", gzip.compress(b"{}")[:-4], gzip.compress(b"{}") + b"more", b""])
+@pytest.mark.parametrize(
+    "content",
+    [b"plain", gzip.compress(b"{}")[:-4], gzip.compress(b"{}") + b"more", b""],
+    ids=["plain", "cut", "more", "nothing"],
+)
 async def test_what_is_not_one_whole_stream_is_400(http: httpx.AsyncClient, content: bytes):
     answer = await http.post("/struct", content=content, headers={"content-encoding": "gzip"})
     assert answer.status_code == 400
