@@ -113,6 +113,7 @@ class QueueSettings(_Section, frozen=True, kw_only=True, forbid_unknown_fields=T
     max_length: _Count = 1_000_000
     lease: Seconds = Seconds(10)
     beat: Seconds = Seconds(2)
+    payload_max: Size = Size(1_000_000)
     result_max: Size = Size(1_000_000)
     keep: Seconds = Seconds(7 * 86_400)
     keep_failures: Seconds = Seconds(30 * 86_400)

@@ -65,16 +65,23 @@ class Store(Protocol):
 class Desk:
     """A process's way to the ledger.
 
-    max_length: of a queue, in open runs, for submissions; 0 for no limit. registry: the functions that are loaded at
-    the moment, set by roles; where there is none, submit takes names as they are.
+    max_length: of a queue, in open runs; payload_max: of arguments, in bytes; 0 for no limit. registry: the functions
+    that are loaded at the moment, set by roles; where there is none, submit takes names as they are.
     """
 
     def __init__(
-        self, store: Store, ledger: Ledger, *, max_length: int = 0, registry: Callable[[], Catalogue] | None = None
+        self,
+        store: Store,
+        ledger: Ledger,
+        *,
+        max_length: int = 0,
+        payload_max: int = 0,
+        registry: Callable[[], Catalogue] | None = None,
     ) -> None:
         self.store = store
         self.ledger = ledger
         self.max_length = max_length
+        self.payload_max = payload_max
         self.registry = registry
         self._own = _Own()
 
@@ -256,7 +263,7 @@ def open_desk(root: Path, settings: Settings, *, again: bool = False) -> Desk:
     queue = settings.queue
     store = Opened.open(root, settings.store, again=again)
     ledger = Ledger(store.namespace, lease_seconds=float(queue.lease), keeping=keeping_of(queue))
-    return Desk(store, ledger, max_length=queue.max_length)
+    return Desk(store, ledger, max_length=queue.max_length, payload_max=int(queue.payload_max))
 
 
 def keeping_of(settings: QueueSettings) -> Keeping:

@@ -53,11 +53,17 @@ class _Options:
 
         target = target_of(function, None if desk.registry is None else desk.registry())
         options, context = self._options, current_context.get(None)
+        payload = payload_of(target, function, args, arguments)
+        if 0 < desk.payload_max < len(payload):
+            raise SubmitError(
+                f"the arguments of {target.name} are {len(payload)} bytes as JSON, more than {desk.payload_max}; keep "
+                "them elsewhere and submit where they are, or raise [queue] payload_max"
+            )
         submission = Submission(
             id=options.id or new_run_id(),
             function=target.name,
             queue=options.queue or target.queue,
-            payload=payload_of(target, function, args, arguments),
+            payload=payload,
             priority=DEFAULT_PRIORITY if options.priority is None else options.priority,
             due=options.due,
             delay_seconds=options.delay_seconds,

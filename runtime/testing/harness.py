@@ -188,7 +188,8 @@ class Harness:
         store = await asyncio.to_thread(LentStore)
         queue, registry = self._registered.settings.queue, self._registered.registry
         self._ledger = Ledger(store.namespace, keeping=keeping_of(queue), clock=lambda: self._seconds)
-        self._desk = Desk(store, self._ledger, max_length=queue.max_length, registry=lambda: registry)
+        limits = {"max_length": queue.max_length, "payload_max": int(queue.payload_max)}
+        self._desk = Desk(store, self._ledger, registry=lambda: registry, **limits)
         stack.callback(self._desk.close)
         stack.push_async_callback(self._desk.aclose)
         stack.callback(use, in_use())

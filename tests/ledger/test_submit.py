@@ -246,6 +246,14 @@ async def test_many_are_submitted_in_their_order(orders, trial):
             await submit.using(**options).many(orders.feed, [{}])
 
 
+async def test_arguments_may_be_too_long(orders, desk, trial):
+    desk.payload_max = 60
+    await submit(orders.create, customer="c", order=orders.Order("x"))
+    with pytest.raises(SubmitError, match=r"orders.create are \d\d\d bytes.* more than 60; .*payload_max"):
+        await submit(orders.create, customer="c" * 100, order=orders.Order("x"))
+    assert len(trial.list_ids()) == 1
+
+
 async def test_a_full_queue_refuses(orders, desk, trial):
     desk.max_length = 3
     await submit(orders.feed)
