@@ -238,6 +238,7 @@ def test_every_value_is_shown_with_its_source(settings_from):
         Sourced("queue.max_length", "1000000", "default"),
         Sourced("queue.lease", "10s", "default"),
         Sourced("queue.beat", "2s", "default"),
+        Sourced("queue.payload_max", "1MB", "default"),
         Sourced("queue.result_max", "1MB", "default"),
         Sourced("queue.keep", "7d", "default"),
         Sourced("queue.keep_failures", "30d", "default"),
