@@ -5,6 +5,8 @@
 
 PYTHON ?= python3
 ARGS ?=
+# Most live tests wait for processes: four at once keep two cores busy. JOBS=0 for one after the other.
+JOBS ?= 4
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -28,7 +30,7 @@ dev: $(READY) ## run the functions here, reloading on save
 	@$(BIN)/fnrun dev $(ARGS)
 
 test: $(READY) browser ## run the tests
-	@$(BIN)/python -m pytest $(ARGS)
+	@$(BIN)/python -m pytest -n $(JOBS) $(ARGS)
 
 # The tests of pages drive a real browser. Where none is, Debian's is installed if that can be done unasked: as root, with
 # apt-get. A failure is only told here: without a browser those tests fail in CI and are skipped elsewhere.
@@ -66,7 +68,7 @@ arch: $(READY) ## check which module may import which (import-linter)
 # The old data goes first, else it would be added to the new.
 cover: $(READY) browser ## run the tests and require 95 % branch coverage
 	@$(BIN)/python -m coverage erase
-	@$(BIN)/python -m coverage run -m pytest $(ARGS)
+	@$(BIN)/python -m coverage run -m pytest -n $(JOBS) $(ARGS)
 	@$(BIN)/python -m coverage combine --quiet
 	@$(BIN)/python -m coverage report
 
