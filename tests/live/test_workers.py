@@ -187,8 +187,8 @@ def test_while_none_can_be_started_callers_are_told_so(root, server):
     (root / "functions.toml").write_text("[http]\nbnd = 1\n")
     for child in children:
         os.kill(child, signal.SIGKILL)
-    answer = until(lambda: (found := httpx.get(f"{server.url}/pid", timeout=20)).status_code == 503 and found)
+    answer = until(lambda: (found := httpx.get(f"{server.url}/pid", timeout=20)).status_code == 503 and found, 30)
     assert answer.json()["detail"] == "no process can be started; see the log"
     assert answer.json()["run_id"] == answer.headers["x-run-id"]
     (root / "functions.toml").unlink()
-    until(lambda: httpx.get(f"{server.url}/pid", timeout=20).status_code == 200)
+    until(lambda: httpx.get(f"{server.url}/pid", timeout=20).status_code == 200, 30)
