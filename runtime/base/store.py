@@ -56,10 +56,11 @@ def as_store_down() -> Iterator[None]:
         if isinstance(error, _REFUSALS) or str(error).startswith(_REFUSED):
             raise StoreDown(f"the store does not do its work: {error}") from error
         raise
-    except RuntimeError as error:
-        if "closed" not in str(error):
+    except (RuntimeError, AttributeError) as error:
+        # What uvloop, and asyncio (its writelines) from Python 3.12 on, say of a connection that was reset just now;
+        # redis-py takes it for a fault of its own.
+        if not any(word in str(error) for word in ("closed", "_add_writer")):
             raise
-        # uvloop's word for a connection that was reset a moment ago, which redis-py takes for a fault of its own.
         raise StoreDown(f"the store has hung up: {error}") from error
 
 

@@ -110,6 +110,7 @@ def test_an_address_that_cannot_be_is_refused(tmp_path):
         redis.ReadOnlyError("no"), redis.OutOfMemoryError("no"), redis.exceptions.NoPermissionError("no"),
         redis.ResponseError("MISCONF Errors writing to the AOF file"), redis.ResponseError("BUSY Redis is busy"),
         BrokenPipeError(), RuntimeError("unable to perform operation on <TCPTransport closed=True>"),
+        AttributeError("'NoneType' object has no attribute '_add_writer'"),
     ],
 )  # fmt: skip
 def test_what_means_that_the_store_is_away_is_told(error):
@@ -117,7 +118,7 @@ def test_what_means_that_the_store_is_away_is_told(error):
         raise error
 
 
-@pytest.mark.parametrize("error", [redis.ResponseError("WRONGTYPE"), RuntimeError("x"), ValueError("x")])
+@pytest.mark.parametrize("error", [redis.ResponseError("WRONGTYPE"), RuntimeError("x"), AttributeError("x")])
 def test_a_faulty_command_stays_what_it_is(error):
     with pytest.raises(type(error)) as caught, as_store_down():
         raise error

@@ -99,7 +99,7 @@ def test_sigterm_makes_all_unready_at_once_and_finishes_what_is_at_work(server):
     until(lambda: len(pids(server)) == 2)
     results: list[httpx.Response] = []
     clients = [httpx.Client(base_url=server.url, timeout=10) for _ in range(8)]
-    calls = [threading.Thread(target=lambda c=c: results.append(c.get("/slow?seconds=1"))) for c in clients]
+    calls = [threading.Thread(target=lambda c=c: results.append(c.get("/slow?seconds=3"))) for c in clients]
     for call in calls:
         call.start()
     until(lambda: server.output.count("at work") == 8)
