@@ -66,7 +66,7 @@ class Client(QuicConnectionProtocol):
         return stream
 
     async def wait_until(self, condition) -> None:
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             while not condition():
                 self.came.clear()
                 await self.came.wait()
