@@ -1,4 +1,7 @@
-"""Fixtures of the tests in a browser. One browser and one server a module: Playwright holds the thread's event loop."""
+"""Fixtures of the tests of workers, and of those in a browser.
+
+One browser and one server a module: Playwright holds the thread's event loop.
+"""
 
 import shutil
 from collections.abc import Iterator
@@ -7,8 +10,11 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
+from runtime.base.store import Store
 from tests.live_browsers import Watch, a_browser, watched
 from tests.live_servers import Server
+from tests.live_workers import Runs
+from tests.stores import TcpStore
 
 
 @pytest.fixture(scope="module")
@@ -43,3 +49,15 @@ def watch(browser: Browser, shop_server: Server) -> Iterator[Watch]:
 def page(watch: Watch) -> Page:
     """The docs of a server in dev."""
     return watch.page
+
+
+@pytest.fixture
+def runs(server: TcpStore, tmp_path: Path) -> Iterator[Runs]:
+    """The runs in the store that the module calls `server`; audited at the end."""
+    store = Store.open(tmp_path, server.settings)
+    runs = Runs(store)
+    runs.client.flushall()
+    yield runs
+    runs.account()
+    runs.client.close()
+    store.close()

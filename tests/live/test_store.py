@@ -406,7 +406,7 @@ def test_the_log_does_not_grow_without_end(tmp_path, data):
         assert file.read_bytes().startswith(b"a line")
 
 
-@pytest.mark.skipif(os.getuid() != 0, reason="a file system of its own takes root")
+@pytest.mark.skipif(os.getuid() != 0, reason="it fills a small file system, which only root may mount")
 def test_a_full_disk_is_named(tmp_path):
     mount = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=256k", "tmpfs", tmp_path], check=False)
     if mount.returncode:

@@ -121,17 +121,6 @@ def server(tmp_path_factory) -> Iterator[TcpStore]:
 
 
 @pytest.fixture
-def runs(server: TcpStore, tmp_path: Path) -> Iterator[Runs]:
-    store = Store.open(tmp_path, server.settings)
-    runs = Runs(store)
-    runs.client.flushall()
-    yield runs
-    runs.account()
-    runs.client.close()
-    store.close()
-
-
-@pytest.fixture
 def root(write_project: Callable[..., Path]) -> Path:
     return write_project(**{"functions/jobs.py": FUNCTIONS})
 

@@ -9,7 +9,6 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from runtime.base.store import Store
 from tests.live_servers import until
 from tests.live_workers import Runs, Starts, journal, wait_for_lines, workers
 from tests.stores import TcpStore
@@ -72,15 +71,6 @@ def root(write_project: Callable[..., Path]) -> Path:
 def server(tmp_path: Path) -> Iterator[TcpStore]:
     with TcpStore(tmp_path) as server:
         yield server
-
-
-@pytest.fixture
-def runs(server: TcpStore, tmp_path: Path) -> Iterator[Runs]:
-    store = Store.open(tmp_path, server.settings)
-    runs = Runs(store)
-    yield runs
-    runs.account()
-    store.close()
 
 
 @pytest.fixture

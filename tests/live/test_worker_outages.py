@@ -10,7 +10,6 @@ import pytest
 import redis
 
 from runtime.base.errors import StoreDown
-from runtime.base.store import Store
 from tests.live_servers import until
 from tests.live_workers import LEASE_SECONDS, Runs, Starts, Worker, journal, wait_for_lines, workers
 from tests.stores import Proxy, TcpStore
@@ -51,18 +50,16 @@ def proxy(server: TcpStore) -> Iterator[Proxy]:
 
 
 @pytest.fixture
-def runs(server: TcpStore, tmp_path: Path) -> Iterator[Runs]:
-    store = Store.open(tmp_path, server.settings)
-    runs = Runs(store)
-    yield runs
-    runs.account()
-    store.close()
-
-
-@pytest.fixture
 def start(root: Path, proxy: Proxy, runs: Runs) -> Iterator[Starts]:
     with workers(root, proxy.url) as start:
         yield start
+
+
+def ten_at_work(start: Starts, runs: Runs, root: Path, seconds: float) -> tuple[Worker, list[str]]:
+    worker = start()
+    ids = runs.submit("jobs.nap", count=10, seconds=seconds)
+    wait_for_lines(root, 10)
+    return worker, ids
 
 
 def goes_on(worker: Worker, runs: Runs) -> None:
@@ -81,9 +78,7 @@ def answers(runs: Runs) -> bool:
 
 
 def test_handlers_go_on_and_their_outcomes_are_written_when_the_store_is_back(start, runs, root, proxy):
-    worker = start()
-    ids = runs.submit("jobs.nap", count=10, seconds=1)
-    wait_for_lines(root, 10)
+    worker, ids = ten_at_work(start, runs, root, 1)
     proxy.cut()
     time.sleep(OUTAGE_SECONDS)
     proxy.restore()
@@ -94,9 +89,7 @@ def test_handlers_go_on_and_their_outcomes_are_written_when_the_store_is_back(st
 
 
 def test_a_stopped_store_is_waited_for(start, runs, root, server):
-    worker = start()
-    ids = runs.submit("jobs.nap", count=10, seconds=2)
-    wait_for_lines(root, 10)
+    worker, ids = ten_at_work(start, runs, root, 2)
     server.stop()
     time.sleep(OUTAGE_SECONDS)
     server.start()
@@ -106,9 +99,7 @@ def test_a_stopped_store_is_waited_for(start, runs, root, server):
 
 
 def test_a_frozen_store_is_waited_for(start, runs, root, server):
-    worker = start()
-    ids = runs.submit("jobs.nap", count=10, seconds=2)
-    wait_for_lines(root, 10)
+    worker, ids = ten_at_work(start, runs, root, 2)
     server.freeze()
     time.sleep(10)
     server.thaw()
@@ -118,9 +109,7 @@ def test_a_frozen_store_is_waited_for(start, runs, root, server):
 
 
 def test_a_black_hole_is_waited_for(start, runs, root, proxy):
-    worker = start()
-    ids = runs.submit("jobs.nap", count=10, seconds=2)
-    wait_for_lines(root, 10)
+    worker, ids = ten_at_work(start, runs, root, 2)
     proxy.freeze()
     time.sleep(OUTAGE_SECONDS)
     proxy.restore()

@@ -21,6 +21,7 @@ from runtime.declare.registry import Function
 from runtime.invoke.cells import Cells
 from runtime.invoke.invoker import Invoker
 from runtime.ledger.calls import ado, do
+from runtime.ledger.desk import Store
 from runtime.ledger.ledger import Ledger
 from runtime.ledger.records import Ending
 from runtime.ledger.targets import on_failure_map
@@ -29,7 +30,7 @@ from runtime.triggers.queue.claims import Claims
 from runtime.triggers.queue.execution import Execution
 from runtime.triggers.queue.leases import Lease, Leases
 from runtime.triggers.queue.outbox import Outbox
-from runtime.triggers.queue.parts import Connects, Opens, Options
+from runtime.triggers.queue.parts import Opens, Options
 from runtime.triggers.queue.plans import queues_of
 from runtime.triggers.queue.upkeep import Duties, keepers_of
 
@@ -52,7 +53,7 @@ Ended = tuple[Lease, Ending | None]
 class Crew:
     """Runs what is claimed, `concurrency` at once."""
 
-    def __init__(self, store: Connects, ledger: Ledger, invoker: Invoker, options: Options) -> None:
+    def __init__(self, store: Store, ledger: Ledger, invoker: Invoker, options: Options) -> None:
         self._store = store
         self._ledger = ledger
         self._options = options

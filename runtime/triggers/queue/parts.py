@@ -1,4 +1,4 @@
-"""What a crew is given: a store, resources, options.
+"""What a crew is given: resources, options.
 
 Filled in by working; used by the crew.
 """
@@ -7,20 +7,6 @@ from collections.abc import Sequence
 from typing import Protocol
 
 import msgspec
-import redis
-import redis.asyncio
-
-
-class Connects(Protocol):
-    """What is needed of the store."""
-
-    def connect(self) -> redis.Redis:
-        """A client for one thread."""
-        ...
-
-    def connect_async(self) -> redis.asyncio.Redis:
-        """A client for one loop."""
-        ...
 
 
 class Opens(Protocol):

@@ -28,10 +28,6 @@ class RunTask(Task):  # type: ignore[misc]  # Celery has no types
     ignore_result = True
     typing = False
 
-    def run(self, *_: Any, **__: Any) -> None:
-        """Nobody's: the crew runs the function itself."""
-        raise NotImplementedError("runs are executed by the worker's crew; submit one instead of calling the task")
-
 
 class RunRequest:
     """A run at work. The names are Celery's own, for whoever asks it."""
