@@ -153,6 +153,8 @@ class Proxy:
     def cut(self) -> None:
         """Every connection ends, new ones are refused."""
         with self._guard:
+            with suppress(OSError):  # the thread that accepts would keep it open until somebody comes
+                self._listener.shutdown(socket.SHUT_RDWR)
             self._listener.close()
         self._close_all()
 

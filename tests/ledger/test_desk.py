@@ -143,11 +143,22 @@ def test_a_child_of_a_fork_makes_connections_of_its_own(desk, trial):
     assert multiprocessing.active_children() == []
 
 
-async def test_the_end_of_a_run_is_heard_at_once(desk, trial):
+async def listening(client, trial: Trial, *ids: str) -> None:
+    """Wait until somebody listens for the ends of these runs."""
+    wanted = {f"{trial.namespace}:done:{one}".encode() for one in ids}
+    await asyncio.to_thread(until, lambda: wanted <= set(client.pubsub_channels(f"{trial.namespace}:done:*")))
+
+
+def listeners(client) -> set[str]:
+    """The connections that listen."""
+    return {one["id"] for one in client.client_list() if int(one["sub"])}
+
+
+async def test_the_end_of_a_run_is_heard_at_once(desk, trial, client):
     trial.works()
     ids = [trial.accept() for _ in range(20)]
     waiting = [asyncio.create_task(desk.finished(run_id, 30)) for run_id in ids + ids[:5]]
-    await asyncio.sleep(0.2)  # listening by now
+    await listening(client, trial, *ids)
     claimed = trial.claim(slots=20)
     began = time.monotonic()
     for one in claimed:
@@ -181,20 +192,23 @@ async def test_one_connection_listens_for_all_and_forgets_who_has_left(desk, tri
     assert {view.state for view in await asyncio.gather(*waiting)} == {"cancelled"}
 
 
-async def test_waiting_survives_lost_connections(far_desk, proxy, trial):
+async def test_waiting_survives_lost_connections(far_desk, proxy, trial, client):
     trial.works()
     run_id, other = trial.accept(), trial.accept()
     waiting = asyncio.create_task(far_desk.finished(run_id, 30))
     later = asyncio.create_task(far_desk.finished(other, 30))
-    await asyncio.sleep(0.2)
+    await listening(client, trial, run_id, other)
     proxy.cut()
+    await asyncio.to_thread(until, lambda: not listeners(client))
     [one, two] = trial.claim(slots=2)
     trial.finish(one)  # said while nobody hears
-    await asyncio.sleep(0.5)
     proxy.restore()
     assert (await waiting).state == "succeeded"
+    await listening(client, trial, other)
+    before = listeners(client)
     proxy.reset_all()
-    await asyncio.sleep(1.2)
+    await asyncio.to_thread(until, lambda: listeners(client) - before)
+    await listening(client, trial, other)
     trial.finish(two)
     began = time.monotonic()
     assert (await later).state == "succeeded"
@@ -214,7 +228,7 @@ async def test_a_frozen_store_is_down_within_5_seconds_for_all_who_ask(far_desk,
     began = time.monotonic()
 
     async def later() -> Accepted:
-        await asyncio.sleep(1)
+        await asyncio.sleep(1)  # it comes while the others wait
         return await far_desk.accept(run("later"))
 
     tasks = [asyncio.create_task(far_desk.accept(run(f"r{n}"))) for n in range(150)]
@@ -296,29 +310,34 @@ def test_a_desk_is_closed_though_a_loop_is_stuck(desk):
     thread.join()
 
 
+def pings(client) -> int:
+    return client.info("commandstats").get("cmdstat_ping", {"calls": 0})["calls"]
+
+
 async def test_a_quiet_line_is_asked_whether_it_lives_and_ends_when_nobody_waits(desk, trial, client, monkeypatch):
     monkeypatch.setattr(endings, "_QUIET_SECONDS", 0.05)
     trial.works()
     run_id = trial.accept()
     waiting = asyncio.create_task(desk.finished(run_id, 30))
-    await asyncio.sleep(0.4)  # several pings
-    listeners = [one for one in client.client_list() if int(one["sub"])]
-    assert len(listeners) == 1
-    assert int(listeners[0]["age"]) <= 5
+    await listening(client, trial, run_id)
+    [line] = listeners(client)
+    before = pings(client)
+    await asyncio.to_thread(until, lambda: pings(client) >= before + 3)
+    assert listeners(client) == {line}
     trial.finish(trial.claim_one())
     assert (await waiting).state == "succeeded"
     await asyncio.to_thread(until, lambda: not [one for one in client.client_list() if int(one["sub"])])
     assert (await desk.finished(run_id, 5)).state == "succeeded"
 
 
-async def test_a_line_that_is_dead_without_a_word_is_made_again(far_desk, proxy, trial, monkeypatch):
+async def test_a_line_that_is_dead_without_a_word_is_made_again(far_desk, proxy, trial, client, monkeypatch):
     monkeypatch.setattr(endings, "_QUIET_SECONDS", 0.1)
     trial.works()
     run_id = trial.accept()
     waiting = asyncio.create_task(far_desk.finished(run_id, 30))
-    await asyncio.sleep(0.3)
+    await listening(client, trial, run_id)
     proxy.freeze()
-    await asyncio.sleep(0.5)
+    await asyncio.sleep(0.5)  # for so long nothing comes: five times what is quiet
     trial.finish(trial.claim_one())
     proxy.restore()
     assert (await waiting).state == "succeeded"
