@@ -220,7 +220,7 @@ async def test_what_is_at_work_when_a_test_ends_is_stopped(project: Path):
     async with Harness(project) as harness:
         await harness.submit("orders.slow")
         running = asyncio.create_task(harness.run_until_idle())
-        await asyncio.sleep(0.1)
+        await asyncio.to_thread(until, lambda: harness.runs("orders.slow")[0].state == "running")
         running.cancel()
     assert in_use() is None
 

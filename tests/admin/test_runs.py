@@ -14,6 +14,7 @@ from runtime.ledger.records import Held
 from runtime.roles import HttpRole, load_project
 from tests.conftest import client_of, client_on
 from tests.desks import Worker, submit, view_of
+from tests.live_servers import until
 
 FILES = {
     "functions/shop.py": """
@@ -105,7 +106,8 @@ async def test_an_unknown_run_is_404(local: httpx.AsyncClient, client: httpx.Asy
 async def test_a_run_may_be_waited_for(local: httpx.AsyncClient, desk: Desk):
     run_id = submit(desk, "shop.sell")
     waiting = asyncio.create_task(local.get(f"/_/runs/{run_id}", headers={"prefer": "wait=9"}))
-    await asyncio.sleep(0.1)
+    with desk.store.connect() as client:
+        await asyncio.to_thread(until, lambda: client.pubsub_channels(desk.ledger.done(run_id)))
     worker = Worker(desk, "shop.sell")
     worker.finish(worker.claim(), 5)
     answer = await waiting
@@ -379,15 +381,34 @@ def events(text: str) -> list[tuple[str, dict]]:
     return found
 
 
+class Looks:
+    """Counts the answers of the store to what is asked through a desk."""
+
+    def __init__(self, desk: Desk) -> None:
+        self.count = 0
+        self._ask, desk.ask = desk.ask, self._counted
+
+    async def _counted(self, call):
+        found = await self._ask(call)
+        self.count += 1
+        return found
+
+    async def again(self) -> None:
+        """Wait until it was asked anew and answered: of the next two, the second was asked after now."""
+        wanted = self.count + 2
+        await asyncio.to_thread(until, lambda: self.count >= wanted)
+
+
 async def test_events_tell_each_change_until_the_end(local: httpx.AsyncClient, desk: Desk):
     run_id = submit(desk, "shop.sell")
+    looks = Looks(desk)
     listening = asyncio.create_task(local.get(f"/_/runs/{run_id}/events"))
-    await asyncio.sleep(0.2)
+    await looks.again()
     worker = Worker(desk, "shop.sell")
     run = worker.claim()
-    await asyncio.sleep(0.8)
+    await looks.again()
     desk.ask_sync(desk.ledger.beat("tester", [Held(run.id, run.token, run.queue, b'{"done":1}')]))
-    await asyncio.sleep(0.8)
+    await looks.again()
     worker.finish(run, 5)
     answer = await asyncio.wait_for(listening, 5)
     assert answer.headers["content-type"] == "text/event-stream; charset=utf-8"
@@ -404,8 +425,9 @@ async def test_events_tell_each_change_until_the_end(local: httpx.AsyncClient, d
 
 async def test_events_of_a_run_that_is_purged_end(local: httpx.AsyncClient, desk: Desk):
     run_id = submit(desk, "shop.sell")
+    looks = Looks(desk)
     listening = asyncio.create_task(local.get(f"/_/runs/{run_id}/events"))
-    await asyncio.sleep(0.2)
+    await looks.again()
     desk.ask_sync(desk.ledger.cancel([run_id]))
     desk.ask_sync(desk.ledger.purge([run_id]))
     assert events((await asyncio.wait_for(listening, 5)).text)[0][0] == "state"
@@ -484,12 +506,13 @@ async def test_health_hears_when_the_store_is_back(root: Path, desk: Desk, gone:
 
 async def test_events_sit_out_an_outage_of_the_store(local: httpx.AsyncClient, desk: Desk, gone: Desk, monkeypatch):
     run_id = submit(desk, "shop.sell")
+    looks = Looks(desk)
     listening = asyncio.create_task(local.get(f"/_/runs/{run_id}/events"))
-    await asyncio.sleep(0.2)
+    await looks.again()
     with monkeypatch.context() as away:
         away.setattr(desk, "ask", gone.ask)
         away.setattr(desk, "finished", gone.finished)
-        await asyncio.sleep(0.5)
+        await asyncio.sleep(0.5)  # it is away for so long
         assert not listening.done()
     worker = Worker(desk, "shop.sell")
     worker.finish(worker.claim(), 5)
@@ -499,7 +522,8 @@ async def test_events_sit_out_an_outage_of_the_store(local: httpx.AsyncClient, d
 async def test_events_end_when_the_process_stops(root: Path, desk: Desk, log):
     role = HttpRole(load_project(root), open_locally=True, desk=desk)
     async with client_on(role) as client:
+        looks = Looks(desk)
         listening = asyncio.create_task(client.get(f"/_/runs/{submit(desk, 'shop.sell')}/events"))
-        await asyncio.sleep(0.2)
+        await looks.again()
         role.core.draining = True
         assert [kind for kind, _ in events((await asyncio.wait_for(listening, 5)).text)] == ["state"]

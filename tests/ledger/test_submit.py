@@ -28,6 +28,7 @@ from runtime.ledger.targets import FolderCatalogue, on_failure_map
 from tests.declare.conftest import _restored_imports  # noqa: F401 - what is loaded here is put back
 from tests.desks import desk_in_use
 from tests.ledger.trial import START, Trial
+from tests.live_servers import until
 from tests.stores import Proxy
 
 ORDERS = """
@@ -278,7 +279,8 @@ async def test_a_result_is_what_the_annotation_says(orders, trial):
     with pytest.raises(TimeoutError, match=r"is not over after 0.01 s"):
         await typed.result(timeout=0.01)
     waiting = asyncio.create_task(typed.result())
-    await asyncio.sleep(0.05)
+    told = f"{trial.namespace}:done:{typed.id}"
+    await asyncio.to_thread(until, lambda: trial.client.pubsub_channels(told))  # it waits
     worked_off(trial, result=b'{"number": 7}')
     assert await waiting == orders.Receipt(7)
     assert await by_name.result("1s") == {"number": 7}  # not what it says: plain JSON

@@ -6,12 +6,14 @@ import signal
 import subprocess
 import sys
 import time
-from contextlib import suppress
+from contextlib import closing, suppress
 from pathlib import Path
 
 import httpx
 import pytest
 
+from runtime.base.settings import load_settings
+from runtime.ledger.desk import open_desk
 from tests.live_servers import Server, until
 
 pytestmark = pytest.mark.live
@@ -260,14 +262,20 @@ def worker_of(server: Server) -> int:
     return found[0]
 
 
-def test_a_real_worker_is_replaced_and_ends_in_order(start_both):
+def workers_in(root: Path) -> set[int]:
+    """The workers that have registered with the project's store."""
+    with closing(open_desk(root, load_settings(root).settings, again=True)) as desk:
+        return {one.pid for one in desk.ask_sync(desk.ledger.workers())}
+
+
+def test_a_real_worker_is_replaced_and_ends_in_order(start_both, root):
     server = start_both("serve", "--queues", "app", "--concurrency", "3")
     both_are_there(server)
     assert '"queues": ["app"], "concurrency": 3' in server.output
     killed = worker_of(server)
     os.kill(killed, signal.SIGKILL)
     until(lambda: worker_of(server) != killed)
-    time.sleep(1)  # while it still loads it would end at once
+    until(lambda: worker_of(server) in workers_in(root))  # while it still loads it would end at once
     assert server.stop() == 0
     assert not server.family()
 
@@ -351,7 +359,7 @@ def test_and_at_a_save_at_once(dev, root):
     began = time.monotonic()
     until(lambda: dev.output.count('"taking runs"') == 2)
     assert time.monotonic() - began < 6
-    time.sleep(0.5)
+    time.sleep(0.5)  # nobody else comes
     assert len(dev.family()) == 3
 
 

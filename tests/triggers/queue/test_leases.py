@@ -1,7 +1,5 @@
 """Leases, and when others' are taken back."""
 
-import time
-
 import pytest
 
 from runtime.base.errors import StoreDown
@@ -103,8 +101,7 @@ def test_a_keeper_goes_on_after_faults_and_says_an_outage_once(log):
 @pytest.mark.parametrize(("moved", "wait"), [(0, 0.1), (5, 0.0)])
 def test_reaping_goes_on_at_once_while_there_is_something(moved, wait):
     reaping = Reaping(lambda: moved, 0.01)
-    time.sleep(0.02)
-    assert reaping.step() == wait
+    until(lambda: reaping.step() == wait)
 
 
 def test_nothing_is_reaped_before_the_others_had_time_to_beat():
@@ -112,8 +109,7 @@ def test_nothing_is_reaped_before_the_others_had_time_to_beat():
     reaping = Reaping(lambda: reaped.append(1) or 0, 0.05)
     assert 0 < reaping.step() <= 0.05
     assert not reaped
-    time.sleep(0.06)
-    reaping.step()
+    until(lambda: (reaping.step(), reaped)[1])
     assert reaped == [1]
     reaping.wait_for_others()
     assert reaping.step() > 0.5
