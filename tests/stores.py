@@ -163,8 +163,11 @@ class Proxy:
         self._flowing.clear()
 
     def reset_all(self) -> None:
-        """Every connection is reset; new ones work."""
+        """Every connection is reset when this returns; new ones work."""
+        with self._guard:
+            ends = list(self._ends)
         self._close_all(reset=True)
+        until(lambda: all(end.fileno() == -1 for end in ends))
 
     def restore(self) -> None:
         """All is well again, on the same port."""
