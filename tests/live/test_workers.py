@@ -5,6 +5,7 @@ import signal
 import threading
 import time
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 
 import httpx
@@ -44,17 +45,16 @@ def server(root, start):
     return start(root, "serve", environ=WORKERS)
 
 
-def pids(server, seconds: float = 0.3) -> set[int]:
-    """Who answers on new connections."""
-    found, end = set(), time.monotonic() + seconds
-    while time.monotonic() < end:
-        found.add(httpx.get(f"{server.url}/pid").json())
-    return found
+def pids(server) -> set[int]:
+    """Who answers on new connections. Several at once: of those that are idle it is always the same one, perhaps."""
+    urls = [f"{server.url}/pid"] * 24
+    with ThreadPoolExecutor(8) as pool:
+        return set(pool.map(lambda url: httpx.get(url, timeout=20).json(), urls))
 
 
 def both(server) -> set[int]:
     """The two that answer, once both do."""
-    return until(lambda: len(found := pids(server)) == 2 and found)
+    return until(lambda: len(found := pids(server)) == 2 and found, 30)
 
 
 def test_they_share_the_address_and_speak_with_one_voice(server):
@@ -69,7 +69,7 @@ def test_one_that_is_killed_is_replaced_and_the_other_serves_on(server):
         before = both(server)
         killed = before.pop()
         os.kill(killed, signal.SIGKILL)
-        until(lambda: (now := pids(server, 0.1)) and killed not in now and now - before)  # noqa: B023 - called at once
+        until(lambda: (now := pids(server)) and killed not in now and now - before, 30)  # noqa: B023 - called at once
 
 
 def test_new_connections_are_answered_while_workers_die(server):
@@ -88,11 +88,11 @@ def test_new_connections_are_answered_while_workers_die(server):
     caller.start()
     for _ in range(3):
         os.kill(killed := httpx.get(f"{server.url}/pid").json(), signal.SIGKILL)
-        until(lambda: len(now := pids(server, 0.1)) == 2 and killed not in now)
+        until(lambda: len(now := pids(server)) == 2 and killed not in now, 30)
     done.set()
     caller.join()
     # What the killed process held is lost with it: at most the one request that was there.
-    assert answers.pop("200") > 20
+    assert answers.pop("200") > 3
     assert set(answers) <= {"ReadError", "RemoteProtocolError"}
     assert answers.total() <= 3
 
