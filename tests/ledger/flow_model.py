@@ -65,10 +65,7 @@ class FlowModel:
                 kept = step.payload if step is not None else previous if len(node.pieces) > 1 else "none"
                 self.steps[n] = Step(payload=kept)
             return PENDING
-        if node.kind == "chain":
-            value = self.walk_chain(n, previous)
-        else:
-            value = self.walk_group(n, previous)
+        value = self.walk_chain(n, previous) if node.kind == "chain" else self.walk_group(n, previous)
         if value is not PENDING:
             self.values[n] = value
         return value
@@ -93,7 +90,7 @@ class FlowModel:
     # --- ends ---
 
     def end(self, n: int, state: str, reason: str = "", value: Any = None) -> None:
-        """A step's run is over; what follows from that is said by `follow`, when all that ended with it has been told."""
+        """A step's run is over. `follow` does what follows, when all that ended in the same call is told."""
         step = self.steps[n]
         step.state, step.cancelling = state, False
         self.ended.append((n, reason, value))
