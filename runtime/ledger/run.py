@@ -24,6 +24,7 @@ if TYPE_CHECKING:  # it loads the store's client
 R_co = TypeVar("R_co", covariant=True)
 
 Cancelled = Literal["cancelled", "cancelling", "finished"]
+Redriven = Literal["queued", "succeeded", "open"]
 
 
 class Run(Generic[R_co]):
@@ -90,6 +91,18 @@ class Run(Generic[R_co]):
             raise UnknownRun(self.id)
         return word  # type: ignore[return-value]  # the script's words
 
+    async def redrive(self) -> Redriven:
+        """Have it run again, with the arguments it had, if it failed or was cancelled: "queued".
+
+        A flow goes on from where it stopped: what succeeded is not run again; a step's redrive is its flow's. One that
+        succeeded or is open is left alone.
+        """
+        desk = await desk_at_work()
+        [word] = await desk.ask(desk.ledger.redrive([self.id]))
+        if word == "unknown":
+            raise UnknownRun(self.id)
+        return word  # type: ignore[return-value]  # the script's words
+
     async def _view(self) -> RunView:
         view = await (await desk_at_work()).show(self.id)
         if view is None:
@@ -138,6 +151,10 @@ class SyncRun(Generic[R_co]):
     def cancel(self, *, tree: bool = False) -> Cancelled:
         """See Run.cancel."""
         return wait_for(self._run.cancel(tree=tree))
+
+    def redrive(self) -> Redriven:
+        """See Run.redrive."""
+        return wait_for(self._run.redrive())
 
 
 def failure_of(view: RunView) -> RunFailed:
