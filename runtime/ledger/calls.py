@@ -3,6 +3,7 @@
 Made by Ledger; run by whoever holds a connection. A script that the store has forgotten is sent again.
 """
 
+import re
 from collections.abc import Callable
 from functools import cache
 from hashlib import sha1
@@ -19,6 +20,7 @@ from runtime.base.store import as_store_down
 T = TypeVar("T")
 
 _SCRIPTS = Path(__file__).parent / "scripts"
+_USES = re.compile(r"^-- uses: (.+)$", re.MULTILINE)
 
 Argument = str | bytes | int | float
 
@@ -32,8 +34,11 @@ class Script(msgspec.Struct, frozen=True):
 
 @cache
 def script(name: str) -> Script:
-    """One of scripts/*.lua, behind what they all begin with."""
-    text = "\n".join((_SCRIPTS / f"{part}.lua").read_text("utf-8") for part in ("common", name))
+    """One of scripts/*.lua, behind what they all begin with, and those that its line `-- uses:` names."""
+    own = (_SCRIPTS / f"{name}.lua").read_text("utf-8")
+    uses = _USES.search(own)
+    parts = ("common", *(uses[1].split() if uses else ()))
+    text = "\n".join([*((_SCRIPTS / f"{part}.lua").read_text("utf-8") for part in parts), own])
     return Script(text, sha1(text.encode(), usedforsecurity=False).hexdigest())
 
 
