@@ -108,7 +108,7 @@ class _Runs:
         return answer
 
     async def events(self, call: Call) -> Answer:
-        """A stream of events: `state` at each change with the run, `progress`, and at its end `finished`."""
+        """A stream of events: `state` at each change, and when steps of a flow end, with the run, `progress`, and at its end `finished`."""
         view, reach = await self._seen(call)
         if call.request.header(b"last-event-id") == _END and view.is_finished:
             return Answer(HTTPStatus.NO_CONTENT, [], b"")  # which tells a browser not to come back
@@ -158,7 +158,7 @@ class _Runs:
         progress = b""
         current: RunView | None = view
         while current is not None:
-            if (state := (current.state, current.failures, current.crashes, current.cancelling)) != told:
+            if (state := (current.state, current.failures, current.crashes, current.cancelling, current.steps)) != told:
                 told = state
                 if not current.is_finished:
                     yield Event(show_run(current, reach), event="state")
