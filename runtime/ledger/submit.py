@@ -67,16 +67,12 @@ class _Options:
     def _prepare_run(
         self, desk: "Desk", function: "Named", args: tuple[Any, ...], arguments: Mapping[str, Any]
     ) -> _Prepared:
-        from runtime.ledger.targets import payload_of, target_of  # noqa: PLC0415 - as above
+        from runtime.ledger.targets import check_size, payload_of, target_of  # noqa: PLC0415 - as above
 
         target = target_of(function, None if desk.registry is None else desk.registry())
         options = self._options
         payload = payload_of(target, function, args, arguments)
-        if 0 < desk.payload_max < len(payload):
-            raise SubmitError(
-                f"the arguments of {target.name} are {len(payload)} bytes as JSON, more than {desk.payload_max}; keep "
-                "them elsewhere and submit where they are, or raise [queue] payload_max"
-            )
+        check_size(target, len(payload), desk.payload_max)
         parent, trace = _origin()
         submission = Submission(
             id=options.id or new_run_id(),

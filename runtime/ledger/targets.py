@@ -118,6 +118,15 @@ def payload_of(target: Target, function: Named, args: tuple[Any, ...], arguments
     return payload
 
 
+def check_size(target: Target, size: int, most: int) -> None:
+    """SubmitError if arguments are longer than they may be, in bytes as JSON; 0 for no limit."""
+    if 0 < most < size:
+        raise SubmitError(
+            f"the arguments of {target.name} are {size} bytes as JSON, more than {most}; keep them elsewhere and "
+            "submit where they are, or raise [queue] payload_max"
+        )
+
+
 def by_name(function: Named, args: tuple[Any, ...], arguments: Mapping[str, Any]) -> Mapping[str, Any]:
     """All arguments by name, but for those that are INJECTED. InputError, SubmitError."""
     if not isinstance(arguments, Mapping):  # of many: a type checker says so, where there is one

@@ -17,7 +17,7 @@ from runtime.ledger.flows.nodes import Node
 from runtime.ledger.flows.steps import Flow, Part, Step, shown, writer
 from runtime.ledger.options import Options
 from runtime.ledger.records import DEFAULT_PRIORITY
-from runtime.ledger.targets import Catalogue, Target, by_name, payload_of, target_of, written
+from runtime.ledger.targets import Catalogue, Named, Target, by_name, check_size, target_of, written
 
 MOST_STEPS = 10_000
 MOST_NODES = 30_000
@@ -69,6 +69,7 @@ class Planner:
         self._token = secrets.token_hex(16)  # stands in no author's arguments
         self._write = writer(self._token)
         self._bytes = 0
+        self._targets: dict[int, Target] = {}
 
     def plan(self, flow: Flow[Any]) -> Plan:
         """The nodes of a flow. SubmitError, UnknownFunction, DeclarationError, InputError, BindingFailed."""
@@ -123,7 +124,7 @@ class Planner:
     def _step(self, place: _Place, step: Step[Any]) -> tuple[Node, Target]:
         own, flow = step.options, self._options
         with _named(place, step):
-            target = target_of(step.function, self._catalogue)
+            target = self._target(step.function)
             pieces = self._pieces(target, step, fed=place.fed)
         priority = flow.priority if own.priority is None else own.priority
         node = Node(
@@ -138,35 +139,38 @@ class Planner:
         )
         return node, target
 
+    def _target(self, function: Named) -> Target:
+        """What to run; looked for once."""
+        found = self._targets.get(id(function))
+        if found is None:
+            found = self._targets[id(function)] = target_of(function, self._catalogue)
+        return found
+
     def _pieces(self, target: Target, step: Step[Any], *, fed: bool) -> tuple[str, ...]:
         """The arguments' JSON, split where PREVIOUS stands. What is known of them is checked."""
         given = by_name(step.function, step.args, step.arguments)
-        mark = f'"{self._token}"'
-        text = written(target, given, self._write).decode()
-        pieces = tuple(text.split(mark))
+        payload = written(target, given, self._write)
+        mark = b'"%b"' % self._token.encode()
+        self._weigh(target, len(payload) - len(mark) * payload.count(mark))
+        if mark not in payload:
+            if target.plan is not None:
+                target.plan.bind(payload)
+            return (payload.decode(),)
+        pieces = tuple(piece.decode() for piece in payload.split(mark))
         if any(piece.startswith(":") for piece in pieces[1:]):
             raise SubmitError("PREVIOUS is the key of a mapping; it can only be a value")
-        if len(pieces) == 1:
-            payload_of(target, step.function, (), given)
-        elif not fed:
+        if not fed:
             raise SubmitError(
                 "PREVIOUS, but nothing comes before: it is for what follows in a chain, or a chord's body"
             )
-        elif target.plan is not None:
-            later = {
-                name for name, value in given.items() if mark in written(target, {name: value}, self._write).decode()
-            }
+        if target.plan is not None:
+            later = {name for name, value in given.items() if mark in written(target, {name: value}, self._write)}
             now = {name: value for name, value in given.items() if name not in later}
             target.plan.check(written(target, now), later)
-        self._weigh(target, sum(len(piece.encode()) for piece in pieces))
         return pieces
 
     def _weigh(self, target: Target, size: int) -> None:
-        if 0 < self._payload_max < size:
-            raise SubmitError(
-                f"the arguments of {target.name} are {size} bytes as JSON, more than {self._payload_max}; keep them "
-                "elsewhere and submit where they are, or raise [queue] payload_max"
-            )
+        check_size(target, size, self._payload_max)
         self._bytes += size
         if self._bytes > MOST_BYTES:
             raise SubmitError(
