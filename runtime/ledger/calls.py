@@ -20,7 +20,7 @@ from runtime.base.store import as_store_down
 T = TypeVar("T")
 
 _SCRIPTS = Path(__file__).parent / "scripts"
-_USES = re.compile(r"^-- uses: (.+)$", re.MULTILINE)
+_INCLUDE = re.compile(r"^ *-- include: (.+)$", re.MULTILINE)
 
 Argument = str | bytes | int | float
 
@@ -34,12 +34,15 @@ class Script(msgspec.Struct, frozen=True):
 
 @cache
 def script(name: str) -> Script:
-    """One of scripts/*.lua, behind what they all begin with, and those that its line `-- uses:` names."""
-    own = (_SCRIPTS / f"{name}.lua").read_text("utf-8")
-    uses = _USES.search(own)
-    parts = ("common", *(uses[1].split() if uses else ()))
-    text = "\n".join([*((_SCRIPTS / f"{part}.lua").read_text("utf-8") for part in parts), own])
+    """One of scripts/*.lua, behind what they all begin with."""
+    text = _read("common") + _read(name)
     return Script(text, sha1(text.encode(), usedforsecurity=False).hexdigest())
+
+
+def _read(name: str) -> str:
+    """A file of scripts/, with those that a line `-- include: a b` names in place of that."""
+    text = (_SCRIPTS / f"{name}.lua").read_text("utf-8")
+    return _INCLUDE.sub(lambda found: "".join(map(_read, found[1].split())), text)
 
 
 class Call(msgspec.Struct, Generic[T], frozen=True):

@@ -1,6 +1,6 @@
 -- Cancel runs. ARGV: ids. Returns for each: cancelled, cancelling (it runs, its worker hears of it at its next beat),
 -- finished, or unknown.
--- uses: runs flows
+-- include: runs ends acts flows
 local answer = {}
 
 local function cancel(id)
@@ -11,7 +11,7 @@ local function cancel(id)
   elseif not is_open(state) then
     return 'finished'
   end
-  return is_flow(fn) and cancel_flow(id) or stop_run(id, state, fn, q, flow)
+  return q == '' and flows().cancel(id) or stop_run(id, state, fn, q, flow)
 end
 
 for at = FIRST, #ARGV do

@@ -1,6 +1,6 @@
 -- Give a worker the most urgent runs of its queues. ARGV: worker, how many, lease in ms, queues.
 -- Returns the fields of each run, one after the other; nil for a worker that has to register (again).
--- uses: runs flows
+-- include: runs ends flows
 local worker, left, lease = ARGV[FIRST], tonumber(ARGV[FIRST + 1]), tonumber(ARGV[FIRST + 2])
 local functions = ns .. 'worker:' .. worker
 if tonumber(redis.call('ZSCORE', ns .. 'workers', worker) or 0) <= now or redis.call('EXISTS', functions) == 0 then
@@ -26,11 +26,17 @@ local function knows(fn)
   return known[fn]
 end
 
+-- Whether a step is not to run any more, since its flow has failed.
+local function is_stopped(place)
+  local flow, n = place_of(place)
+  return redis.call('HGET', ns .. 'flow:' .. flow, 'stops') and flows().is_step_stopped(flow, n)
+end
+
 local function claim(q, id, fn, found)
   local token, failures, crashes, trigger, prio, accepted, due, expires, parent, trace, first, flow = unpack(found, 2, 13)
   if expires and token == '0' and now > tonumber(expires) then
     return close(id, fn, 'failed', 'expired', '', flow)
-  elseif flow and is_step_stopped(flow) then
+  elseif flow and is_stopped(flow) then
     return close(id, fn, 'cancelled', 'cancelled', '', flow)
   end
   local run, input = keys_of(id)

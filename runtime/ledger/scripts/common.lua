@@ -1,4 +1,4 @@
--- What every script begins with; one with a line `-- uses: runs flows` has these behind it. ARGV: prefix of all keys, now
+-- What every script begins with; a line `-- include: a b` stands for these files. ARGV: prefix of all keys, now
 -- in ms ("" for the server's clock), how long a good and how long a failed run is kept (ms), how many finished ones a
 -- function keeps; then the script's own.
 --

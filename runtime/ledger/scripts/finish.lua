@@ -1,6 +1,6 @@
 -- Write how attempts ended. ARGV: id, token, state, reason, result, failure, entry for the log, ms to the next attempt,
 -- progress of each. Returns 1 for each that was written, 0 for one whose token is stale.
--- uses: runs flows
+-- include: runs ends flows
 local answer = {}
 block = math.ceil((#ARGV - FIRST + 1) / 9)
 for at = FIRST, #ARGV, 9 do

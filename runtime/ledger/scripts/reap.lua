@@ -1,6 +1,6 @@
 -- Move what its time has come for: due runs, lost leases, runs that nobody knows, what is left to be done in flows.
 -- ARGV: how many of each in a queue. Returns how many were moved.
--- uses: runs flows
+-- include: runs ends flows
 local most = ARGV[FIRST]
 local count = 0
 
@@ -74,4 +74,7 @@ for _, q in ipairs(redis.call('SMEMBERS', ns .. 'queues')) do
   end
 end
 go_on()
-return count + go_on_with_flows()
+if redis.call('EXISTS', ns .. 'flows') == 1 then
+  count = count + flows().go_on_with_rest()
+end
+return count

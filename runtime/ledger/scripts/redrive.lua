@@ -1,6 +1,6 @@
 -- Run finished runs again, with the payload they had. Of a step, its whole flow. ARGV: ids. Returns for each: queued,
 -- succeeded (left alone), open or unknown.
--- uses: runs flows
+-- include: runs ends acts flows
 local answer = {}
 
 local function redrive(id)
@@ -12,13 +12,13 @@ local function redrive(id)
     return 'succeeded'
   elseif is_open(state) then
     return 'open'
-  elseif is_flow(fn) then
-    return redrive_flow(id, fn)
+  elseif q == '' then
+    return flows().redrive(id, fn)
   end
   local flow = place and place_of(place)
   local known = flow and redis.call('HMGET', ns .. 'run:' .. flow, 'state', 'fn')
   if known and known[1] then
-    return is_open(known[1]) and 'open' or known[1] == 'succeeded' and 'succeeded' or redrive_flow(flow, known[2])
+    return is_open(known[1]) and 'open' or known[1] == 'succeeded' and 'succeeded' or flows().redrive(flow, known[2])
   elseif flow then
     redis.call('HDEL', run, 'flow') -- it is gone
   end

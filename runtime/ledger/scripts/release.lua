@@ -1,5 +1,5 @@
 -- Hand runs back, as if they had not been claimed. ARGV: id, token, queue of each. Returns how many.
--- uses: runs flows
+-- include: runs ends acts flows
 local count = 0
 for at = FIRST, #ARGV, 3 do
   local id, token, q = unpack(ARGV, at, at + 2)
