@@ -108,7 +108,10 @@ class _Runs:
         return answer
 
     async def events(self, call: Call) -> Answer:
-        """A stream of events: `state` at each change, and when steps of a flow end, with the run, `progress`, and at its end `finished`."""
+        """A stream of events: `state` at each change with the run, `progress`, and at its end `finished`.
+
+        Of a flow, that its steps end is a change.
+        """
         view, reach = await self._seen(call)
         if call.request.header(b"last-event-id") == _END and view.is_finished:
             return Answer(HTTPStatus.NO_CONTENT, [], b"")  # which tells a browser not to come back
