@@ -65,7 +65,7 @@ FUNCTIONS = """
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory) -> Iterator[TcpStore]:
-    with TcpStore(tmp_path_factory.mktemp("store")) as server:
+    with TcpStore(tmp_path_factory.mktemp("store"), "--appendfsync", "always") as server:
         yield server
 
 
@@ -159,7 +159,7 @@ def test_outcomes_are_collected(submitted, start_worker):
     assert "never is not there" in bad["error"]
 
 
-def test_a_flow_survives_the_death_of_its_workers(submitted, start_worker, runs, root):
+def test_a_flow_survives_the_death_of_its_workers_and_of_its_store(submitted, start_worker, server, runs, root):
     """Each dies at work, with what it holds: nothing of the flow is lost, stuck or done twice over."""
     adds = [chain(add(n, seconds=0.05), add(PREVIOUS, y=1, seconds=0.05)) for n in range(100)]
     run = submitted(chord(adds, step("sums.total", numbers=PREVIOUS)))
@@ -169,6 +169,9 @@ def test_a_flow_survives_the_death_of_its_workers(submitted, start_worker, runs,
         os.kill(worker.process.pid, signal.SIGKILL)
         worker.process.wait(10)
     start_worker()
+    wait_for_lines(root, 160, seconds=60)
+    server.kill()
+    server.start()
     assert run.result("120s") == sum(range(100)) + 100
     view = runs.show([run.id])[0]
     assert view.steps is not None
