@@ -38,7 +38,7 @@ class RunView(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """A run. Times in seconds since the epoch. attempts: of handlers that failed, and of processes that died.
 
     result, payload: JSON; a payload that is none is a string here. failure: of the last attempt. due: when it begins,
-    or began, at the earliest. flow, step: of a step of a flow, the flow's id, and the number of its node. steps: of a flow.
+    or began, at the earliest. flow, step: of a step, its flow's id, and the number of its node. steps: of a flow.
     """
 
     id: str

@@ -6,11 +6,12 @@ Used after each test of the ledger, after each step of its model, and by live te
 from redis import Redis
 from redis.client import Pipeline
 
+from tests.ledger.flow_audit import faults_of_flows
 from tests.ledger.keys import OPEN
 
 _PLACES = {"scheduled": {"due"}, "retrying": {"due"}, "running": {"leases"}}
 _LISTS = {"succeeded": "done", "cancelled": "done", "failed": "dead"}
-_ORDERED = {"ready", "due", "leases", "unknown", "wait", "open", "done", "dead", "flows"}
+_ORDERED = {"ready", "due", "leases", "unknown", "wait", "open", "done", "dead"}
 
 
 def _read_members(pipeline: Pipeline, key: str) -> None:
@@ -32,23 +33,17 @@ def misplaced(client: Redis, namespace: str) -> list[str]:
     kinds: dict[str, dict[str, set[str]]] = {}
     runs: dict[str, dict[str, str]] = {}
     waiting: set[str] = set()
-    starting: set[str] = set()
     for name, value in zip(names, found, strict=True):
         kind, _, rest = name.partition(":")
         if kind == "run" and value:
             runs[rest] = {k.decode(): v.decode() for k, v in value.items()}
         elif kind == "waiting":
             waiting |= {f"{len(rest.encode())}:{rest}:{fn.decode()}" for fn in value}
-        elif kind == "flows":
-            starting |= {member.decode().split(":", 4)[4] for member in value if b":start:0:0:" in member}
         else:
             for member in value:
                 kinds.setdefault(kind, {}).setdefault(member.decode(), set()).add(rest)
     faults = [fault for run_id, run in runs.items() for fault in _faults_of(run_id, run, kinds)]
-    scheduled = {
-        run_id for run_id, run in runs.items() if run["fn"].startswith("flow:") and run["state"] == "scheduled"
-    }
-    faults += [f"{run_id} is scheduled and not to be started" for run_id in scheduled - starting]
+    faults += faults_of_flows(client, prefix, runs)
     for kind, members in kinds.items():
         if kind not in {"done", "dead"}:  # they lose ids that are too old a moment later than the runs go
             faults += [f"{kind} has {run_id}, which is no run" for run_id in members if run_id not in runs]

@@ -237,8 +237,9 @@ def test_a_failed_step_ends_the_flow_once_what_runs_has_ended(trial: Trial):
     )
     trial.finish(other)
     assert why(trial, flow) == ("failed", "error", f'step 3 of the flow (f, run {flow}-3) failed: no "x" é')
-    view = trial.show(flow)
-    assert view.failure and view.failure.type == "StepFailed"
+    failure = trial.show(flow).failure
+    assert failure is not None
+    assert failure.type == "StepFailed"
     assert (trial.state(other.id), counts(trial, flow)) == ("cancelled", (4, 0, 0, 1, 2))
     assert trial.find(f"{flow}-2") is None
     assert trial.list_ids(states=["failed"]) == [flow, one.id]

@@ -37,8 +37,8 @@ class FlowSubmission(msgspec.Struct, frozen=True, kw_only=True):
     """A flow to be accepted. Its run has its id; that of a step is the flow's id, "-", and the index of its node.
 
     nodes: the parts of each are consecutive, those of an earlier node first. A chord is a chain of a group and a body.
-    max_length: refuse if a queue had more open runs with this flow's steps; 0 for no limit. payload_max: bytes of a step's
-    arguments with the last result in them, above which it fails; 0 for no limit. The rest as in Submission.
+    max_length: refuse if a queue had more open runs with this flow's steps; 0 for no limit. payload_max: bytes of a
+    step's arguments with the last result in them, above which it fails; 0 for no limit. The rest as in Submission.
     """
 
     id: str
@@ -113,7 +113,7 @@ def stored(nodes: Sequence[Node]) -> list[bytes]:
 
 def _levels(nodes: Sequence[Node], index: int) -> list[tuple[int, int]]:
     """The first and last node of each level below one: breadth first, they are consecutive."""
-    found = []
+    found: list[tuple[int, int]] = []
     level = range(index, index + 1)
     while True:
         parts = [nodes[at] for at in level if nodes[at].count]
