@@ -41,7 +41,9 @@ class _Prepared(msgspec.Struct, frozen=True):
 
     def full(self, accepted: Sequence[str] = ()) -> QueueFull:
         """What to raise where there is no room."""
-        return QueueFull(self.queue, self.submission.max_length, accepted)
+        run = self.submission
+        steps = run.steps().total() if isinstance(run, FlowSubmission) else 0
+        return QueueFull(self.queue, run.max_length, accepted, steps=steps)
 
 
 class _Options:

@@ -188,7 +188,7 @@ async def test_what_cannot_be_is_refused_before_anything_is_accepted(sums, trial
         with pytest.raises(error, match=says):
             await submitted()
     desk.max_length = 3
-    with pytest.raises(QueueFull, match='"other, sums" is full'):
+    with pytest.raises(QueueFull, match='"other, sums" has no room for 5 steps of a flow: it may have 3'):
         await submit(group(*[good] * 4, step.using(queue="other")(sums.add, 1)))
     assert trial.list_ids() == []
 

@@ -24,7 +24,7 @@ pytestmark = [pytest.mark.live, pytest.mark.timeout(180)]
 FUNCTIONS = """
     import asyncio, os
     from pathlib import Path
-    from runtime import PREVIOUS, Context, chord, fn, http, queue, step, submit
+    from runtime import PREVIOUS, Context, chain, chord, fn, http, queue, step, submit, submit_sync
 
     ROOT = Path(__file__).parents[1]
     JOURNAL = os.open(ROOT / "journal", os.O_WRONLY | os.O_APPEND | os.O_CREAT)
@@ -55,6 +55,12 @@ FUNCTIONS = """
     async def nap(ctx: Context) -> None:
         note(ctx)
         await asyncio.sleep(600)
+
+    @queue("default")
+    @fn(isolation="process")
+    def apart(ctx: Context) -> list[str]:
+        run = submit_sync(chain(step(add, x=1), step(add, x=PREVIOUS, y=2)))
+        return [run.id, ctx.run_id]
 
     @http.post("/squares", auth="public")
     async def squares(upto: int) -> list[int | str]:
@@ -123,6 +129,13 @@ def test_flows_stand_in_flows(submitted, start_worker):
     assert run.result("30s") == 1
     assert submitted(group(chain(add(1), add(PREVIOUS), add(PREVIOUS, y=1)), inner)).result("30s") == [2, 46]
     assert submitted(chain(*[add(PREVIOUS if n else 0, y=1) for n in range(200)])).result("60s") == 200
+
+
+def test_a_flow_is_submitted_by_a_step_that_has_a_process_to_itself(submitted, start_worker, runs):
+    start_worker()
+    flow, parent = submitted(chain(step("sums.apart"))).result("30s")
+    (view,) = runs.reach([flow])
+    assert (view.parent, bytes(view.result or b"")) == (parent, b"3")
 
 
 def test_a_step_that_fails_ends_the_others_and_the_flow_goes_on_when_it_is_mended(submitted, start_worker, runs, root):
