@@ -3,7 +3,9 @@
 import asyncio
 import sys
 from collections.abc import Callable, Iterator
+from functools import reduce
 from pathlib import Path
+from random import Random
 from types import ModuleType
 from typing import Any
 
@@ -15,6 +17,7 @@ from runtime.base.errors import InputError, UnknownRun
 from runtime.declare.context import current as current_context
 from runtime.declare.loader import load
 from runtime.ledger.desk import Desk
+from runtime.ledger.flows.steps import Flow
 from runtime.ledger.records import Failure
 from tests.declare.conftest import _restored_imports  # noqa: F401 - what is loaded here is put back
 from tests.desks import context, desk_in_use
@@ -33,6 +36,9 @@ SUMS = """
 
     @queue("sums")
     def total(numbers: list[Sum]) -> Sum: ...
+
+    @queue("sums")
+    def echo(n: int, given=None) -> dict: ...
 """
 
 
@@ -45,6 +51,7 @@ def desk(valkey: Path, trial: Trial) -> Iterator[Desk]:
 @pytest.fixture
 def sums(desk: Desk, write_project) -> ModuleType:
     registry = load(write_project(**{"functions/sums.py": SUMS}))
+    assert registry.failures == ()
     desk.registry = lambda: registry
     return sys.modules["functions.sums"]
 
@@ -107,6 +114,36 @@ async def test_results_have_the_types_of_the_steps(sums, work_off):
         [{"state": "succeeded", "result": {"value": 3}}],
         [],
     ]
+
+
+def some_flow(random: Random, depth: int, fed: bool) -> tuple[Any, Callable[[Any], Any]]:
+    """Any flow of steps that echo their arguments, and what it makes of the last result."""
+    kind = random.choice(["step", "chain", "group", "chord"]) if depth else "step"
+    if kind == "step":
+        n, given = random.randrange(1000), {"was": [PREVIOUS]} if fed and random.random() < 0.8 else 7
+        return step("sums.echo", n=n, given=given), lambda last: {"n": n, "given": {"was": [last]} if given != 7 else 7}
+    if kind == "chain":
+        first = some_flow(random, depth - 1, fed)
+        rest = [some_flow(random, depth - 1, fed=True) for _ in range(random.randrange(3))]
+        return chain(*[part for part, _ in (first, *rest)]), lambda last: reduce(
+            lambda x, f: f[1](x), (first, *rest), last
+        )
+    parts = [some_flow(random, depth - 1, fed) for _ in range(random.randrange(4))]
+    if kind == "group":
+        return group(*[part for part, _ in parts]), lambda last: [result(last) for _, result in parts]
+    body, finish = some_flow(random, depth - 1, fed=True)
+    return chord([part for part, _ in parts], body), lambda last: finish([result(last) for _, result in parts])
+
+
+@pytest.mark.parametrize("seed", range(12))
+async def test_any_flow_makes_what_its_steps_make(sums, trial, seed: int):
+    flow, expected = some_flow(Random(seed), 4, fed=False)
+    run = await submit(flow if isinstance(flow, Flow) else chain(flow))
+    trial.works("w", "sums.echo")
+    while trial.reap() or (found := trial.claim("w", "sums", slots=3)):
+        for one in reversed(found):
+            trial.finish(one, result=one.payload)
+    assert await run.result(0) == expected(None)
 
 
 async def test_a_failure_names_the_step(sums, trial, work_off):
