@@ -49,9 +49,11 @@ class Run(Generic[R_co]):
         return (await self._view()).state
 
     async def progress(self) -> Any:
-        """What its handler last said with Context.progress; None if it said nothing."""
-        found = (await self._view()).progress
-        return None if found is None else msgspec.json.decode(found)
+        """What its handler last said with Context.progress; None if it said nothing. Of a flow, its steps, counted."""
+        view = await self._view()
+        if view.steps is not None:
+            return msgspec.to_builtins(view.steps)
+        return None if view.progress is None else msgspec.json.decode(view.progress)
 
     # ruff: disable[ASYNC109] - the word of Celery and of concurrent.futures
     @overload
