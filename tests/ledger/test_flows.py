@@ -532,16 +532,33 @@ def test_those_of_one_that_is_not_are_run_again(trial: Trial):
 
 def test_what_was_left_of_an_earlier_time_is_not_done_after_a_redrive(trial: Trial):
     trial.works()
-    flow = trial.start(group(*[step() for _ in range(500)]))
-    first = trial.claim_one()
-    trial.finish(first, "failed")
+    flow = trial.start(group(*[step() for _ in range(150)]))
+    trial.reap()
+    trial.finish(trial.claim_one(), "failed")
+    assert trial.claim() == []  # the last 49 are found to be stopped
     assert trial.state(flow) == "failed"
     assert trial.client.zcard(trial.key("flows")) == 1
     trial.redrive(flow)
     trial.reap()
-    assert (trial.queue().ready, counts(trial, flow)) == (500, (500, 500, 0, 0, 0))
-    assert finish_all(trial) == 500
-    assert result_of(trial, flow) == list(range(1, 501))
+    assert (trial.queue().ready, counts(trial, flow)) == (150, (150, 150, 0, 0, 0))
+    assert finish_all(trial) == 150
+    assert result_of(trial, flow) == list(range(1, 151))
+
+
+def test_an_outcome_that_came_too_late_is_one_after_a_redrive(trial: Trial):
+    trial.works()
+    flow = trial.start(group(group(*[step() for _ in range(120)], collect=True), step("g", priority=9)))
+    trial.reap()
+    bad, *ones = trial.claim(slots=200)
+    trial.finish(bad, "failed")
+    assert trial.finish(ones[119], result=b'"late"')  # before its turn to be cancelled came
+    trial.reap()
+    for one in ones[:119]:
+        trial.finish(one)
+    assert counts(trial, flow) == (121, 0, 1, 1, 119)
+    trial.redrive(flow)
+    assert finish_all(trial) == 120
+    assert result_of(trial, flow)[0][119] == {"state": "succeeded", "result": "late"}
 
 
 def test_a_step_that_is_left_of_a_purged_flow_is_a_run_of_its_own(trial: Trial):
