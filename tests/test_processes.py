@@ -27,6 +27,6 @@ def test_those_who_say_nothing_do_not_hold_it_up(listener):
     clients = [socket.create_connection(listener.getsockname()) for _ in range(50)]
     began = time.monotonic()
     answer_for_nobody(listener, "the server has stopped")
-    assert time.monotonic() - began < 2
+    assert time.monotonic() - began < 10
     for client in clients:
         client.close()

@@ -34,8 +34,8 @@ class Endings:
     async def listening(self, channel: str) -> AsyncIterator[asyncio.Event]:
         """Within: the event is set each time something is told on the channel, and once when we begin to listen."""
         key, event = channel.encode(), asyncio.Event()
-        if key in self._waiting and key in self._said:
-            event.set()  # listened to already
+        if key in self._said:
+            event.set()  # listened to already, or still
         self._waiting.setdefault(key, set()).add(event)
         try:
             if self._task is None:

@@ -150,7 +150,7 @@ async def leave_an_escaped_fork_behind(_rest, tell):
     pid = os.fork()
     if pid == 0:
         os.setsid()
-        block(3)
+        block(20)
         os._exit(0)
     tell(b"%d" % pid)
     block(0.1)

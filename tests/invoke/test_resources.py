@@ -269,7 +269,7 @@ END = [
     ("async def bad():\n    yield\n    raise SystemExit(3)", "failed to close"),
     ("async def bad():\n    yield 1\n    yield 2", "failed to close"),
     ("async def bad():\n    yield\n    await asyncio.sleep(60)", "takes too long to close and was left"),
-    ("def bad():\n    yield\n    time.sleep(0.5)", "takes too long to close and was left"),
+    ("def bad():\n    yield\n    time.sleep(3)", "takes too long to close and was left"),
 ]
 
 
@@ -281,7 +281,7 @@ async def test_one_that_does_not_close_is_named_and_the_others_are_closed(load, 
     await resources.open()
     began = time.monotonic()
     await resources.close()
-    assert time.monotonic() - began < 0.4
+    assert time.monotonic() - began < 2.5
     assert seen[2:] == ["close last", "close second", "close first"]
     assert told(log) == [(how, 'resource "bad"')]
     assert resources.left == ("too long" in how)

@@ -273,7 +273,7 @@ def test_an_idle_connection_does_not_hold_up_the_end(server):
         client.get("/pid")
         started = time.monotonic()
         assert server.stop() == 0
-        assert time.monotonic() - started < 2
+        assert time.monotonic() - started < 10
 
 
 def test_a_second_signal_ends_it_at_once(server):

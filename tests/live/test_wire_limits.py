@@ -94,7 +94,7 @@ def test_a_head_that_drips_is_cut_off_however_steadily_it_does(server: Wired):
     with server.connect() as sock:
         started = time.monotonic()
         (answer,) = read_answers(drip(sock, b"GET /fast HTTP/1.1\r\n" + H + b"X: " + b"a" * 200, 0.05))
-        assert 0.4 < time.monotonic() - started < 2
+        assert 0.4 < time.monotonic() - started < 8
     assert (answer.status, answer.header("connection").lower()) == (408, "close")
     assert json.loads(answer.body)["detail"] == "the request did not come to the end of its head in time"
 
@@ -118,7 +118,7 @@ def test_a_connection_that_is_idle_is_closed_after_its_time(server: Wired, sent:
         sock.sendall(sent)
         started = time.monotonic()
         hear(sock)
-        assert 0.4 < time.monotonic() - started < 2
+        assert 0.4 < time.monotonic() - started < 8
 
 
 @pytest.mark.parametrize("framing", [b"Content-Length: 1000\r\n\r\n", b"Transfer-Encoding: chunked\r\n\r\n3e8\r\n"])

@@ -283,7 +283,7 @@ class TestExpect:
         started = time.monotonic()
         (answer,) = server.answers(head + H + b"Expect: 100-Continue\r\nContent-Length: 300\r\n\r\n", end=False)
         assert answer.status == status
-        assert time.monotonic() - started < 0.9
+        assert time.monotonic() - started < 5  # a body has 30 s
 
     def test_a_body_that_comes_unasked_is_read(self, server: Wired):
         answers = server.answers(POST + b"Expect: 100-continue\r\nContent-Length: 3\r\nConnection: close\r\n\r\nabc")

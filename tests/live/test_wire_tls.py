@@ -112,7 +112,7 @@ def test_a_handshake_that_does_not_end_is_cut_off(tmp_path):
         started = time.monotonic()
         sock.sendall(b"\x16\x03\x01")
         _all(sock)
-        assert time.monotonic() - started < 3
+        assert time.monotonic() - started < 8
     server.stop()
 
 

@@ -244,7 +244,7 @@ async def test_an_exception_handler_that_hangs_is_left_when_its_time_is_over(wri
         answer = await client.get(f"/fails/{kind}")
     assert answer.json()["detail"] == "the function failed; its log has the run id"
     assert answer.status_code == 500
-    assert time.monotonic() - started < 2.5
+    assert time.monotonic() - started < 10
     (line,) = [line for line in log.entries if line["event"] == "exception handler failed"]
     assert (line["reason"], line["run_id"]) == ("it took longer than 0.2 s", answer.headers["x-run-id"])
     sys.modules["functions.app"].go_on.set()
