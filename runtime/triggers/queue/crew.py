@@ -43,9 +43,6 @@ _WRITE_SECONDS = 3.0
 _STUCK_SECONDS = _CANCEL_SECONDS + _WRITE_SECONDS + 1.0
 _LOOK_SECONDS = 0.2
 _CLOSE_SECONDS = 12.0
-_UNWRITTEN_PER_SLOT = 4
-"""With so many outcomes waiting for the store, nothing more is claimed."""
-
 
 Ended = tuple[Lease, Ending | None]
 
@@ -71,6 +68,7 @@ class Crew:
             alone=lambda lease: run_in_cell(self._cells, lease),
         )
         self._at_work = 0
+        self._is_full = False
         self._opening: Future[None] | None = None
         self._arrived: deque[Lease] = deque()
         self._arrived_told = False
@@ -111,7 +109,7 @@ class Crew:
         self._cells = Cells(self._options.cell_command, self.limit)
         self._outbox = Outbox(
             lambda endings: ado(self._async_client, self._ledger.finish(endings)),
-            lambda ending: self._leases.drop(ending.id, ending.token),
+            lambda ending: self._drop(ending.id, ending.token),
         )
 
     def _begin_keeping(self) -> None:
@@ -185,10 +183,12 @@ class Crew:
 
     @property
     def free(self) -> int:
-        """For how many runs there is room."""
-        if self.closing or len(self._outbox) > self.limit * _UNWRITTEN_PER_SLOT:
+        """For how many runs there is room. One whose outcome is not written yet has its place: it would begin again."""
+        if self.closing:
             return 0
-        return self.limit - self._at_work
+        free = self.limit - max(self._at_work, len(self._leases))
+        self._is_full = free <= 0
+        return free
 
     def claim(self, queues: Sequence[str], slots: int) -> list[Lease]:
         """Take at most so many runs. StoreDown if the store does not answer."""
@@ -248,6 +248,12 @@ class Crew:
             self._ended_told = True
             self.wake_hub()
 
+    def _drop(self, run_id: str, token: int) -> None:
+        self._leases.drop(run_id, token)
+        if self._is_full:
+            self._is_full = False
+            self._loop.call_soon(self.wake_hub)  # once all of a batch are dropped
+
     async def _release(self, leases: Sequence[Lease]) -> None:
         held = [lease.holding() for lease in leases]
         try:
@@ -255,7 +261,7 @@ class Crew:
         except StoreDown as error:
             log.warning("runs cannot be handed back; they begin again when their leases are over", reason=str(error))
         for lease in leases:
-            self._leases.drop(lease.run.id, lease.run.token)
+            self._drop(lease.run.id, lease.run.token)
 
     # --- the end, from the main thread --------------------------------------------------------------------------
 
