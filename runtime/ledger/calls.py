@@ -19,6 +19,8 @@ from runtime.base.store import as_store_down
 T = TypeVar("T")
 
 _SCRIPTS = Path(__file__).parent / "scripts"
+_WITH_ONCE = frozenset({"finish", "once_take", "once_beat", "once_end", "once_accept"})
+"""Scripts that have to do with keys of calls (scripts/once.lua)."""
 
 Argument = str | bytes | int | float
 
@@ -33,7 +35,8 @@ class Script(msgspec.Struct, frozen=True):
 @cache
 def script(name: str) -> Script:
     """One of scripts/*.lua, behind what they all begin with."""
-    text = "\n".join((_SCRIPTS / f"{part}.lua").read_text("utf-8") for part in ("common", name))
+    parts = ("common", "once", name) if name in _WITH_ONCE else ("common", name)
+    text = "\n".join((_SCRIPTS / f"{part}.lua").read_text("utf-8") for part in parts)
     return Script(text, sha1(text.encode(), usedforsecurity=False).hexdigest())
 
 

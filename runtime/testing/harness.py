@@ -189,6 +189,7 @@ class Harness:
         queue, registry = self._registered.settings.queue, self._registered.registry
         self._ledger = Ledger(store.namespace, keeping=keeping_of(queue), clock=lambda: self._seconds)
         limits = {"max_length": queue.max_length, "payload_max": int(queue.payload_max)}
+        limits["result_max"] = int(queue.result_max)
         self._desk = Desk(store, self._ledger, registry=lambda: registry, **limits)
         stack.callback(self._desk.close)
         stack.push_async_callback(self._desk.aclose)
