@@ -269,8 +269,8 @@ def open_desk(root: Path, settings: Settings, *, again: bool = False) -> Desk:
     queue = settings.queue
     store = Opened.open(root, settings.store, again=again)
     ledger = Ledger(store.namespace, lease_seconds=float(queue.lease), keeping=keeping_of(queue))
-    limits = {"max_length": queue.max_length, "payload_max": int(queue.payload_max)}
-    return Desk(store, ledger, result_max=int(queue.result_max), **limits)
+    payload_max, result_max = int(queue.payload_max), int(queue.result_max)
+    return Desk(store, ledger, max_length=queue.max_length, payload_max=payload_max, result_max=result_max)
 
 
 def keeping_of(settings: QueueSettings) -> Keeping:

@@ -4,6 +4,8 @@ Used by HTTP and the command line for calls, by workers for runs. A call holds i
 so that a loop that is blocked does not lose it; a run holds it for as long as it is open. See scripts/once.lua.
 """
 
+import asyncio
+import random
 import threading
 from collections.abc import Awaitable, Callable, Sequence
 from hashlib import sha256
@@ -26,14 +28,16 @@ WINDOW_SECONDS = 86_400.0
 _BEATS = 5
 """In the time of a lease."""
 _CLOSE_SECONDS = 1.0
+_PAUSE_SECONDS = 1.0
+_LONGEST_PAUSE_SECONDS = 15.0
 
 
 class Found(msgspec.Struct, frozen=True, kw_only=True):
     """Whether a call may go on: mine. Else what there is in its place.
 
     kept: an outcome, as answer, or as result (JSON), or both. held: another call or run is under way. run: it is a run,
-    that of `run_id`. other: the key was another request's. lost: a worker's run is no longer its own. accepted, full: of
-    a submission. waits: how often a run has met "held".
+    that of `run_id`. other: the key was another request's. lost: a worker's run is no longer its own. accepted, full:
+    of a submission. waits: how often a run has met "held".
     """
 
     verdict: Literal["mine", "kept", "held", "run", "other", "lost", "accepted", "full"]
@@ -66,9 +70,32 @@ def digest_of(*parts: str | bytes) -> str:
     return sha256(msgspec.msgpack.encode(parts)).hexdigest()
 
 
+def key_of_function(name: str, key: bytes) -> str:
+    """The key that idempotent= gives the calls of a function, whoever makes them."""
+    return digest_of("function", name, key)
+
+
 def take_by_run(ledger: Ledger, key: str, run: Claimed) -> Call[Found]:
     """Ask for a key in a run's name."""
     return ledger.call("once_take", (key, "", "run", run.id, run.token), _read_found)
+
+
+async def take_patiently(take: TakesKeys, key: str, run: Claimed) -> Found:
+    """Ask for a key in a run's name, however long the store is away: its worker ends this if the run is lost."""
+    told = False
+    while True:
+        try:
+            return await take(key, run)
+        except StoreDown as error:
+            if not told:
+                log.warning("a run waits for the store to ask for its key", run_id=run.id, reason=str(error))
+            told = True
+            await asyncio.sleep(_PAUSE_SECONDS)
+
+
+def pause_seconds(waits: int) -> float:
+    """How long a run leaves the call alone that has its key, the so-manieth time."""
+    return random.uniform(1.0, min(_LONGEST_PAUSE_SECONDS, 2.0**waits))  # noqa: S311 - so that they do not come at once
 
 
 async def accept_once(desk: Asks, key: str, request: str, run: Submission) -> Found:
@@ -98,8 +125,8 @@ class Holds:
     async def take(self, key: str, call_id: str, request: str, on_loss: Callable[[], object]) -> Found:
         """Ask for a key, and hold it from now on if it is mine. StoreDown.
 
-        request: a digest; a call with the same key and another one is refused; "" for none. on_loss: called from another
-        thread, if the key is another's because this process stood still.
+        request: a digest; a call with the same key and another one is refused; "" for none. on_loss: called from
+        another thread, if the key is another's because this process stood still.
         """
         call = self._desk.ledger.call("once_take", (key, request, "call", call_id, self._lease_ms), _read_found)
         found = await self._desk.ask(call)
@@ -126,14 +153,17 @@ class Holds:
         if (key, call_id) not in self._held:
             return False
         call = self._desk.ledger.call("once_end", (key, call_id, round(seconds * 1000), *kept), bool)
+        is_held = False
         try:
-            held = await self._desk.ask(call)
+            return await self._desk.ask(call)
         except StoreDown as error:
             log.warning("what became of a call with a key is written later", run_id=call_id, reason=str(error))
             self._unwritten[key, call_id] = call
+            is_held = True
             return True
-        self._held.pop((key, call_id), None)
-        return held
+        finally:
+            if not is_held:
+                self._held.pop((key, call_id), None)
 
     def close(self) -> None:
         """Renew nothing more. The store is still there."""
@@ -168,7 +198,7 @@ class Holds:
         held = list(self._held)
         if not held:
             return
-        arguments = [self._lease_ms, *(part for one in held for part in one)]
+        arguments: list[Argument] = [self._lease_ms, *(part for one in held for part in one)]
         taken = self._desk.ask_sync(self._desk.ledger.call("once_beat", arguments, list))
         for one, is_mine in zip(held, taken, strict=True):
             on_loss = None if is_mine else self._held.pop(one, None)  # None: it has ended meanwhile

@@ -1,4 +1,4 @@
-"""Keys that calls and runs have in common, in the store: who may go on, what the others are told, what a kill leaves."""
+"""Keys that calls and runs have in common, in the store: who goes on, what the others are told, what a kill leaves."""
 
 import msgspec
 import pytest
