@@ -135,14 +135,16 @@ class Holds:
             self._start()
         return found
 
-    async def keep(self, key: str, call_id: str, *, answer: bytes, result: bytes | None = None) -> bool:
-        """Write how the call ended. False if the key was lost to another, whose outcome counts.
+    async def keep(self, key: str, call_id: str, *, answer: bytes | None = None, result: bytes | None = None) -> bool:
+        """Write how the call ended: its answer, or its result as JSON, or both.
 
-        While the store is away it is held on, and written later, for as long as this process lives.
+        False if the key was lost to another, whose outcome counts. While the store is away the key is held on, and this
+        is written later, for as long as this process lives.
         """
-        kept: list[Argument] = ["answer", answer]
-        if result is not None:
-            kept += ("result", result)
+        kept: list[Argument] = []
+        for name, content in (("answer", answer), ("result", result)):
+            if content is not None:
+                kept += (name, content)
         return await self._end(key, call_id, WINDOW_SECONDS, kept)
 
     async def release(self, key: str, call_id: str) -> None:
