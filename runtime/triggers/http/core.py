@@ -29,6 +29,7 @@ from runtime.triggers.http.bodies import close_files, read_body
 from runtime.triggers.http.durable import Later, plan_later, refusal_of
 from runtime.triggers.http.once import OnceRoute, Worked, carry_out
 from runtime.triggers.http.outcomes import OutcomePlan
+from runtime.triggers.http.prefer import VARY
 from runtime.triggers.http.routes import Match, RouteTable
 
 log = get_logger(__name__)
@@ -187,6 +188,7 @@ class _FunctionRoute:
         self._answers = OutcomePlan(function=function, result=result, lifespan=site.lifespan, timeout_seconds=seconds)
         self._later = plan_later(function, result, site.later, "http")
         self._once = OnceRoute(function, site.later, self._later, site.caller_of)
+        self._varies = method == "GET" and self._later is not None
         self._max_body = trigger.max_body_bytes or site.settings.max_body
         said = trigger.timeout_seconds or function.policy.timeout_seconds
         # A stream of events may well be quiet: it has a limit only where one is said.
@@ -200,7 +202,10 @@ class _FunctionRoute:
         if not self._plan.needs_body:
             if call.link is not None and not self._plan.takes_request:
                 call.link.drop_body()
-            return await self._call(call, b"")
+            found = await self._call(call, b"")
+            if self._varies:
+                found.headers.append(VARY)  # of each answer, whatever was preferred (RFC 7240, 2)
+            return found
         body = await read_body(request, self._plan)
         answer = None
         try:

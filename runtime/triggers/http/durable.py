@@ -24,7 +24,7 @@ from runtime.ledger.ledger import Ledger
 from runtime.ledger.records import Submission
 from runtime.ledger.views import RunView
 from runtime.triggers.http.answers import Answer, ResultPlan, answer_of, can_be_kept, types_of
-from runtime.triggers.http.prefer import Preference, preference_of
+from runtime.triggers.http.prefer import VARY, Preference, preference_of
 
 log = get_logger(__name__)
 
@@ -118,7 +118,7 @@ class LaterRoute:
         applied = (b"preference-applied", preference.applied().encode())
         view = await self._later.finished(run_id, preference.wait_seconds or 0)
         if view is not None:
-            answer = self.answer_finished(view, [applied])
+            answer = self.answer_finished(view, [applied, VARY])
         else:
             body = {
                 "id": run_id,
