@@ -1,5 +1,6 @@
 """Keys of calls over real processes: two that serve HTTP, workers, kills, a store that is away."""
 
+import signal
 from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -165,6 +166,35 @@ def test_a_loop_that_is_blocked_for_longer_than_its_lease_keeps_its_key(root, se
         assert slow.result(30).json() == answer.json()
     assert answer.headers["idempotency-replayed"] == "true"
     assert len(journal(root)) == 1
+
+
+def test_a_client_that_gave_up_waiting_gets_its_answer_when_it_asks_again(root, serve, token):
+    url = serve().url
+    headers = {"authorization": f"Bearer {token}", "idempotency-key": "k1"}
+    said = {"sku": "x", "seconds": 60.0}
+    with pytest.raises(httpx.TimeoutException):
+        httpx.post(f"{url}/order", json=said, headers=headers, timeout=1)
+    wait_for_lines(root, 1)
+    (root / "journal.go").touch()
+    assert final(lambda: post(url, "/order", token, "k1", **said)).json() == journal(root)[0][0]
+    assert len(journal(root)) == 1
+
+
+def test_a_process_that_stood_still_for_longer_than_its_lease_finds_its_key_taken(root, serve, token):
+    first, second = serve(), serve()
+    said = {"sku": "x", "seconds": 60.0}
+    with ThreadPoolExecutor(2) as pool:
+        late = pool.submit(post, first.url, "/order", token, "k1", **said)
+        wait_for_lines(root, 1)
+        first.process.send_signal(signal.SIGSTOP)
+        again = pool.submit(final, lambda: post(second.url, "/order", token, "k1", **said))
+        wait_for_lines(root, 2, 30)
+        first.process.send_signal(signal.SIGCONT)
+        answer = late.result(30)
+        assert (answer.status_code, answer.headers["retry-after"]) == (409, "1")
+        (root / "journal.go").touch()
+        kept = again.result(30).json()
+    assert final(lambda: post(first.url, "/order", token, "k1", **said)).json() == kept == journal(root)[1][0]
 
 
 def test_while_the_store_is_away_nothing_with_a_key_is_carried_out(root, serve, token, server: TcpStore):

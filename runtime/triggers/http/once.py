@@ -273,7 +273,8 @@ def _is_final(answer: Answer) -> bool:
     """Whether an answer settles a call. A failure of the server, or one that says to come back, does not."""
     if answer.status < HTTPStatus.BAD_REQUEST:
         return True
-    comes_back = answer.status in _ASK_AGAIN or any(name == b"retry-after" for name, _ in answer.headers)
+    own = answer.body.raw_headers if isinstance(answer.body, Response) else []
+    comes_back = answer.status in _ASK_AGAIN or any(name == b"retry-after" for name, _ in [*answer.headers, *own])
     return answer.status < HTTPStatus.INTERNAL_SERVER_ERROR and not comes_back
 
 

@@ -11,7 +11,7 @@ from typing import Any
 import msgspec
 from typing_extensions import override
 
-from runtime.base.errors import FnrunError, StartError
+from runtime.base.errors import FnrunError, StartError, StoreDown
 from runtime.declare.registry import Registry
 from runtime.invoke.cells import Cells
 from runtime.invoke.invoker import Invoker
@@ -91,5 +91,8 @@ async def _execute(job: bytes, tell: Tell, registry: Registry, invoker: Invoker,
 
 async def _take_key(key: str, run: Claimed) -> Found:
     """Ask for a key over a connection of the cell's own, which only functions with idempotent= need."""
-    desk = await desk_at_work()
+    try:
+        desk = await desk_at_work()
+    except StartError as error:  # the store is away, and is asked again
+        raise StoreDown(str(error)) from None
     return await desk.ask(take_by_run(desk.ledger, key, run))
