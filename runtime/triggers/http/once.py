@@ -41,7 +41,7 @@ KEYED = frozenset({"POST", "PUT", "PATCH", "DELETE"})
 
 _HEADER = b"idempotency-key"
 _BARE = re.compile(r"[\x21-\x7e]{1,255}")
-_QUOTED = re.compile(r'"((?:[\x21\x23-\x5b\x5d-\x7e]|\\["\\]){1,510})"')
+_QUOTED = re.compile(r'"((?:[\x21\x23-\x5b\x5d-\x7e]|\\["\\]){1,255})"')
 _REPLAYED = (b"idempotency-replayed", b"true")
 _RETRY_SECONDS = "1"
 _ASK_AGAIN = frozenset({HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.TOO_EARLY, HTTPStatus.TOO_MANY_REQUESTS})

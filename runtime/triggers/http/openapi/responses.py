@@ -61,7 +61,10 @@ KEY_HEADER: Json = {
     "description": "A new one for each request, the same for each attempt at it: then it is carried out once. For 24 h "
     "the others get the first one's answer; 409 while it is under way; 422 if they are another request.",
     "required": False,
-    "schema": {"type": "string", "minLength": 1, "maxLength": 255, "pattern": r"^[\x21\x23-\x7e]+$"},
+    "schema": {
+        "type": "string",
+        "pattern": r'^([\x21\x23-\x7e][\x21-\x7e]{0,254}|"([\x21\x23-\x5b\x5d-\x7e]|\\["\\]){1,255}")$',
+    },
 }
 
 
