@@ -69,6 +69,9 @@ FUNCTIONS = """
         return ctx.run_id
 """
 
+NOT_YET = (409, 503)
+"""Ask again: another call is under way; the store has not answered, on a busy machine."""
+
 Serves = Callable[..., Server]
 
 
@@ -112,12 +115,12 @@ def post(url: str, path: str, token: str, key: str = "", **said: object) -> http
 
 
 def final(call: Callable[[], httpx.Response]) -> httpx.Response:
-    """The answer to a call that is asked for again, as long as another one with its key is under way."""
+    """The answer to a call that is asked for again as long as there is none."""
     found: list[httpx.Response] = []
 
     def ends() -> bool:
         found.append(call())
-        return found[-1].status_code != 409
+        return found[-1].status_code not in NOT_YET
 
     until(ends, 30)
     return found[-1]
@@ -130,7 +133,7 @@ def test_of_100_calls_over_two_processes_and_two_callers_one_is_carried_out(root
     places = [(url, caller) for url in urls for caller in (token, other)] * 25
     with ThreadPoolExecutor(50) as pool:
         found = list(pool.map(lambda one: post(one[0], path, one[1], "k1", sku="x", seconds=0.2), places))
-    assert set(Counter(answer.status_code for answer in found)) <= {200, 409}
+    assert set(Counter(answer.status_code for answer in found)) <= {200, *NOT_YET}
     assert all(answer.headers["retry-after"] == "1" for answer in found if answer.status_code == 409)
     last = [final(lambda one=one: post(one[0], path, one[1], "k1", sku="x", seconds=0.2)).json() for one in places[:4]]
     assert last[:2] == last[2:]
@@ -224,7 +227,7 @@ def test_of_100_runs_and_calls_over_two_workers_one_is_executed(root, work, serv
     assert {(view.state, bytes(view.result or b""), view.failures) for view in found} == {
         ("succeeded", msgspec.json.encode(executed[0]), 0)
     }
-    assert codes <= {200, 409}
+    assert codes <= {200, *NOT_YET}
     assert final(lambda: post(url, "/pay", token, sku="x", seconds=1.0)).json() == executed[0]
 
 

@@ -248,6 +248,19 @@ async def begun(app: dict[str, Any], count: int = 1) -> None:
     await asyncio.to_thread(until, lambda: len(app["calls"]) == count)
 
 
+NOT_YET = (409, 503)
+"""Ask again: another call is under way; the store has not answered, on a busy machine."""
+
+
+async def final(client: httpx.AsyncClient, path: str) -> httpx.Response:
+    for _ in range(300):
+        answer = await post(client, path, json={"sku": "x"})
+        if answer.status_code not in NOT_YET:
+            return answer
+        await asyncio.sleep(0.1)
+    raise AssertionError("there is no answer")
+
+
 @pytest.mark.parametrize("path", ["/orders", "/blocks", "/customers/c1"])
 async def test_of_100_calls_at_once_one_is_carried_out(project, valkey, desk, app, log, path: str):
     other = desk_on(valkey, desk.store.namespace)
@@ -256,9 +269,9 @@ async def test_of_100_calls_at_once_one_is_carried_out(project, valkey, desk, ap
         client_of(project, desk=other, open_locally=True) as there,
     ):
         found = await asyncio.gather(*(post(one, path, json={"sku": "x"}) for _ in range(50) for one in (here, there)))
-        last = await post(there, path, json={"sku": "x"})
+        last = await final(there, path)
     assert app["calls"] == ["x"]
-    assert set(Counter(answer.status_code for answer in found)) <= {last.status_code, 409}
+    assert set(Counter(answer.status_code for answer in found)) <= {last.status_code, *NOT_YET}
     assert {answer.content for answer in found if answer.is_success} == {last.content}
     other.close()
 
