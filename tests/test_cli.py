@@ -1,5 +1,6 @@
 """The `fnrun` command, called in process."""
 
+import asyncio
 import json
 from pathlib import Path
 
@@ -7,7 +8,10 @@ import pytest
 from click.testing import CliRunner, Result
 
 from runtime.base.keys import KeyFile
+from runtime.base.settings import load_settings
 from runtime.cli import main
+from runtime.ledger.desk import open_desk
+from runtime.ledger.once import key_of_function
 from tests.conftest import ROOT
 
 FILES = {
@@ -350,3 +354,41 @@ def test_invoke_of_a_project_whose_lifespan_fails_names_it(write_project):
     assert found.exit_code == 1
     assert "`middleware` is a list here" in found.output
     assert "nothing runs without its resources" in found.output
+
+
+ONCE = """
+    from runtime import fn
+
+    calls = []
+
+    @fn(idempotent=lambda n: n or None)
+    def handler(n: int, bad: bool = False) -> list:
+        calls.append(n)
+        if bad:
+            raise ValueError("no")
+        return [n, id(calls)]
+"""
+
+
+def test_invoke_heeds_what_a_function_says_of_calls_that_mean_the_same(write_project):
+    root = write_project(**{"functions/app.py": ONCE})
+
+    def invoke(n: int, **more: bool) -> str:
+        found = CliRunner().invoke(main, ["--dir", str(root), "invoke", "app", "--data", json.dumps({"n": n, **more})])
+        return found.stdout if found.exit_code == 0 else found.stderr
+
+    assert "ValueError: no" in invoke(1, bad=True)
+    first = invoke(1)  # what failed is not kept
+    assert json.loads(first)[0] == 1
+    assert invoke(1, bad=True) == first
+    assert "ValueError: no" in invoke(0, bad=True)
+
+
+def test_invoke_says_that_another_call_is_under_way(write_project):
+    root = write_project(**{"functions/app.py": ONCE})
+    desk = open_desk(root, load_settings(root).settings)
+    asyncio.run(desk.holds.take(key_of_function("app", b"1"), "another", "", lambda: None))
+    found = CliRunner().invoke(main, ["--dir", str(root), "invoke", "app", "--data", '{"n": 1}'])
+    desk.close()
+    assert found.exit_code == 1
+    assert "app: a call with the same key is under way; try again in a moment" in found.stderr

@@ -19,9 +19,11 @@ from runtime.declare.triggers import Http, Trigger
 from runtime.invoke.binding import PayloadPlan
 from runtime.invoke.invocation import Invocation
 from runtime.triggers.http.answers import Answer, answer_of, plan_result
-from runtime.triggers.http.core import Call, Endpoint, HttpCore, Site, answer_outcome
+from runtime.triggers.http.core import Call, Endpoint, HttpCore, Site
 from runtime.triggers.http.durable import plan_later
+from runtime.triggers.http.once import OnceRoute, Worked, carry_out
 from runtime.triggers.http.openapi import describe
+from runtime.triggers.http.outcomes import OutcomePlan
 
 VERSION = version("fnrun")
 
@@ -95,23 +97,33 @@ def _invoke_by_name(function: Function, site: Site, trigger: str) -> Callable[[C
 
         return refuse
 
+    seconds = float(site.settings.timeout)
+    answers = OutcomePlan(function=function, result=result, lifespan=site.lifespan, timeout_seconds=seconds)
     later = plan_later(function, result, site.later, trigger)
+    once = OnceRoute(function, site.later, later, site.caller_of)
 
     async def invoke(call: Call) -> Answer:
         call.request.max_body = site.settings.max_body
-        arguments: dict[str, Any] = plan.bind(await call.request.body())
+        body = await call.request.body()
+        arguments: dict[str, Any] = plan.bind(body)
+        asked = await once.asked(call.request, body)
         if later is not None and (preference := later.preference_of(call.request)) is not None:
-            return await later.answer(call.run_id, call.trace, arguments, preference)
-        invocation = Invocation(
-            function=function,
-            trigger=trigger,
-            arguments=arguments,
-            run_id=call.run_id,
-            trace=call.trace,
-            timeout_seconds=timeout_seconds,
-        )
-        return await answer_outcome(
-            call, await site.invoker.invoke(invocation), function, result, site.lifespan, float(site.settings.timeout)
-        )
+            if asked is None:
+                return await later.answer(call.run_id, call.trace, arguments, preference)
+            return await once.answer_later(call.run_id, call.trace, arguments, preference, asked)
+
+        async def work() -> Worked:
+            invocation = Invocation(
+                function=function,
+                trigger=trigger,
+                arguments=arguments,
+                run_id=call.run_id,
+                trace=call.trace,
+                timeout_seconds=timeout_seconds,
+            )
+            outcome = await site.invoker.invoke(invocation)
+            return await carry_out(answers.answer(call.request, call.run_id, outcome), outcome, call.run_id)
+
+        return await once.answer(call.run_id, asked, arguments, work)
 
     return invoke

@@ -39,7 +39,7 @@ from runtime.ledger.views import Page, RunView
 from runtime.triggers.http.access import Access, Reach
 from runtime.triggers.http.answers import Answer, ResultPlan, answer_of, stream_answer
 from runtime.triggers.http.core import Call, Endpoint, Site
-from runtime.triggers.http.prefer import preferences_of, wait_of
+from runtime.triggers.http.prefer import VARY, preferences_of, wait_of
 
 Words = dict[str, str]
 """What became of runs, by id: the ledger's words."""
@@ -50,6 +50,7 @@ _BATCH = 100
 _LOOK_SECONDS = 0.5
 _OUTAGE_SECONDS = 1.0
 _END = "finished"
+_RETRY_SECONDS = "5"
 
 _REFUSED = {
     "finished": "the run is finished",
@@ -102,7 +103,7 @@ class _Runs:
             view = await self._later.finished(view.id, wait) or (await self._views([view.id]))[0] or view
         children = await some_children(self._later.ask, view.id) if reach == "read" else ([], False)
         answer = answer_of(show_run(view, reach, children))
-        answer.headers.append((b"cache-control", b"no-store"))
+        answer.headers += [(b"cache-control", b"no-store"), VARY]
         if wait is not None:
             answer.headers.append((b"preference-applied", f"wait={wait}".encode()))
         return answer
@@ -135,7 +136,8 @@ class _Runs:
         if word == "unknown":
             raise _unknown(run_id)
         if word not in DONE:
-            raise Problem(409, detail=_REFUSED[word])
+            again = {"Retry-After": _RETRY_SECONDS} if word == "open" else None
+            raise Problem(409, headers=again, detail=_REFUSED[word])
         if verb == "purge":
             return Answer(HTTPStatus.NO_CONTENT, [], b"")
         return answer_of({"id": run_id, "state": word})

@@ -80,7 +80,9 @@ class CorsSettings(_Section, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     origins: tuple[_Origin, ...] = ()
     methods: tuple[str, ...] = ("*",)
     headers: tuple[str, ...] = ("*",)
-    expose: tuple[str, ...] = ("X-Run-Id", "Retry-After", "Location", "Preference-Applied")
+    expose: tuple[str, ...] = (
+        "X-Run-Id", "Retry-After", "Location", "Preference-Applied", "Idempotency-Replayed",
+    )  # fmt: skip
     credentials: bool = False
     max_age: Seconds = Seconds(600)
 

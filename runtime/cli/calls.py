@@ -97,7 +97,8 @@ def _payload(data: str) -> bytes:
 
 
 async def _invoke_here(project: roles.Project, function: Function, payload: bytes) -> None:
-    from runtime.invoke.binding import PayloadPlan  # noqa: PLC0415 - other commands do without
+    from runtime.cli.once import invoke_once  # noqa: PLC0415 - other commands do without
+    from runtime.invoke.binding import PayloadPlan  # noqa: PLC0415
     from runtime.invoke.invocation import Invocation  # noqa: PLC0415
     from runtime.invoke.invoker import Invoker  # noqa: PLC0415
     from runtime.invoke.resources import Resources  # noqa: PLC0415
@@ -120,7 +121,7 @@ async def _invoke_here(project: roles.Project, function: Function, payload: byte
     failure: click.ClickException | None = None
     async with resources:
         try:
-            await _print_outcome(function, await invoker.invoke(invocation))
+            await _print_outcome(function, await invoke_once(project, invocation, invoker.invoke))
         except click.ClickException as error:
             failure = error
     if invoker.threads.busy or resources.left:  # a thread past its time would keep this process until it ends

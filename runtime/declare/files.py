@@ -24,6 +24,7 @@ from runtime.declare.resources import Resource, take_marked
 from runtime.declare.rules import check_interval, check_queue, check_rule
 from runtime.declare.signatures.docstrings import check_doc
 from runtime.declare.signatures.inputs import check_payload, inputs_for
+from runtime.declare.signatures.keys import key_names
 from runtime.declare.signatures.parameters import parameters_of
 from runtime.declare.triggers import (
     Cron,
@@ -192,7 +193,17 @@ def _checked(function: Function) -> Function:
     for trigger in function.triggers:
         _at_line(trigger.line, partial(_check_trigger, function, trigger))
     _at_line(function.line, partial(check_doc, function.call, function.parameters))
+    _at_line(function.line, partial(_check_key, function))
     return function
+
+
+def _check_key(function: Function) -> None:
+    """Refuse an `idempotent=` that cannot be asked, or whose answers could not be kept."""
+    if function.policy.idempotent is None:
+        return
+    key_names(function.policy.idempotent, function.parameters)
+    if function.items is not None:
+        raise DeclarationError("@fn(idempotent=...): a stream cannot be kept for the calls after it; return a list")
 
 
 def _check_trigger(function: Function, trigger: Trigger) -> None:

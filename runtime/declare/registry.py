@@ -26,7 +26,7 @@ _STREAMS = (abc.AsyncIterator, abc.AsyncGenerator, abc.Iterator, abc.Generator)
 RUNNING_TRIGGERS: tuple[type[Trigger], ...] = (Http, Queue)
 """The triggers this version runs; the others are declared, checked and listed."""
 
-ENFORCED_POLICIES = frozenset({"timeout", "retries", "max_age", "on_failure", "isolation"})
+ENFORCED_POLICIES = frozenset({"timeout", "retries", "max_age", "on_failure", "isolation", "idempotent"})
 """The options of `@fn` this version enforces; `fnrun list` names the others where a function says them."""
 
 

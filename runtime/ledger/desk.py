@@ -24,6 +24,7 @@ from runtime.ledger.calls import Call, ado, do
 from runtime.ledger.endings import Endings
 from runtime.ledger.flows.nodes import FlowSubmission
 from runtime.ledger.ledger import Keeping, Ledger
+from runtime.ledger.once import Holds
 from runtime.ledger.records import Accepted, Submission
 from runtime.ledger.shared import Shared
 from runtime.ledger.targets import Catalogue, FolderCatalogue
@@ -66,8 +67,9 @@ class Store(Protocol):
 class Desk:
     """A process's way to the ledger.
 
-    max_length: of a queue, in open runs; payload_max: of arguments, in bytes; 0 for no limit. registry: the functions
-    that are loaded at the moment, set by roles; where there is none, submit takes names as they are.
+    max_length: of a queue, in open runs; payload_max: of arguments, in bytes; 0 for no limit. result_max: bytes of an
+    answer that is kept with a key. registry: the functions that are loaded at the moment, set by roles; where there is
+    none, submit takes names as they are. holds: the keys of calls.
     """
 
     def __init__(
@@ -77,14 +79,17 @@ class Desk:
         *,
         max_length: int = 0,
         payload_max: int = 0,
+        result_max: int = 1_000_000,
         registry: Callable[[], Catalogue] | None = None,
     ) -> None:
         self.store = store
         self.ledger = ledger
         self.max_length = max_length
         self.payload_max = payload_max
+        self.result_max = result_max
         self.registry = registry
         self._own = _Own()
+        self.holds = Holds(self)
 
     async def ask(self, call: Call[T]) -> T:
         """Run a call on the loop at work. StoreDown within 5 s."""
@@ -153,6 +158,7 @@ class Desk:
 
     def close(self) -> None:
         """Close what belongs to no loop, and to loops that run in other threads; then the store. Raises nothing."""
+        self.holds.close()
         own = self._lines()
         here = asyncio._get_running_loop()
         with own.lock:
@@ -273,7 +279,8 @@ def open_desk(root: Path, settings: Settings, *, again: bool = False) -> Desk:
     queue = settings.queue
     store = Opened.open(root, settings.store, again=again)
     ledger = Ledger(store.namespace, lease_seconds=float(queue.lease), keeping=keeping_of(queue))
-    return Desk(store, ledger, max_length=queue.max_length, payload_max=int(queue.payload_max))
+    payload_max, result_max = int(queue.payload_max), int(queue.result_max)
+    return Desk(store, ledger, max_length=queue.max_length, payload_max=payload_max, result_max=result_max)
 
 
 def keeping_of(settings: QueueSettings) -> Keeping:

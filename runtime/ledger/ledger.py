@@ -65,12 +65,7 @@ class Ledger:
         """Record runs, all of them at once. What became of each."""
         arguments: list[Argument] = []
         for run in runs:
-            arguments += (
-                run.id, run.function, run.queue, run.payload, run.trigger, run.priority,
-                _due_of(run),
-                "" if run.max_age_seconds is None else _ms(run.max_age_seconds),
-                run.dedupe, max(1, _ms(run.dedupe_seconds)), run.parent, run.trace, run.max_length,
-            )  # fmt: skip
+            arguments += fields_of(run)
         return self._call("accept", arguments, _read_accepted)
 
     def accept_flow(self, flow: FlowSubmission) -> Call[Accepted]:
@@ -203,6 +198,10 @@ class Ledger:
         """
         return self._call("children", [part for place in places for part in place], _read_children)
 
+    def call(self, name: str, arguments: Iterable[Argument], read: Callable[[Any], T]) -> Call[T]:
+        """A call of one of scripts/, for what stands beside this class: once."""
+        return self._call(name, arguments, read)
+
     def _call(self, name: str, arguments: Iterable[Argument], read: Callable[[Any], T]) -> Call[T]:
         now = "" if self._clock is None else _ms(self._clock())
         return Call(script(name), (self.prefix, now, *self._keeping, *arguments), read)
@@ -210,6 +209,16 @@ class Ledger:
 
 def _ms(seconds: float) -> int:
     return round(seconds * 1000)
+
+
+def fields_of(run: Submission) -> tuple[Argument, ...]:
+    """A submission as scripts take it."""
+    return (
+        run.id, run.function, run.queue, run.payload, run.trigger, run.priority,
+        _due_of(run),
+        "" if run.max_age_seconds is None else _ms(run.max_age_seconds),
+        run.dedupe, max(1, _ms(run.dedupe_seconds)), run.parent, run.trace, run.max_length,
+    )  # fmt: skip
 
 
 def _due_of(run: Submission | FlowSubmission) -> str | int:

@@ -91,12 +91,13 @@ class Failure(msgspec.Struct, frozen=True, kw_only=True):
 class Ending(msgspec.Struct, frozen=True, kw_only=True):
     """How an attempt ended: the last state, or retrying, or crashed, after retry_seconds. result, progress: JSON.
 
-    began, ended: of the handler.
+    waiting: it was none, because another call has the key that idempotent= gave this one; look again after
+    retry_seconds. began, ended: of the handler.
     """
 
     id: str
     token: int
-    state: Literal["succeeded", "failed", "cancelled", "retrying", "crashed"]
+    state: Literal["succeeded", "failed", "cancelled", "retrying", "crashed", "waiting"]
     attempt: int = 1
     reason: Reason | None = None
     result: bytes = b""

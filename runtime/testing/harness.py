@@ -19,6 +19,7 @@ from runtime.declare.modules import PACKAGE
 from runtime.ledger.calls import Call
 from runtime.ledger.desk import Desk, in_use, keeping_of, use
 from runtime.ledger.ledger import Ledger
+from runtime.ledger.once import Found, take_by_run
 from runtime.ledger.records import Claimed, Ending, Held
 from runtime.ledger.submit import Submit, submit
 from runtime.ledger.targets import name_of, on_failure_map
@@ -86,7 +87,9 @@ class Harness:
             await self._role.open()
             stack.push_async_callback(self._role.close)
             result_max = int(self._registered.settings.queue.result_max)
-            self._execution = Execution(self._role.invoker, self._note_end, worker=_WORKER, result_max=result_max)
+            self._execution = Execution(
+                self._role.invoker, self._note_end, worker=_WORKER, result_max=result_max, keys=self._take_key
+            )
             self._execution.adopt(self._registered.registry.functions.values())
             stack.push_async_callback(self._stop)
             self._stack = stack.pop_all()
@@ -189,6 +192,7 @@ class Harness:
         queue, registry = self._registered.settings.queue, self._registered.registry
         self._ledger = Ledger(store.namespace, keeping=keeping_of(queue), clock=lambda: self._seconds)
         limits = {"max_length": queue.max_length, "payload_max": int(queue.payload_max)}
+        limits["result_max"] = int(queue.result_max)
         self._desk = Desk(store, self._ledger, registry=lambda: registry, **limits)
         stack.callback(self._desk.close)
         stack.push_async_callback(self._desk.aclose)
@@ -216,6 +220,9 @@ class Harness:
             await self._register()
             return await self._claim()
         return found[0] if found else None
+
+    async def _take_key(self, key: str, claimed: Claimed) -> Found:
+        return await self._desk.ask(take_by_run(self._ledger, key, claimed))
 
     async def _execute(self, claimed: Claimed) -> None:
         lease = Lease(claimed)

@@ -234,7 +234,8 @@ async def test_cancel_takes_descendants_if_asked(local: httpx.AsyncClient, desk:
 async def test_redrive_and_purge_say_when_a_state_does_not_allow_it(local: httpx.AsyncClient, desk: Desk):
     run_id = submit(desk, "shop.sell")
     worker = Worker(desk, "shop.sell")
-    assert (await local.post(f"/_/runs/{run_id}/redrive")).status_code == 409
+    early = await local.post(f"/_/runs/{run_id}/redrive")
+    assert (early.status_code, early.headers["retry-after"]) == (409, "5")
     assert (await local.delete(f"/_/runs/{run_id}")).status_code == 409
     worker.fail(worker.claim())
     assert (await local.post(f"/_/runs/{run_id}/redrive")).json() == {"id": run_id, "state": "queued"}

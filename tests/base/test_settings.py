@@ -224,7 +224,11 @@ def test_every_value_is_shown_with_its_source(settings_from):
         Sourced("cors.origins", "[]", "default"),
         Sourced("cors.methods", '["*"]', "default"),
         Sourced("cors.headers", '["*"]', "default"),
-        Sourced("cors.expose", '["X-Run-Id","Retry-After","Location","Preference-Applied"]', "default"),
+        Sourced(
+            "cors.expose",
+            '["X-Run-Id","Retry-After","Location","Preference-Applied","Idempotency-Replayed"]',
+            "default",
+        ),
         Sourced("cors.credentials", "false", "default"),
         Sourced("cors.max_age", "10m", "default"),
         Sourced("serve.only", '["http","worker"]', "default"),

@@ -293,6 +293,31 @@ OTHERS = [
     pytest.param("@fn(key=5)  # <-\ndef f(): ...", "@fn(key=5): write a parameter's name or a function", id="key"),
     pytest.param("@fn(idempotent='x')  # <-\ndef f(): ...", "@fn(idempotent='x'): write a function", id="idempotent"),
     pytest.param(
+        "@fn(idempotent=lambda sku, nr: sku)  # <-\ndef f(sku: str, number: int): ...",
+        "@fn(idempotent=...): nr is no parameter of the function; there are: sku, number",
+        id="idempotent-name",
+    ),
+    pytest.param(
+        "@fn(idempotent=lambda ctx: 1)  # <-\ndef f(sku: str, ctx: Context): ...",
+        "@fn(idempotent=...): ctx is supplied by the runtime, and no argument",
+        id="idempotent-injected",
+    ),
+    pytest.param(
+        "async def key(sku): ...\n@fn(idempotent=key)  # <-\ndef f(sku: str): ...",
+        "@fn(idempotent=...): a plain function makes the key at once; no async, no yield",
+        id="idempotent-async",
+    ),
+    pytest.param(
+        "@fn(idempotent=lambda *args: args)  # <-\ndef f(sku: str): ...",
+        "@fn(idempotent=...): arguments come by name, and *args does not take one",
+        id="idempotent-args",
+    ),
+    pytest.param(
+        "@http.get  # <-\n@fn(idempotent=lambda sku: sku)\ndef f(sku: str):\n    yield sku",
+        "@fn(idempotent=...): a stream cannot be kept for the calls after it; return a list",
+        id="idempotent-stream",
+    ),
+    pytest.param(
         "@functools.cache  # <-\n@http.get\ndef f(): ...",
         "f is declared here, but cannot be found by that name: it was defined again, ",
         id="hidden-by-a-cache",

@@ -14,7 +14,7 @@ LASTING_KINDS = {"bell", "ready", "due", "leases", "wait", "waiting", "unknown",
 OF_RUNS = {"run", "in", "out", "log", "progress", "flow"}
 """Keys of which each run has one: lasting while it is open."""
 
-PASSING = {"done", "dead", "dedupe", "children", "worker", "info", "check"}
+PASSING = {"done", "dead", "dedupe", "once", "children", "worker", "info", "check"}
 """Keys that always have a time to live."""
 
 OPEN = {"scheduled", "queued", "running", "retrying"}

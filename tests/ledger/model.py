@@ -11,6 +11,7 @@ PATIENCE = 600_000
 LINKS = 10
 TRIM = 20
 NOBODYS = -1
+WINDOW = 86_400_000
 
 
 @dataclass
@@ -37,6 +38,7 @@ class Run:
     cancelling: bool = False
     finished: int = 0
     listed_at: int = 0
+    key: str = ""
 
     @property
     def urgency(self) -> tuple[int, int, bytes]:
@@ -61,6 +63,8 @@ class Model:
     workers: dict[str, tuple[int, frozenset[str]]] = field(default_factory=dict)
     on_failure: dict[str, tuple[str, str]] = field(default_factory=dict)
     dedupe: dict[tuple[str, str], tuple[int, str]] = field(default_factory=dict)
+    keys: dict[str, tuple[str, str, int]] = field(default_factory=dict)
+    """Of calls, each "call" or "run" with the id of who holds it, or "kept"; and until when, but for a run."""
     number: int = 0
 
     def next(self) -> int:
@@ -166,12 +170,16 @@ class Model:
         elif state == "crashed":
             run.state, run.due = "retrying", self.now + pause
             self.note_crash(run, lost=False)
+        elif state == "waiting":
+            run.state, run.due = "scheduled", self.now + pause
         elif state == "retrying":
             run.failures += 1
             run.state, run.due = "retrying", self.now + pause
         else:
             run.failures += state == "failed"
             self.close(run, state, "error" if state == "failed" else "")
+            if state == "succeeded" and self.keys.get(run.key, ())[:2] == ("run", run_id):
+                self.keys[run.key] = ("kept", run_id, self.now + WINDOW)
         return True
 
     def release(self, run_id: str, token: int) -> int:
@@ -189,6 +197,41 @@ class Model:
         mine = [run for run in self.runs.values() if (run.worker, run.queue, run.state) == (worker, queue, "running")]
         mine.sort(key=lambda run: (run.lease_until, run.id.encode()))
         return sum(self.release(run.id, run.token) for run in mine if (run.id, run.token) not in held)
+
+    # --- keys of calls ---
+
+    def look_at_key(self, key: str) -> tuple[str, str]:
+        """What it stands for, and who holds it."""
+        kind, holder, until = self.keys.get(key, ("", "", 0))
+        is_open = holder in self.runs and self.runs[holder].is_open
+        is_held = is_open if kind == "run" else until > self.now
+        return ("kept" if kind == "kept" else "held") if is_held else "free", holder
+
+    def take_key_by_run(self, key: str, run_id: str, token: int) -> str:
+        if not self.holds(run_id, token):
+            return "lost"
+        verdict, holder = self.look_at_key(key)
+        if verdict == "free" or (verdict == "held" and holder == run_id):
+            self.keys[key], self.runs[run_id].key = ("run", run_id, 0), key
+            return "mine"
+        return verdict
+
+    def take_key(self, key: str, call_id: str, lease: int) -> str:
+        verdict, holder = self.look_at_key(key)
+        if verdict == "free" or (verdict == "held" and holder == call_id):
+            self.keys[key] = ("call", call_id, self.now + lease)
+            return "mine"
+        return verdict
+
+    def end_key(self, key: str, call_id: str, *, keep: bool) -> bool:
+        kind, holder, _ = self.keys.get(key, ("", "", 0))
+        if kind == "call" and holder == call_id:
+            if keep:
+                self.keys[key] = ("kept", call_id, self.now + WINDOW)
+            else:
+                del self.keys[key]
+            return True
+        return kind == "kept" and holder == call_id
 
     # --- the end, and after ---
 

@@ -22,6 +22,7 @@ from redis import Redis
 
 from runtime.ledger.calls import do
 from runtime.ledger.ledger import Keeping, Ledger
+from runtime.ledger.once import take_by_run
 from runtime.ledger.records import Claimed, Ending, Failure, Held, Submission
 from tests.ledger.audit import misplaced
 from tests.ledger.keys import stray_keys
@@ -37,10 +38,11 @@ numbers = count(1)
 picks = st.integers(0, 1000)
 workers = st.sampled_from(sorted(WORKERS))
 states = st.sampled_from(
-    ["succeeded", "succeeded", "failed", "failed", "cancelled", "retrying", "retrying", "crashed", "crashed"]
+    ["succeeded", "succeeded", "failed", "failed", "cancelled", "retrying", "retrying", "crashed", "crashed", "waiting"]
 )
 orders = st.sampled_from([QUEUES, QUEUES[::-1], QUEUES[:1]])
 ends = st.lists(st.tuples(picks, states, st.sampled_from([0, 1, 5_000])), min_size=1, max_size=4)
+keys = st.sampled_from(["k1", "k1", "k2"])
 wish = st.fixed_dictionaries(
     {
         "pick": picks,
@@ -201,6 +203,24 @@ class Sides(RuleBasedStateMachine):
             )
             expected.append(self.model.finish(one.id, one.token, state, pause))
         assert self.do(self.ledger.finish(endings)) == expected
+
+    @precondition(lambda self: self.claimed)
+    @rule(some=st.lists(picks, min_size=1, max_size=3), key=keys)
+    def take_key_by_run(self, some, key):
+        for one in map(self.holder, some):
+            found = self.do(take_by_run(self.ledger, key, one))
+            assert found.verdict == self.model.take_key_by_run(key, one.id, one.token)
+
+    @rule(pick=picks, key=keys)
+    def take_key(self, pick, key):
+        call = self.ledger.call("once_take", (key, "", "call", f"c{pick % 3}", 10_000), lambda found: found[0].decode())
+        assert self.do(call) == self.model.take_key(key, f"c{pick % 3}", 10_000)
+
+    @rule(pick=picks, key=keys, keep=st.booleans())
+    def end_key(self, pick, key, keep):
+        kept = (86_400_000, "answer", "1") if keep else (0,)
+        found = self.do(self.ledger.call("once_end", (key, f"c{pick % 3}", *kept), bool))
+        assert found == self.model.end_key(key, f"c{pick % 3}", keep=keep)
 
     @precondition(lambda self: self.claimed)
     @rule(some=st.lists(picks, min_size=1, max_size=3))

@@ -22,7 +22,7 @@ from tests.conftest import ROOT
 pytestmark = pytest.mark.live
 
 _BLOCK = re.compile(r"^```(python|toml|console) ?(\S*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
-PAGES = ["README.md", "docs/tutorial.md", "docs/howto.md", "docs/flows.md"]
+PAGES = ["README.md", "docs/tutorial.md", "docs/howto.md", "docs/flows.md", "docs/idempotency.md"]
 
 
 @pytest.mark.parametrize("page", PAGES)

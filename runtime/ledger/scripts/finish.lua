@@ -1,17 +1,18 @@
 -- Write how attempts ended. ARGV: id, token, state, reason, result, failure, entry for the log, ms to the next attempt,
--- progress of each. Returns 1 for each that was written, 0 for one whose token is stale.
--- include: runs ends flows
+-- progress of each. waiting: its handler was not called, for another call with its key is under way; no attempt.
+-- Returns 1 for each that was written, 0 for one whose token is stale.
+-- include: runs ends flows once
 local answer = {}
 block = math.ceil((#ARGV - FIRST + 1) / 9)
 for at = FIRST, #ARGV, 9 do
   local id, token, state, reason, result, failure, entry, pause, progress = unpack(ARGV, at, at + 8)
   local run, _, output = keys_of(id)
-  local found = redis.call('HMGET', run, 'token', 'state', 'fn', 'q', 'prio', 'cancel', 'due', 'flow')
+  local found = redis.call('HMGET', run, 'token', 'state', 'fn', 'q', 'prio', 'cancel', 'due', 'flow', 'once')
   local fn, q, flow = found[3], found[4], found[8]
   local valid = found[1] == token and found[2] == 'running'
   if valid then
     redis.call('ZREM', ns .. 'leases:' .. q, id)
-    if found[6] or state ~= 'succeeded' then
+    if state ~= 'waiting' and (found[6] or state ~= 'succeeded') then
       note_attempt(id, entry)
     end
     if progress ~= '' then
@@ -26,6 +27,11 @@ for at = FIRST, #ARGV, 9 do
         redis.call('HSET', run, 'state', 'retrying', 'due', due)
         redis.call('ZADD', ns .. 'due:' .. q, due, id)
       end
+    elseif state == 'waiting' then
+      local due = now + tonumber(pause)
+      redis.call('HSETNX', run, 'first', found[7])
+      redis.call('HSET', run, 'state', 'scheduled', 'due', due)
+      redis.call('ZADD', ns .. 'due:' .. q, due, id)
     elseif state == 'retrying' then
       local due = now + tonumber(pause)
       redis.call('HINCRBY', run, 'failures', 1)
@@ -38,6 +44,9 @@ for at = FIRST, #ARGV, 9 do
         redis.call('HINCRBY', run, 'failures', 1)
       end
       close(id, fn, state, reason, state == 'succeeded' and result or failure, flow)
+      if state == 'succeeded' and found[9] then
+        settle_once(found[9], id, result)
+      end
     end
   end
   answer[#answer + 1] = valid and 1 or 0

@@ -70,6 +70,16 @@ class Access:
             return "open"
         raise Problem(403, "Forbidden", detail=f"this key's scopes reach no runs of {function}")
 
+    def caller_of(self, request: Request) -> str:
+        """Whose request it is, told by its key; where none is asked for, by what else it shows for itself."""
+        said = request.header(b"authorization") or ""
+        if self._open_locally or not said:
+            return "public"
+        try:
+            return f"key:{self._key_of(request).id}"
+        except Problem:  # a public function may have an authorization of its own
+            return f"public:{said}"
+
     def _key_of(self, request: Request) -> Key:
         """The key that a request shows. Problem (401) if it shows none that holds."""
         scheme, _, token = (request.header(b"authorization") or "").partition(" ")

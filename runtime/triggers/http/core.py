@@ -7,38 +7,29 @@ import asyncio
 from collections.abc import Awaitable, Callable, Iterator
 from functools import partial
 from http import HTTPStatus
-from inspect import iscoroutinefunction
 from typing import Any, Protocol
 
-import anyio.to_thread
 import msgspec
 
 from runtime.base.errors import InputError, Problem, QueueFull, StoreDown
 from runtime.base.ids import Trace, trace_of
 from runtime.base.logs import get_logger
 from runtime.base.settings import HttpSettings
-from runtime.declare.lifespan import ErrorHandler, Lifespan
+from runtime.declare.lifespan import Lifespan
 from runtime.declare.registry import Function
 from runtime.declare.request import Request
 from runtime.declare.triggers import Http
 from runtime.invoke.binding import BindingFailed, HttpPlan
-from runtime.invoke.execute import Stream, run_async
 from runtime.invoke.invocation import Invocation, Outcome
 from runtime.invoke.readers import Form
-from runtime.invoke.results import Unencodable
 from runtime.ledger.desk import Desk
 from runtime.triggers.http.access import Access, Action
-from runtime.triggers.http.answers import (
-    Answer,
-    Parts,
-    ResultPlan,
-    answer_of,
-    plan_result,
-    problem_answer,
-    stream_answer,
-)
+from runtime.triggers.http.answers import Answer, Parts, plan_result, problem_answer
 from runtime.triggers.http.bodies import close_files, read_body
 from runtime.triggers.http.durable import Later, plan_later, refusal_of
+from runtime.triggers.http.once import OnceRoute, Worked, carry_out
+from runtime.triggers.http.outcomes import OutcomePlan
+from runtime.triggers.http.prefer import VARY
 from runtime.triggers.http.routes import Match, RouteTable
 
 log = get_logger(__name__)
@@ -90,17 +81,22 @@ class Endpoint(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Site(msgspec.Struct, frozen=True):
-    """What all routes of a process share."""
+    """What all routes of a process share. access: None where all callers are one."""
 
     invoker: Invokes
     settings: HttpSettings
     lifespan: Lifespan = Lifespan()
     later: Later = Later()
+    access: Access | None = None
 
     @property
     def desk(self) -> Desk | None:
         """The way to the ledger; None where there is no store."""
         return self.later.desk
+
+    def caller_of(self, request: Request) -> str:
+        """Whose request it is: of two of different callers, never the same."""
+        return self.access.caller_of(request) if self.access is not None else ""
 
 
 class HttpCore:
@@ -187,8 +183,12 @@ class _FunctionRoute:
         self._site = site
         self._invoke = site.invoker.invoke
         self._plan = HttpPlan(function, trigger, method)
-        self._result = plan_result(function, trigger.status)
-        self._later = plan_later(function, self._result, site.later, "http")
+        result = plan_result(function, trigger.status)
+        seconds = float(site.settings.timeout)
+        self._answers = OutcomePlan(function=function, result=result, lifespan=site.lifespan, timeout_seconds=seconds)
+        self._later = plan_later(function, result, site.later, "http")
+        self._once = OnceRoute(function, site.later, self._later, site.caller_of)
+        self._varies = method == "GET" and self._later is not None
         self._max_body = trigger.max_body_bytes or site.settings.max_body
         said = trigger.timeout_seconds or function.policy.timeout_seconds
         # A stream of events may well be quiet: it has a limit only where one is said.
@@ -202,7 +202,10 @@ class _FunctionRoute:
         if not self._plan.needs_body:
             if call.link is not None and not self._plan.takes_request:
                 call.link.drop_body()
-            return await self._call(call, b"")
+            found = await self._call(call, b"")
+            if self._varies:
+                found.headers.append(VARY)  # of each answer, whatever was preferred (RFC 7240, 2)
+            return found
         body = await read_body(request, self._plan)
         answer = None
         try:
@@ -216,9 +219,24 @@ class _FunctionRoute:
         return answer
 
     async def _call(self, call: Call, body: bytes | Form) -> Answer:
-        arguments = self._plan.bind(call.request, body)
-        if self._later is not None and (preference := self._later.preference_of(call.request)) is not None:
-            return await self._later.answer(call.run_id, call.trace, arguments, preference)
+        request, once = call.request, self._once
+        arguments = self._plan.bind(request, body)
+        asked = await once.asked(request, body)
+        if self._later is not None and (preference := self._later.preference_of(request)) is not None:
+            if asked is None:
+                return await self._later.answer(call.run_id, call.trace, arguments, preference)
+            return await once.answer_later(call.run_id, call.trace, arguments, preference, asked)
+        if asked is None and not once.has_key:
+            outcome = await self._outcome(call, arguments)
+            return await self._answers.answer(request, call.run_id, outcome)
+
+        async def work() -> Worked:
+            outcome = await self._outcome(call, arguments)
+            return await carry_out(self._answers.answer(request, call.run_id, outcome), outcome, call.run_id)
+
+        return await once.answer(call.run_id, asked, arguments, work)
+
+    async def _outcome(self, call: Call, arguments: dict[str, Any]) -> Outcome:
         invocation = Invocation(
             function=self._function,
             trigger="http",
@@ -228,9 +246,7 @@ class _FunctionRoute:
             timeout_seconds=self._timeout_seconds,
         )
         link = call.link if self._cancels else None
-        outcome = await (self._invoke(invocation) if link is None else self._invoke_watched(link, invocation))
-        seconds = float(self._site.settings.timeout)
-        return await answer_outcome(call, outcome, self._function, self._result, self._site.lifespan, seconds)
+        return await (self._invoke(invocation) if link is None else self._invoke_watched(link, invocation))
 
     async def _invoke_watched(self, link: Link, invocation: Invocation) -> Outcome:
         """Invoke, but cancel the handler when the client goes away; then raise ConnectionResetError."""
@@ -259,63 +275,6 @@ class _FunctionRoute:
             timer.cancel()
             if watcher is not None:
                 watcher.cancel()
-
-
-async def answer_outcome(
-    call: Call,
-    outcome: Outcome,
-    function: Function,
-    result: ResultPlan,
-    lifespan: Lifespan,
-    timeout_seconds: float,
-) -> Answer:
-    """The answer to an Outcome. Raises Problem. timeout_seconds: for the author's exception handler."""
-    if outcome.state == "failed":
-        handler = lifespan.handler_of(outcome.error)
-        if handler is not None:
-            return await _answer_by_handler(call, handler, outcome.error, timeout_seconds)
-        if isinstance(outcome.error, Problem | InputError):
-            return problem_answer(call.run_id, outcome.error)
-        if isinstance(outcome.error, StoreDown | QueueFull):  # of a submit, most likely
-            raise outcome.error
-        if outcome.reason == "timeout":
-            raise Problem(504, detail="the function did not finish in time")
-        raise Problem(500, detail="the function failed; its log has the run id")
-    try:
-        if isinstance(outcome.value, Stream):
-            return await stream_answer(outcome.value, result)
-        return answer_of(outcome.value, result)
-    except Unencodable as error:
-        log.error("result cannot be sent", function=function.name, run_id=call.run_id, reason=str(error))  # noqa: TRY400
-        raise Problem(500, detail="the function's result cannot be sent; its log has the run id") from None
-
-
-async def _answer_by_handler(
-    call: Call, handler: ErrorHandler, error: BaseException | None, timeout_seconds: float
-) -> Answer:
-    """What an exception handler of the author's makes of an error. Raises Problem.
-
-    One that takes too long is left: a thread ends by itself.
-    """
-    work: Callable[[], Any] = partial(handler, call.request, error)
-    if not iscoroutinefunction(handler):
-        work = partial(anyio.to_thread.run_sync, work, abandon_on_cancel=True)
-    finished = await run_async("exception handler", work, timeout_seconds)
-    if isinstance(finished.error, Problem | InputError):
-        raise finished.error
-    failure: BaseException | str | None = finished.error
-    if finished.timed_out:
-        failure = f"it took longer than {timeout_seconds:g} s"
-    elif failure is None:
-        try:
-            return answer_of(finished.value)
-        except Unencodable as bad:
-            failure = bad
-    traceback = failure if isinstance(failure, BaseException) else None
-    log.error(
-        "exception handler failed", run_id=call.run_id, error=repr(error), reason=str(failure), exc_info=traceback
-    )
-    raise Problem(500, detail="the function failed; its log has the run id")
 
 
 def _answer_without_endpoint(request: Request, match: Match[Endpoint]) -> Answer:

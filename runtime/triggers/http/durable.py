@@ -6,7 +6,7 @@ is answered with 503. How soon is the desk's business.
 
 import asyncio
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from http import HTTPStatus
 from typing import Any, TypeVar
 
@@ -21,10 +21,10 @@ from runtime.invoke.binding import PayloadPlan
 from runtime.ledger.calls import Call
 from runtime.ledger.desk import Desk
 from runtime.ledger.ledger import Ledger
-from runtime.ledger.records import Accepted, Submission
+from runtime.ledger.records import Submission
 from runtime.ledger.views import RunView
 from runtime.triggers.http.answers import Answer, ResultPlan, answer_of, can_be_kept, types_of
-from runtime.triggers.http.prefer import Preference, preference_of
+from runtime.triggers.http.prefer import VARY, Preference, preference_of
 
 log = get_logger(__name__)
 
@@ -107,49 +107,55 @@ class LaterRoute:
 
     async def answer(self, run_id: str, trace: Trace, arguments: dict[str, Any], preference: Preference) -> Answer:
         """Accept a run; then its result, if it comes in time, or else 202."""
-        accepted = await self._accept(run_id, trace, self._plan.write(arguments))
+        run = self.submission(run_id, trace, arguments)
+        accepted = await self._later.at_hand().accept(run)
+        if accepted.verdict == "full":
+            raise QueueFull(run.queue, run.max_length)
+        return await self.answer_accepted(accepted.id, preference)
+
+    async def answer_accepted(self, run_id: str, preference: Preference) -> Answer:
+        """The result of a run, if it comes in time, or else 202."""
         applied = (b"preference-applied", preference.applied().encode())
-        view = await self._later.finished(accepted.id, preference.wait_seconds or 0)
+        view = await self._later.finished(run_id, preference.wait_seconds or 0)
         if view is not None:
-            answer = self._answer_finished(view, [applied])
+            answer = self.answer_finished(view, [applied, VARY])
         else:
             body = {
-                "id": accepted.id,
+                "id": run_id,
                 "state": "queued",
                 "function": self._function.name,
                 "queue": self._function.queue,
             }
             answer = answer_of(body, ResultPlan(status=HTTPStatus.ACCEPTED))
-            answer.headers.append((b"location", f"/_/runs/{accepted.id}".encode()))
+            answer.headers.append((b"location", f"/_/runs/{run_id}".encode()))
         answer.headers.append(applied)
         return answer
 
-    async def _accept(self, run_id: str, trace: Trace, payload: bytes) -> Accepted:
-        desk = self._later.at_hand()
-        run = Submission(
+    def submission(self, run_id: str, trace: Trace, arguments: dict[str, Any]) -> Submission:
+        """The run that a call is, for those who want to be answered later."""
+        return Submission(
             id=run_id,
             function=self._function.name,
             queue=self._function.queue,
-            payload=payload,
+            payload=self._plan.write(arguments),
             trigger=self._trigger,
             max_age_seconds=self._function.policy.max_age_seconds,
             # Of its caller: the run itself has the span that this call would have had.
             trace=f"00-{trace.trace_id}-{trace.parent_id}-{trace.flags}" if trace.parent_id else "",
-            max_length=desk.max_length,
+            max_length=self._later.at_hand().max_length,
         )
-        accepted = await desk.accept(run)
-        if accepted.verdict == "full":
-            raise QueueFull(run.queue, desk.max_length)
-        return accepted
 
-    def _answer_finished(self, view: RunView, headers: list[tuple[bytes, bytes]]) -> Answer:
-        """What the function's own synchronous answer would be. Raises Problem."""
+    def answer_finished(self, view: RunView, headers: Sequence[tuple[bytes, bytes]] = ()) -> Answer:
+        """What the function's own synchronous answer would be. Raises Problem, with these headers."""
         applied = {name.decode(): value.decode() for name, value in headers}
         if view.state == "cancelled":
             raise Problem(409, headers=applied, detail="the run was cancelled")
         if view.state == "failed":
             raise _problem_of(view, applied)
-        raw = bytes(view.result or b"null")
+        return self.answer_of_json(bytes(view.result or b"null"))
+
+    def answer_of_json(self, raw: bytes) -> Answer:
+        """What the function's own answer would be to the result of a run."""
         if raw == b"null":
             return answer_of(None, self._result)
         if self._gives_bytes:

@@ -19,6 +19,9 @@ _PREFERENCE = re.compile(rf"({_NAME}){_VALUE}(?:{_PARAMETER})*+[ \t]*+")
 
 _LONGEST_NUMBER = 9
 
+VARY = (b"vary", b"prefer")
+"""Of every answer to a GET that depends on what is preferred, so that caches do not mistake one for another."""
+
 
 class Preference(msgspec.Struct, frozen=True):
     """A run is wanted. wait_seconds: how long to wait for its end, None for not at all."""

@@ -11,13 +11,15 @@ from typing import Any
 import msgspec
 from typing_extensions import override
 
-from runtime.base.errors import FnrunError, StartError
+from runtime.base.errors import FnrunError, StartError, StoreDown
 from runtime.declare.registry import Registry
 from runtime.invoke.cells import Cells
 from runtime.invoke.invoker import Invoker
 from runtime.invoke.resources import Resources
 from runtime.invoke.zygote_client import CellDied, NoCell
+from runtime.ledger.once import Found, take_by_run
 from runtime.ledger.records import Claimed, Ending
+from runtime.ledger.run import desk_at_work
 from runtime.triggers.queue.execution import Crashed, Execution, NotBegun
 from runtime.triggers.queue.leases import Lease
 
@@ -76,10 +78,21 @@ async def _execute(job: bytes, tell: Tell, registry: Registry, invoker: Invoker,
     lease = _ToldLease(_run_of(job))
     lease.tell = tell
     ended: asyncio.Future[Ending | None] = asyncio.get_running_loop().create_future()
-    execution = Execution(invoker, lambda _, ending: ended.set_result(ending), worker="", result_max=result_max)
+    execution = Execution(
+        invoker, lambda _, ending: ended.set_result(ending), worker="", result_max=result_max, keys=_take_key
+    )
     execution.adopt(registry.functions.values())
     execution.start(lease)
     ending = await ended
     if ending is None:
         raise Unfinished(f"no function {lease.run.function!r} is loaded in the process that was to run it")
     return _encode(ending)
+
+
+async def _take_key(key: str, run: Claimed) -> Found:
+    """Ask for a key over a connection of the cell's own, which only functions with idempotent= need."""
+    try:
+        desk = await desk_at_work()
+    except StartError as error:  # the store is away, and is asked again
+        raise StoreDown(str(error)) from None
+    return await desk.ask(take_by_run(desk.ledger, key, run))

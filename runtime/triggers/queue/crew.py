@@ -23,6 +23,7 @@ from runtime.invoke.invoker import Invoker
 from runtime.ledger.calls import ado, do
 from runtime.ledger.desk import Store
 from runtime.ledger.ledger import Ledger
+from runtime.ledger.once import take_by_run
 from runtime.ledger.records import Ending
 from runtime.ledger.targets import on_failure_map
 from runtime.triggers.queue.alone import run_in_cell
@@ -65,6 +66,7 @@ class Crew:
             self._note_end,
             worker=options.worker,
             result_max=options.result_max,
+            keys=lambda key, run: ado(self._async_client, take_by_run(ledger, key, run)),
             alone=lambda lease: run_in_cell(self._cells, lease),
         )
         self._at_work = 0

@@ -21,10 +21,12 @@ from runtime.declare.markers import Reply
 from runtime.declare.registry import Function
 from runtime.invoke.binding import BindingFailed
 from runtime.invoke.execute import Stream
+from runtime.invoke.idempotency import KeyFailed, KeyPlan
 from runtime.invoke.invocation import Invocation
 from runtime.invoke.invoker import Invoker
 from runtime.invoke.results import Unencodable, encode_json, may_hold_float
 from runtime.invoke.retry import next_delay
+from runtime.ledger.once import Found, TakesKeys, key_of_function, pause_seconds, take_patiently
 from runtime.ledger.records import Claimed, Ending, Failure
 from runtime.triggers.queue.leases import Fate, Lease
 from runtime.triggers.queue.plans import RunPlan, plan_runs
@@ -64,13 +66,21 @@ class _TooLong(Exception):  # noqa: N818 - a verdict
 class Execution:
     """Runs handlers on the loop it is used on. ended: told of each run once; None if its outcome is nobody's concern.
 
-    result_max: bytes of a result. worker: its name, for the record. alone: for runs that shall have a process to
-    themselves; None where this is such a process.
+    result_max: bytes of a result. worker: its name, for the record. keys: asks for those that idempotent= gives; None:
+    every run goes on. alone: for runs that shall have a process to themselves; None where this is such a process.
     """
 
     def __init__(
-        self, invoker: Invoker, ended: Ended, *, worker: str, result_max: int, alone: Alone | None = None
+        self,
+        invoker: Invoker,
+        ended: Ended,
+        *,
+        worker: str,
+        result_max: int,
+        keys: TakesKeys | None = None,
+        alone: Alone | None = None,
     ) -> None:
+        self._keys = keys
         self._alone = alone
         self._invoker = invoker
         self._ended = ended
@@ -151,6 +161,11 @@ class Execution:
             arguments = plan.arguments.bind(_payload_of(run, plan))
         except (InputError, BindingFailed) as error:
             return self._ending(lease, state="failed", reason="bad arguments", failure=failure_of(error))
+        if plan.key is not None and self._keys is not None:
+            instead = await self._instead(lease, plan, plan.key, self._keys, arguments)
+            if instead is not None:
+                return instead
+            lease.began = time.time()
         invocation = Invocation(
             function=plan.function,
             trigger=run.trigger,
@@ -173,6 +188,33 @@ class Execution:
         except Exception as raised:  # noqa: BLE001 - by the author's generator
             return self._failed(lease, plan, raised)
         return self._ending(lease, state="succeeded", result=result)
+
+    async def _instead(
+        self, lease: Lease, plan: RunPlan, key: KeyPlan, keys: TakesKeys, arguments: Mapping[str, Any]
+    ) -> Ending | None:
+        """The ending of a run that another call has done, or is about to do; None for one that is to go on."""
+        run = lease.run
+        try:
+            said = key.key_of(arguments)
+        except KeyFailed as error:
+            return self._ending(lease, state="failed", reason="error", failure=failure_of(error))
+        if said is None:
+            return None
+        found = await take_patiently(keys, key_of_function(run.function, said), run)
+        return None if found.verdict == "mine" else self._ending_of_another(lease, plan, found)
+
+    def _ending_of_another(self, lease: Lease, plan: RunPlan, found: Found) -> Ending:
+        """What a run comes to whose key another call has, or had."""
+        if found.verdict == "kept" and found.result is not None:
+            return self._ending(lease, state="succeeded", result=found.result)
+        if found.verdict == "kept":
+            bad = BadResult("a call by HTTP has done this, and what it answered is no result that is kept")
+            return self._ending(lease, state="failed", reason="bad result", failure=failure_of(bad))
+        pause = pause_seconds(found.waits)
+        if self._age_seconds(lease) + pause > plan.max_age_seconds:
+            late = TimeoutError("another call with its key was under way for all of its max_age")
+            return self._ending(lease, state="failed", reason="expired", failure=failure_of(late))
+        return self._ending(lease, state="waiting", retry_seconds=pause)
 
     async def _run_alone(self, alone: Alone, lease: Lease, plan: RunPlan) -> Ending:
         """Have it run in a process of its own, which keeps the time itself, unless it is stuck."""
@@ -197,11 +239,16 @@ class Execution:
         run, reason = lease.run, "error"
         if error is None or isinstance(error, _TooLong):
             error, reason = TimeoutError(f"it took longer than its {plan.timeout_on(run.queue):g} s"), "timeout"
-        # The server's times where there are: the run's age when it was claimed, and by our clock since then.
-        age = max(0.0, run.claimed - (run.due or run.accepted)) + (time.time() - lease.began)
-        delay = next_delay(plan.retry, run.attempt, error, plan.max_age_seconds - age, random.random)
+        left_seconds = plan.max_age_seconds - self._age_seconds(lease)
+        delay = next_delay(plan.retry, run.attempt, error, left_seconds, random.random)
         ending = partial(self._ending, lease, reason=reason, failure=failure_of(error))
         return ending(state="failed") if delay is None else ending(state="retrying", retry_seconds=delay)
+
+    @staticmethod
+    def _age_seconds(lease: Lease) -> float:
+        """By the server's times where there are: the run's age when it was claimed, and by our clock since then."""
+        run = lease.run
+        return max(0.0, run.claimed - (run.due or run.accepted)) + (time.time() - lease.began)
 
     def _ending(self, lease: Lease, **said: Any) -> Ending:
         run = lease.run

@@ -12,13 +12,14 @@ from runtime.declare.policies import Retry
 from runtime.declare.registry import DEFAULT_QUEUE, Function
 from runtime.declare.triggers import Queue
 from runtime.invoke.binding import PayloadPlan
+from runtime.invoke.idempotency import KeyPlan, plan_key
 from runtime.invoke.retry import DEFAULT_MAX_AGE_SECONDS, DEFAULT_RETRY
 
 DEFAULT_TIMEOUT_SECONDS = 15 * 60.0
 
 
 class RunPlan(msgspec.Struct, frozen=True, kw_only=True, eq=False):
-    """How a function's runs are executed. names: of the arguments it takes."""
+    """How a function's runs are executed. names: of the arguments it takes. key: None without idempotent=."""
 
     function: Function
     arguments: PayloadPlan
@@ -27,6 +28,7 @@ class RunPlan(msgspec.Struct, frozen=True, kw_only=True, eq=False):
     timeout_seconds: float
     queue_timeouts: Mapping[str, float]
     max_age_seconds: float
+    key: KeyPlan | None
 
     def timeout_on(self, queue: str) -> float:
         """How long a run from this queue may take."""
@@ -54,6 +56,7 @@ def _plan(function: Function, arguments: PayloadPlan) -> RunPlan:
         timeout_seconds=policy.timeout_seconds or DEFAULT_TIMEOUT_SECONDS,
         queue_timeouts={one.name: one.timeout_seconds for one in _queues(function) if one.timeout_seconds},
         max_age_seconds=policy.max_age_seconds or DEFAULT_MAX_AGE_SECONDS,
+        key=plan_key(function),
     )
 
 

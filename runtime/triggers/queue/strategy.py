@@ -144,4 +144,4 @@ def _end_event(request: RunRequest, ending: Ending) -> tuple[str, dict[str, Any]
         "exception": f"{failure.type}: {failure.message}" if failure else str(ending.reason),
         "traceback": failure.traceback if failure else "",
     }
-    return "task-retried" if ending.state in ("retrying", "crashed") else "task-failed", fields
+    return "task-retried" if ending.state in ("retrying", "crashed", "waiting") else "task-failed", fields

@@ -506,3 +506,34 @@ async def test_the_problem_of_a_wrong_value_is_as_described(samples: Project, lo
     fault = schemas["fnrun.Unfit"]["properties"]["errors"]["items"]
     assert all(set(one) == set(fault["required"]) for one in problem["errors"])
     assert all(one["in"] in fault["properties"]["in"]["enum"] for one in problem["errors"])
+
+
+def test_calls_that_may_have_a_key_say_so(described):
+    document = described("""
+    from runtime import fn
+
+    @http("/x", methods=["GET", "POST"])
+    @fn(idempotent=lambda n: n)
+    async def x(n: int) -> int: ...
+
+    @http.post("/own")
+    async def own(idempotency_key: Annotated[str, Header]) -> int: ...
+
+    @http.post("/numbers")
+    async def numbers() -> AsyncIterator[int]:
+        yield 1
+    """)
+    names = {
+        (path, method): [one["name"].lower() for one in operation["parameters"] if one["in"] == "header"]
+        for path, item in document["paths"].items()
+        for method, operation in item.items()
+    }
+    assert names == {
+        ("/x", "get"): [],
+        ("/x", "post"): ["idempotency-key"],
+        ("/own", "post"): ["idempotency-key"],
+        ("/numbers", "post"): [],
+    }
+    assert {"409", "410"} <= document["paths"]["/x"]["get"]["responses"].keys()
+    assert not {"409", "410"} & document["paths"]["/own"]["post"]["responses"].keys()
+    assert "Retry-After" in document["components"]["responses"]["Problem409"]["headers"]

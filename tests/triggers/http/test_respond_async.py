@@ -386,3 +386,12 @@ async def test_a_handler_that_submits_is_answered_alike(write_project, gone: Des
     assert (down.status_code, full.status_code) == (503, 429)
     assert all("retry-after" in answer.headers for answer in (down, full))
     assert "10.0.0.1" not in down.text
+
+
+async def test_every_answer_that_depends_on_what_is_preferred_tells_caches(client: httpx.AsyncClient):
+    found = [await client.get("/text/x", headers=said) for said in ({}, LATER, {"prefer": "return=minimal"})]
+    assert [answer.headers["vary"] for answer in found] == ["prefer"] * 3
+    shown = await client.get(found[1].headers["location"])
+    assert (shown.headers["vary"], shown.headers["cache-control"]) == ("prefer", "no-store")
+    assert "vary" not in (await client.get("/request")).headers  # it is answered at once, whatever is preferred
+    assert "vary" not in (await client.post("/add", json={"x": 1})).headers

@@ -17,11 +17,13 @@ from runtime.declare.signatures.inputs import BODYLESS, Input, inputs_for
 from runtime.declare.signatures.parameters import Parameter
 from runtime.declare.triggers import Http
 from runtime.triggers.http.openapi.responses import (
+    KEY_HEADER,
     alternatives,
     describe_accepted,
     describe_errors,
     describe_successes,
     error_statuses,
+    takes_keys,
 )
 from runtime.triggers.http.openapi.schemas import Json, Schemas, is_text, members
 
@@ -89,6 +91,9 @@ def describe_operation(route: Route, schemas: Schemas) -> Json:
     if deprecated is not None:
         operation["deprecated"] = True
     operation["parameters"] = _parameters(route, inputs, schemas, examples)
+    own = {one["name"].lower() for one in operation["parameters"] if one["in"] == "header"}
+    if takes_keys(function, route.method) and KEY_HEADER["name"].lower() not in own:
+        operation["parameters"].append(dict(KEY_HEADER))
     if (body := _request_body(route, inputs, schemas, examples)) is not None:
         operation["requestBody"] = body
     errors = error_statuses(function, route.trigger, inputs, key=route.key, reads_itself=_reads_itself(route, inputs))

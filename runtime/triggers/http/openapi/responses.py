@@ -18,6 +18,7 @@ from runtime.declare.registry import Function
 from runtime.declare.signatures.inputs import Input
 from runtime.declare.triggers import Http
 from runtime.triggers.http.answers import can_be_kept, content_type_of, item_type_of
+from runtime.triggers.http.once import KEYED
 from runtime.triggers.http.openapi.schemas import REF, Json, Schemas, is_text, members
 
 _JSON = "application/json"
@@ -39,6 +40,8 @@ _ERRORS: Mapping[int, str] = {
     403: "The key's scopes do not reach this function.",
     404: "The path does not look as this route asks.",
     408: "The body stopped coming.",
+    409: "A call that means the same is under way; ask again for its answer.",
+    410: "A call that means the same was carried out, and its answer is not kept.",
     413: "The body is longer than this route's limit.",
     415: "The body is of a type, an encoding or a character set that is not read here.",
     422: "A value does not fit; `errors` names each wrong one.",
@@ -46,9 +49,22 @@ _ERRORS: Mapping[int, str] = {
     503: "The server is shutting down.",
     504: "The function took longer than its timeout.",
 }
+_RETRY_AFTER: Json = {"Retry-After": {"description": "Seconds until it is worth another try.", "schema": _TEXT}}
 _HEADERS: Mapping[int, Json] = {
     401: {"WWW-Authenticate": {"description": "How to send a key.", "schema": _TEXT}},
-    503: {"Retry-After": {"description": "Seconds until it is worth another try.", "schema": _TEXT}},
+    409: _RETRY_AFTER,
+    503: _RETRY_AFTER,
+}
+KEY_HEADER: Json = {
+    "name": "Idempotency-Key",
+    "in": "header",
+    "description": "A new one for each request, the same for each attempt at it: then it is carried out once. For 24 h "
+    "the others get the first one's answer; 409 while it is under way; 422 if they are another request.",
+    "required": False,
+    "schema": {
+        "type": "string",
+        "pattern": r'^([\x21\x23-\x7e][\x21-\x7e]{0,254}|"([\x21\x23-\x5b\x5d-\x7e]|\\["\\]){1,255}")$',
+    },
 }
 
 
@@ -126,6 +142,11 @@ def describe_accepted(function: Function) -> Json:
     return {"202": {"$ref": "#/components/responses/Accepted"}} if can_be_kept(function) else {}
 
 
+def takes_keys(function: Function, method: str) -> bool:
+    """Whether calls may say Idempotency-Key."""
+    return method in KEYED and function.items is None
+
+
 def describe_errors(function: Function, statuses: Sequence[int]) -> Json:
     """Responses of these statuses, and of all that a function may answer besides."""
     names = {str(status): f"Problem{status}" for status in statuses}
@@ -140,7 +161,7 @@ def error_statuses(
 
     key: whether a caller needs one. reads_itself: whether the function may read a body of its own accord.
     """
-    found = {500, 503}
+    found = {500, 503} if function.policy.idempotent is None else {409, 410, 500, 503}
     converters = path_names(function.route(trigger)).values()
     body = [i for i in inputs if i.origin in ("field", "file", "body", "raw")]
     raw = any(i.origin == "raw" for i in body)
