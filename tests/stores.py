@@ -11,12 +11,10 @@ import subprocess
 import threading
 import time
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Literal, Self
-
-from typing_extensions import override
+from typing import Self
 
 from runtime.base.embedded import find_server
 from runtime.base.keeper import ask, lock_file
@@ -243,16 +241,11 @@ class Proxy:
                 self._flowing.wait()
                 if self.delay:
                     time.sleep(self.delay)
-                if not self._lets_pass(data, source, sink):
-                    break
                 with one_at_a_time:
                     sink.sendall(data)
         how = socket.SHUT_RD if source in self._to_reset or sink in self._to_reset else socket.SHUT_RDWR
         _shut(source, how)
         _shut(sink, how)
-
-    def _lets_pass(self, data: bytes, source: socket.socket, sink: socket.socket) -> bool:  # noqa: ARG002 - for a Tripwire
-        return True
 
     def _close_all(self, *, reset: bool = False) -> None:
         with self._guard:
@@ -261,43 +254,6 @@ class Proxy:
                     end.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
                     self._to_reset.add(end)
                 _shut(end, socket.SHUT_RD if reset else socket.SHUT_RDWR)
-
-
-class Tripwire(Proxy):
-    """A network that, once it is armed, springs when the number-th command with this word passes: it calls `spring`, and
-    the command (when: "before") or its answer ("after": the store has done it) does not arrive.
-    """
-
-    def __init__(self, target: int, word: str, number: int, when: Literal["before", "after"]) -> None:
-        self.sprung = False
-        self._word = word.encode()
-        self._left = number
-        self._when = when
-        self._spring: Callable[[], object] | None = None
-        self._answers_of: socket.socket | None = None
-        super().__init__(target)
-
-    def arm(self, spring: Callable[[], object]) -> None:
-        """Count from now on."""
-        self._spring = spring
-
-    @override
-    def _lets_pass(self, data: bytes, source: socket.socket, sink: socket.socket) -> bool:
-        if self._spring is None:
-            return True
-        if source is self._answers_of and not self.sprung:
-            return self._fire(self._spring)
-        with self._guard:
-            seen = 0 < self._left <= data.count(self._word)
-            self._left -= data.count(self._word)
-            if seen and self._when == "after":
-                self._answers_of = sink
-        return self._fire(self._spring) if seen and self._when == "before" else True
-
-    def _fire(self, spring: Callable[[], object]) -> bool:
-        self.sprung = True
-        spring()
-        return False
 
 
 def _shut(end: socket.socket, how: int = socket.SHUT_RDWR) -> None:
