@@ -92,6 +92,9 @@ class WorkerRole:
                 beat_seconds=float(settings.queue.beat),
                 result_max=int(settings.queue.result_max),
                 info=msgspec.json.encode(told),
+                celery_prefix=settings.queue.celery_prefix,
+                payload_max=desk.payload_max,
+                max_length=desk.max_length,
                 cell_command=(sys.executable, "-P", "-m", "runtime", "--dir", str(project.root), "cell-child"),
             ),
         )

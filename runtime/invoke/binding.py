@@ -4,8 +4,9 @@ Compiled once at load by the HTTP core and the CLI; run once a call. A plan make
 text and one for the body. Faults in a call are InputErrors that name every wrong parameter.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import wraps
+from inspect import Parameter, signature
 from typing import Any, ParamSpec
 
 import msgspec
@@ -136,6 +137,7 @@ class PayloadPlan:
     def __init__(self, function: Function) -> None:
         self._inputs = [i for i in inputs_for(None, function.parameters, "", "") if i.origin == "argument"]
         self._model = model_of(self._inputs)
+        self._function = function
 
     @_guarded
     def bind(self, payload: bytes) -> dict[str, Any]:
@@ -153,6 +155,25 @@ class PayloadPlan:
             except msgspec.ValidationError:
                 faults = faults_of(given, self._inputs)
         raise InputError(422, UNFIT, faults)
+
+    def by_name(self, args: Sequence[msgspec.Raw], kwargs: Mapping[str, msgspec.Raw]) -> bytes:
+        """The payload of arguments of which some come by place: injected parameters have none. InputError."""
+        kinds = signature(self._function.call).parameters
+        places = [i.name for i in self._inputs if kinds[i.name].kind is not Parameter.KEYWORD_ONLY]
+        faults = []
+        if len(args) > len(places):
+            detail = (
+                f"{len(args)} arguments by place, and there is room for {len(places)}: {', '.join(places) or 'none'}"
+            )
+            faults.append({"in": "payload", "name": "args", "path": "$[0]", "detail": detail})
+        given = dict(zip(places, args, strict=False))
+        faults += [
+            {"in": "payload", "name": name, "path": "$[1]", "detail": "given by place, and by name"}
+            for name in sorted(given.keys() & kwargs.keys())
+        ]
+        if faults:
+            raise InputError(422, UNFIT, faults)
+        return msgspec.json.encode(given | dict(kwargs))
 
     def write(self, arguments: Mapping[str, Any]) -> bytes:
         """The payload that `bind` reads these arguments from; injected ones are left out.
