@@ -181,6 +181,7 @@ class Reader:
         body = base64.b64decode(sent.body, validate=True) if encoded else sent.body.encode()
         if self._payload_max and len(body) > self._payload_max:
             raise Refused(f"its body has {len(body)} bytes, and [queue] payload_max is {self._payload_max}")
+        body.decode()  # msgspec takes over what it does not read as it is
         if head.task is not None:
             args, kwargs, after = _body_of(body)
             return _Task(head.task, head.id, head.eta, head.expires, body, (args, kwargs), after or _Embedded())
