@@ -276,7 +276,7 @@ FORGED = {
     "a number": b"1",
     "a list": b"[]",
     "no message": b"{}",
-    "a number for a body": envelope(GOOD, **{"body": 5}),
+    "a number for a body": envelope(GOOD, body=5),
     "no base64": envelope("!"),
     "no JSON in it": envelope(base64.b64encode(b"{").decode()),
     "no UTF-8 in it": envelope(base64.b64encode(b'[["\xff"], {}, {}]').decode()),
