@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 import redis
 
+from runtime.base.errors import StoreDown
 from runtime.base.logs import get_logger
 from runtime.ledger.calls import do
 from runtime.ledger.ledger import Ledger
@@ -51,13 +52,14 @@ class Draining:
         self._known: Mapping[str, RunPlan] | None = None
         self._queues: dict[str, str] = {}
         self._turn = 0
+        self._elsewhere = True
         self._full: dict[str, float] = {}
         self._revoked: dict[str, None] = {}
 
     def step(self) -> float:
         """Take what is there, about 100 messages. Seconds until the next step. StoreDown."""
         keys = self._keys()
-        found = do(self._client, self._ledger.peek(keys, self._reader.longest)) if keys else []
+        found = self._look(keys) if keys else []
         if not found:
             return _IDLE_SECONDS
         read = [self._read(message) for message in found]
@@ -73,6 +75,23 @@ class Draining:
         while len(self._revoked) > _MOST_REVOKED:
             del self._revoked[next(iter(self._revoked))]
         return words
+
+    def _look(self, keys: list[str]) -> list[Foreign]:
+        """What is there. A user of the store that may not read lists outside of the namespace does without them."""
+        try:
+            return do(self._client, self._ledger.peek(keys, self._reader.longest))
+        except StoreDown as error:
+            if not self._elsewhere or "ermission" not in str(error):
+                raise
+            within = [key for key in keys if key.startswith(self._ledger.prefix)]
+            found = do(self._client, self._ledger.peek(within, self._reader.longest))  # else it is no matter of lists
+            self._elsewhere, self._known = False, None
+            log.warning(
+                "this user of the store may not read what Celery's clients send outside of the namespace; permit the "
+                "keys of the queues, or set [queue] celery_prefix to that of the namespace",
+                celery_prefix=f"{self._ledger.prefix}celery:",
+            )
+            return found
 
     def _keys(self) -> list[str]:
         """The lists to look at: another one first each time, as an answer has room for so much."""
@@ -93,7 +112,7 @@ class Draining:
         lists: dict[str, str] = {}
         for prefix, queues in (
             (f"{self._ledger.prefix}celery:", queues_of(functions)),
-            (self._options.celery_prefix, declared_queues(functions)),
+            (self._options.celery_prefix, declared_queues(functions) if self._elsewhere else set()),
         ):
             for queue in sorted(queues):
                 if "*" in self._options.queues or queue in self._options.queues:

@@ -7,6 +7,7 @@ import pytest
 from celery import Celery
 from redis import Redis
 
+from runtime.base.errors import StoreDown
 from runtime.ledger.calls import do
 from runtime.roles import load_project
 from runtime.triggers.queue.clients.draining import Draining, keys_of
@@ -164,3 +165,36 @@ def test_a_dead_letter_is_told_of_in_the_log(app, drain, trial, log):  # noqa: F
     assert (view.state, view.reason) == ("failed", "bad message")
     assert view.failure.message in log.entries[0]["reason"]
     assert b"application/x-python-serialize" in bytes(view.payload)
+
+
+def test_a_user_that_may_not_read_other_keys_drains_the_namespace(client, app, plans, trial, log):  # noqa: F811
+    send(app)
+    with celery_client(socket_url(client), trial.key("celery:")) as seen:
+        ids = send(seen)
+    client.acl_setuser("clerk", enabled=True, nopass=True, keys=[f"{trial.namespace}:*"], categories=["+@all"])
+    try:
+        with Redis(unix_socket_path=client.get_connection_kwargs()["path"], username="clerk", password="x") as clerk:
+            drain_all(draining := Draining(clerk, trial.ledger, Options(worker="w", celery_prefix=""), lambda: plans))
+            drain_all(draining)
+    finally:
+        client.acl_deluser("clerk")
+    assert [trial.state(one) for one in ids] == ["queued"]
+    assert waiting(client) == [1]
+    assert len(log.entries) == 1
+    for key in ("orders", *client.scan_iter("*kombu*")):
+        client.delete(key)
+
+
+def test_a_store_that_refuses_everything_is_one_that_is_down(client, app, plans, trial, log):  # noqa: F811
+    send(app)
+    client.acl_setuser("nobody", enabled=True, nopass=True, keys=[], categories=["+@all"])
+    try:
+        with (
+            Redis(unix_socket_path=client.get_connection_kwargs()["path"], username="nobody", password="x") as nobody,
+            pytest.raises(StoreDown),
+        ):
+            Draining(nobody, trial.ledger, Options(worker="w", celery_prefix=""), lambda: plans).step()
+    finally:
+        client.acl_deluser("nobody")
+    assert log.entries == []
+    client.delete("orders")
