@@ -165,3 +165,12 @@ def test_a_function_nobody_knows_waits_for_one_who_does(trial):
         trial.advance(20)
         trial.keep_alive()
     assert (trial.show("a").state, trial.show("a").reason) == ("failed", "unknown function")
+
+
+def test_whoever_is_told_of_failures_is_told_of_a_bad_message(trial):
+    trial.works("w", "f", "told", f=("told", "default"))
+    push(trial, b'{"body": 1}')
+    adopt(trial, adoption(b'{"body": 1}', "a", refused=BAD))
+    told = trial.claim_one()
+    assert (told.id, told.function, told.trigger) == ("a-failed", "told", "on_failure")
+    assert b'"reason":"bad message"' in told.payload
