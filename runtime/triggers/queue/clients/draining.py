@@ -25,6 +25,7 @@ _IDLE_SECONDS = 0.1
 _TAKEN = {"accepted", "known", "refused"}
 _FULL_SECONDS = 1.0
 _MOST_REVOKED = 10_000
+_MOST_NAMED = 10
 _SEPARATOR = "\x06\x16"
 _PRIORITIES = range(1, 10)
 """kombu has a list for 0, and by default for 3, 6 and 9; a client may say otherwise (priority_steps)."""
@@ -123,17 +124,18 @@ class Draining:
         return self._reader.read(message, self._queues[message.key])
 
     def _note(self, read: Sequence[Adoption], words: Sequence[Adopted]) -> None:
-        revoked = []
+        became: dict[Adopted, list[Adoption]] = {}
         for one, word in zip(read, words, strict=True):
-            if word == "refused" and one.refused is not None:
-                log.warning("a message is a dead letter", run_id=one.run.id, reason=one.refused.message)
-            elif word == "full":
-                self._note_full(one.run.queue)
-            elif word == "accepted":
-                self._full.pop(one.run.queue, None)
-                if one.run.id in self._revoked:
-                    revoked.append(one.run.id)
-        if revoked:
+            became.setdefault(word, []).append(one)
+        for one in became.get("accepted", ()):
+            self._full.pop(one.run.queue, None)
+        for one in became.get("full", ()):
+            self._note_full(one.run.queue)
+        if refused := [one for one in became.get("refused", ()) if one.refused]:
+            names = [one.run.id for one in refused[:_MOST_NAMED]]
+            why = refused[0].refused
+            log.warning("messages are dead letters", count=len(refused), run_ids=names, reason=why and why.message)
+        if revoked := [one.run.id for one in became.get("accepted", ()) if one.run.id in self._revoked]:
             do(self._client, self._ledger.cancel(revoked))
 
     def _note_full(self, queue: str) -> None:
