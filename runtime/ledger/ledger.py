@@ -66,7 +66,7 @@ class Ledger:
 
     def accept(self, runs: Iterable[Submission]) -> Call[list[Accepted]]:
         """Record runs, all of them at once. What became of each."""
-        return self._call("accept", [part for run in runs for part in _fields_of(run)], _read_accepted)
+        return self._call("accept", [part for run in runs for part in fields_of(run)], _read_accepted)
 
     def peek(self, keys: Sequence[str], longest: int) -> Call[list[Foreign]]:
         """The oldest messages on lists of Celery's own clients, about 100; nothing is taken. longest: bytes of one."""
@@ -82,7 +82,7 @@ class Ledger:
                 "" if one.expires is None else _ms(one.expires),
                 msgspec.json.encode(one.refused) if one.refused else b"",
                 int(one.as_it_came),
-                *_fields_of(one.run),
+                *fields_of(one.run),
             )
         return self._call("adopt", arguments, _read_words)  # type: ignore[arg-type]  # the script has no other words
 
@@ -214,7 +214,8 @@ def _ms(seconds: float) -> int:
     return round(seconds * 1000)
 
 
-def _fields_of(run: Submission) -> tuple[Argument, ...]:
+def fields_of(run: Submission) -> tuple[Argument, ...]:
+    """A submission as scripts take it."""
     return (
         run.id, run.function, run.queue, run.payload, run.trigger, run.priority,
         _due_of(run),
