@@ -229,7 +229,7 @@ def test_a_full_queue_leaves_tasks_with_the_client_until_there_is_room(start, ru
     worker = start(FNRUN_QUEUE__MAX_LENGTH="5", FNRUN_QUEUE__CONCURRENCY="5")
     until(lambda: "a queue is full" in worker.output, 20)
     assert {view.state for view in reach(runs, ids, seconds=60)} == {"succeeded"}
-    assert worker.output.count("a queue is full") < 10
+    assert worker.output.count("a queue is full") < 3
 
 
 def test_celerys_own_beat_may_go_on(start, runs, server, tmp_path):
@@ -269,6 +269,13 @@ def listening(start, seen: Celery) -> Worker:
     worker = start()
     until(lambda: seen.control.ping(timeout=2, limit=1), 60)
     return worker
+
+
+@pytest.fixture
+def name(listening, seen: Celery) -> str:
+    """What Celery calls it."""
+    ((name,),) = until(lambda: seen.control.ping(timeout=15, limit=1), 60)
+    return name
 
 
 def test_revoke_cancels_what_waits_and_what_runs(listening, runs, seen, root):
@@ -340,13 +347,13 @@ def plain(tmp_path: Path, server: TcpStore) -> Path:
     return folder
 
 
-def test_celery_inspect_of_a_plain_app(listening, runs, seen, plain, root):
+def test_celery_inspect_of_a_plain_app(listening, name, runs, seen, plain, root):
     (running,) = send(seen, "orders.work", kwargs={"seconds": 600})
     wait_for_lines(root, 1, 20)
 
     def inspect(what: str):
         done = subprocess.run(
-            [sys.executable, "-m", "celery", "-A", "shop", "inspect", "--json", "--timeout", "5", what],
+            [sys.executable, "-m", "celery", "-A", "shop", "inspect", "-d", name, "--json", "--timeout", "20", what],
             cwd=plain, capture_output=True, text=True, check=False, timeout=60,
         )  # fmt: skip
         assert done.returncode == 0, done.stderr

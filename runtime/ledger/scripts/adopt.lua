@@ -2,7 +2,7 @@
 -- ARGV of each: key, sha1 of the message as it was read, until when it may begin (ms, '' for ever), why it is none that can
 -- be run (a failure as JSON, '' if it can), 1 if its payload is the message as it came; then the submission.
 -- Returns a word for each: accepted, known, full (it stays), refused; gone if another message is the oldest by now.
--- uses: runs
+-- include: runs accepting ends
 local HEAD = 5
 local answer, stays = {}, {}
 block = 2 * math.ceil((#ARGV - FIRST + 1) / (HEAD + SUBMISSION))

@@ -24,6 +24,7 @@ log = get_logger(__name__)
 _IDLE_SECONDS = 0.1
 _TAKEN = {"accepted", "known", "refused"}
 _FULL_SECONDS = 1.0
+_SAY_AGAIN_SECONDS = 60.0
 _MOST_REVOKED = 10_000
 _MOST_NAMED = 10
 _SEPARATOR = "\x06\x16"
@@ -55,6 +56,7 @@ class Draining:
         self._turn = 0
         self._elsewhere = True
         self._full: dict[str, float] = {}
+        """Until when a queue that was full is left alone."""
         self._revoked: dict[str, None] = {}
 
     def step(self) -> float:
@@ -127,8 +129,6 @@ class Draining:
         became: dict[Adopted, list[Adoption]] = {}
         for one, word in zip(read, words, strict=True):
             became.setdefault(word, []).append(one)
-        for one in became.get("accepted", ()):
-            self._full.pop(one.run.queue, None)
         for one in became.get("full", ()):
             self._note_full(one.run.queue)
         if refused := [one for one in became.get("refused", ()) if one.refused]:
@@ -139,6 +139,7 @@ class Draining:
             do(self._client, self._ledger.cancel(revoked))
 
     def _note_full(self, queue: str) -> None:
-        if queue not in self._full:
+        now = time.monotonic()
+        if queue not in self._full or now > self._full[queue] + _SAY_AGAIN_SECONDS:
             log.warning("a queue is full: what Celery's clients send to it waits where it is", queue=queue)
-        self._full[queue] = time.monotonic() + _FULL_SECONDS
+        self._full[queue] = now + _FULL_SECONDS

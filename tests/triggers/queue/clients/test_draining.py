@@ -135,13 +135,13 @@ def test_a_full_queue_is_left_alone_for_a_while_and_said_once(app, drain, trial,
     drain_all(draining)
     assert waiting(trial.client) == [3]
     assert [line["queue"] for line in log.entries] == ["orders"]
-    draining._full["orders"] = 0.0  # as if the second were over
+    draining._full["orders"] -= 1.0  # as if the second were over
     drain_all(draining)
     assert len(log.entries) == 1
     trial.works("w", "shop.create")
     for one in trial.claim("w", "orders", slots=2):
         trial.finish(one)
-    draining._full["orders"] = 0.0
+    draining._full["orders"] -= 1.0
     drain_all(draining)
     assert waiting(trial.client) == [1]
     trial.client.delete("orders")
