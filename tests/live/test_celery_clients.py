@@ -232,6 +232,15 @@ def test_a_full_queue_leaves_tasks_with_the_client_until_there_is_room(start, ru
     assert worker.output.count("a queue is full") < 3
 
 
+def test_a_store_that_was_away_is_drained_again(start, runs, app, server):
+    worker = start()
+    reach(runs, send(app, "orders.work"))
+    server.kill()
+    until(lambda: '"task": "drain"' in worker.output, 30)
+    server.start()
+    assert {view.state for view in reach(runs, send(app, "orders.work", 5))} == {"succeeded"}
+
+
 def test_celerys_own_beat_may_go_on(start, runs, server, tmp_path):
     start()
     folder = tmp_path / "ticking"
@@ -328,6 +337,14 @@ def test_cancel_consumer_keeps_one_worker_from_a_queue_and_add_consumer_gives_it
     assert runs.show(ids)[0].state == "queued"
     seen.control.add_consumer("orders", reply=True, timeout=15, limit=1)
     assert {view.state for view in reach(runs, ids)} == {"succeeded"}
+
+
+def test_shutdown_ends_a_worker_in_order(listening, runs, seen, root):
+    (running,) = send(seen, "orders.work", kwargs={"seconds": 1})
+    wait_for_lines(root, 1, 20)
+    seen.control.shutdown()
+    assert listening.process.wait(60) == 0
+    assert runs.show([running])[0].state in ("succeeded", "queued")
 
 
 PLAIN_APP = """
