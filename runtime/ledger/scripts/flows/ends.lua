@@ -26,6 +26,7 @@ end
 local function succeed(flow, n, result)
   while true do
     local path = node_of(flow, n).path
+    read(flow, path[1] and {'node:' .. path[1], 'left:' .. path[1]} or {})
     local above = path[1] and node_of(flow, path[1])
     set_state(flow, n, 'succeeded')
     if result then
@@ -98,7 +99,7 @@ end
 
 local function end_step(step)
   local id, n = place_of(step.flow)
-  local flow = flow_of(id)
+  local flow = flow_of(id, n)
   if not flow or state_of(flow, n) ~= 'open' then
     return
   end

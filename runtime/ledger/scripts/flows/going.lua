@@ -10,6 +10,7 @@ local DO = {}
 function DO.start(op)
   local flow, n = op.flow, op.n
   nodes_left = nodes_left - 1
+  read(flow, {'node:' .. n, 'state:' .. n})
   local state = state_of(flow, n)
   if is_stopped(flow, n) or (state and state ~= 'succeeded') then
     return

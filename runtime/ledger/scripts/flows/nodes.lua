@@ -37,13 +37,18 @@ local function count(flow, name, more)
   set(flow, name, tonumber(get(flow, name) or 0) + more)
 end
 
--- A flow by its id; nil if there is none.
+-- A flow by its id; nil if there is none. n: a node that will be asked for.
 local flows, seen = {}, {}
-local function flow_of(id)
+local function flow_of(id, n)
   local flow = flows[id]
   if not flow then
     flow = {id = id, key = ns .. 'flow:' .. id, known = {}, changed = {}, nodes = {}}
-    read(flow, BASE)
+    local names = {unpack(BASE)}
+    if n then
+      names[#names + 1] = 'node:' .. n
+      names[#names + 1] = 'state:' .. n
+    end
+    read(flow, names)
     flows[id] = flow
     seen[#seen + 1] = flow
   end
