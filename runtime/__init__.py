@@ -12,6 +12,7 @@ from runtime.declare.markers import INJECTED, Body, Cookie, Event, Header, Html,
 from runtime.declare.policies import Breaker, GiveUp, Retry, RetryAfter
 from runtime.declare.request import Request
 from runtime.declare.resources import resource, shutdown, startup
+from runtime.ledger.flows.steps import PREVIOUS, chain, chord, group, step
 from runtime.ledger.run import Run, SyncRun
 from runtime.ledger.submit import submit, submit_sync
 
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "INJECTED",
+    "PREVIOUS",
     "Body",
     "Breaker",
     "Context",
@@ -44,14 +46,18 @@ __all__ = [
     "Tick",
     "UploadFile",
     "at",
+    "chain",
+    "chord",
     "cron",
     "fn",
+    "group",
     "http",
     "interval",
     "queue",
     "resource",
     "shutdown",
     "startup",
+    "step",
     "submit",
     "submit_sync",
 ]

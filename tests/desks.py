@@ -15,8 +15,10 @@ import msgspec
 import pytest
 
 from runtime.base.addresses import Address
+from runtime.base.ids import trace_of
 from runtime.base.settings import StoreSettings
 from runtime.base.store import Store
+from runtime.declare.context import Context
 from runtime.ledger.desk import Desk, in_use, use
 from runtime.ledger.ledger import Ledger
 from runtime.ledger.records import Claimed, Ending, Failure, Submission
@@ -113,3 +115,12 @@ def submit(desk: Desk, function: str, run_id: str | None = None, **said: Any) ->
     run = Submission(id=run_id or secrets.token_hex(16), function=function, **said)
     assert desk.ask_sync(desk.ledger.accept([run]))[0].verdict == "accepted"
     return run.id
+
+
+def context(run_id: str, *, is_run: bool) -> Context:
+    """What a handler has while it runs; set it as the current one to submit as that handler would."""
+    return Context(
+        run_id=run_id, function="orders.feed", trigger="submit", attempt=1, env={}, started_at=0, timeout_seconds=None,
+        trace=trace_of(run_id, "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"),
+        report=(lambda _: None) if is_run else None,
+    )  # fmt: skip

@@ -14,6 +14,7 @@ from runtime.base.keys import KeyFile
 from runtime.cli import main
 from runtime.ledger.desk import Desk
 from tests.desks import Worker, submit, view_of
+from tests.ledger.trees import group, step, submission
 from tests.wire_servers import Wired
 
 FILES = {
@@ -223,3 +224,20 @@ def test_invoke_async_is_checked_before_anything_is_accepted(fnrun, desk: Desk):
     assert fnrun("invoke", "shop.sell", "--async", "--wait", "soon").exit_code == 1
     assert fnrun("invoke", "nobody", "--async").exit_code == 1
     assert desk.ask_sync(desk.ledger.runs()).runs == ()
+
+
+def test_a_flow_is_shown_and_its_steps_are_listed(fnrun, desk: Desk):
+    flow = submission(group(step("shop.sell"), step("shop.sell"), collect=True), id="mine")
+    desk.ask_sync(desk.ledger.accept_flow(flow))
+    worker = Worker(desk, "shop.sell")
+    worker.fail(worker.claim())
+    text = good(fnrun("runs", "show", "mine"))
+    assert 'steps:        {"total": 2, "open": 1, "succeeded": 0, "failed": 1, "cancelled": 0}' in text
+    assert 'children:     ["mine-1", "mine-2"]' in text
+    assert "flow:         mine\nstep:         2" in good(fnrun("runs", "show", "mine-2"))
+    assert [run["id"] for run in json.loads(good(fnrun("runs", "list", "--json", "--parent", "mine")))] == [
+        "mine-1",
+        "mine-2",
+    ]
+    assert good(fnrun("runs", "cancel", "--parent", "mine", "--yes")) == "1 cancelled\n"
+    assert fnrun("runs", "redrive", "mine-1", "mine").stdout == "mine-1  succeeded\nmine  succeeded\n"

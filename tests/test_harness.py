@@ -10,10 +10,11 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from runtime import submit
+from runtime import PREVIOUS, chain, chord, step, submit
 from runtime.base.errors import FnrunError, StartError, UnknownRun
 from runtime.declare.policies import Retry
 from runtime.ledger.desk import in_use
+from runtime.ledger.views import FlowCounts
 from runtime.roles import load_project
 from runtime.testing import Harness
 from tests.live_servers import until
@@ -61,6 +62,14 @@ ORDERS = """
     @fn()
     async def endless(n: int = 0) -> None:
         await submit(endless, n=n + 1)
+
+    @fn()
+    def plenty(outcomes: list[dict]) -> list[str]:
+        return [f"{one['state']}: {one['error']}" for one in outcomes]
+
+    @fn()
+    def total(numbers: list[int]) -> int:
+        return sum(numbers)
 
     @fn()
     async def slow() -> None:
@@ -129,6 +138,37 @@ async def test_retries_follow_in_their_time_without_sleeping(harness: Harness):
     assert (view.state, view.result, seen) == ("succeeded", result("attempt 4"), [1, 2, 3, 4])
     assert [a.state for a in view.attempts] == ["retrying", "retrying", "retrying", "succeeded"]
     assert view.finished == pytest.approx(view.accepted + 10 + 20 + 40)
+
+
+async def test_a_flow_goes_on_from_step_to_step(harness: Harness):
+    from functions.orders import second, total
+
+    doubled = [step(second, n=n) for n in range(3)]
+    body = chain(step(total, PREVIOUS), step.using(delay="1d")(second, n=PREVIOUS))
+    run = await harness.submit(chord(doubled, body))
+    assert await harness.run_until_idle() == 4
+    assert harness.run(run.id).steps == FlowCounts(total=5, open=1, succeeded=4, failed=0, cancelled=0)
+    assert await harness.advance("1d") == 1
+    assert await run.result() == 12
+    assert harness.run(f"{run.id}-4").parent == run.id
+
+
+async def test_a_flow_that_failed_goes_on_when_it_is_redriven(harness: Harness):
+    from functions.orders import broken, second, seen, tell, total
+
+    seen.clear()
+    run = await harness.submit(chain(step(second, n=1), step("orders.flaky", until=5), step(broken, n=PREVIOUS)))
+    await harness.advance("1h")
+    assert (harness.run(run.id).state, seen) == ("failed", [1, 2, 3, 4])
+    assert await run.redrive() == "queued"
+    await harness.advance("1h")
+    assert [view.state for view in harness.runs(second)] == ["succeeded"]
+    assert seen == [1, 2, 3, 4, 1, 2, 3, 4]
+    collected = await harness.submit(chord([step(broken, n=7)], step("orders.plenty", outcomes=PREVIOUS), collect=True))
+    await harness.advance("1h")
+    assert [view.state for view in harness.runs(tell)] == ["succeeded"]
+    assert await collected.result() == ["failed: no 7"]
+    assert harness.runs(total) == []
 
 
 async def test_what_is_due_runs_in_the_order_of_its_time(harness: Harness):

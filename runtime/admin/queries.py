@@ -38,11 +38,12 @@ _PARTS = re.compile(r"\$\.?([^.\[]*)")
 
 
 class RunQuery(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Which runs. state: each may be several, with commas. since: a duration or a date-time."""
+    """Which runs. state: each may be several, with commas. since: a duration or a date-time. parent: a run's id."""
 
     function: list[str] = []
     state: list[str] = []
     trigger: str = ""
+    parent: str = ""
     since: str = ""
     limit: _Limit = 50
     cursor: str = ""
@@ -66,6 +67,7 @@ class Selection(msgspec.Struct, frozen=True, kw_only=True):
     functions: tuple[str, ...] = ()
     states: tuple[State, ...] = ()
     trigger: str = ""
+    parent: str = ""
     since: float = 0.0
     limit: int = MOST_RUNS
     cursor: str = ""
@@ -110,6 +112,7 @@ def select(
         functions=tuple(name for name in _listed(asked.function) if name),
         states=tuple(states or default),
         trigger=asked.trigger,
+        parent=asked.parent if isinstance(asked, RunQuery) else "",
         since=_since(place, asked.since),
         limit=asked.limit,
         cursor=asked.cursor,

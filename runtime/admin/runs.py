@@ -13,6 +13,7 @@ from typing import Any
 import anyio
 import msgspec
 
+from runtime.admin.children import page_of_children, some_children
 from runtime.admin.queries import (
     DONE,
     STATES_OF,
@@ -89,7 +90,7 @@ class _Runs:
         )
 
     async def find(self, call: Call) -> Answer:
-        """A page of runs, newest first."""
+        """A page of runs, newest first; those of a parent in their order."""
         page = await self._page(select("query", read_query(call.request, RunQuery)))
         return answer_of({"runs": [show_run(view) for view in page.runs], "cursor": page.cursor})
 
@@ -99,14 +100,18 @@ class _Runs:
         wait = wait_of(preferences_of(call.request), self._later.longest_wait_seconds)
         if wait is not None and not view.is_finished:
             view = await self._later.finished(view.id, wait) or (await self._views([view.id]))[0] or view
-        answer = answer_of(show_run(view, reach))
+        children = await some_children(self._later.ask, view.id) if reach == "read" else ([], False)
+        answer = answer_of(show_run(view, reach, children))
         answer.headers.append((b"cache-control", b"no-store"))
         if wait is not None:
             answer.headers.append((b"preference-applied", f"wait={wait}".encode()))
         return answer
 
     async def events(self, call: Call) -> Answer:
-        """A stream of events: `state` at each change with the run, `progress`, and at its end `finished`."""
+        """A stream of events: `state` at each change with the run, `progress`, and at its end `finished`.
+
+        Of a flow, that its steps end is a change.
+        """
         view, reach = await self._seen(call)
         if call.request.header(b"last-event-id") == _END and view.is_finished:
             return Answer(HTTPStatus.NO_CONTENT, [], b"")  # which tells a browser not to come back
@@ -156,7 +161,7 @@ class _Runs:
         progress = b""
         current: RunView | None = view
         while current is not None:
-            if (state := (current.state, current.failures, current.crashes, current.cancelling)) != told:
+            if (state := (current.state, current.failures, current.crashes, current.cancelling, current.steps)) != told:
                 told = state
                 if not current.is_finished:
                     yield Event(show_run(current, reach), event="state")
@@ -202,6 +207,8 @@ class _Runs:
         return await self._later.ask(lambda ledger: ledger.show(ids))
 
     async def _page(self, asked: Selection) -> Page:
+        if asked.parent:
+            return await page_of_children(self._later.ask, asked)
         return await self._later.ask(
             lambda ledger: ledger.runs(
                 asked.functions,

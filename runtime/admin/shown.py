@@ -10,11 +10,12 @@ from runtime.ledger.records import Failure
 from runtime.ledger.views import Attempt, QueueView, RunView
 from runtime.triggers.http.access import Reach
 
+NONE: tuple[list[str], bool] = ([], False)
 _HIDDEN = "its log has the run id"
 
 
-def show_run(view: RunView, reach: Reach = "read") -> dict[str, Any]:
-    """One run. What is not there is left out.
+def show_run(view: RunView, reach: Reach = "read", children: tuple[list[str], bool] = NONE) -> dict[str, Any]:
+    """One run. What is not there is left out. children: some of their ids, and whether there are more.
 
     reach: "read" sees all of it; "invoke" not its payload, its workers and tracebacks; "open" no words of errors,
     as in the answer to a synchronous call.
@@ -38,6 +39,11 @@ def show_run(view: RunView, reach: Reach = "read") -> dict[str, Any]:
         "cancelling": view.cancelling or None,
         "worker": view.worker or None if reach == "read" else None,
         "parent": view.parent or None if reach == "read" else None,
+        "flow": view.flow or None if reach == "read" else None,
+        "step": view.step,
+        "steps": view.steps,
+        "children": children[0] or None,
+        "more_children": children[1] or None,
         "trace": view.trace or None,
         "attempts": [_attempt(one, reach) for one in view.attempts] or None,
         "progress": view.progress,

@@ -72,14 +72,17 @@ class SubmitError(FnrunError):
 
 
 class QueueFull(FnrunError):  # noqa: N818 - a state, and not the caller's fault
-    """A queue has as many open runs as it may have: try again later. accepted: ids of those that were, of many."""
+    """A queue has as many open runs as it may have: try again later. accepted: ids of those that were, of many.
 
-    def __init__(self, queue: str, max_length: int, accepted: Sequence[str] = ()) -> None:
+    steps: of a flow, which is accepted as a whole or not at all; queue then names all that they go to.
+    """
+
+    def __init__(self, queue: str, max_length: int, accepted: Sequence[str] = (), *, steps: int = 0) -> None:
         count = f"; {len(accepted)} were accepted before that" if accepted else ""
-        super().__init__(
-            f'queue "{queue}" is full: it has {max_length} open runs{count}; try again later, or raise '
-            "[queue] max_length"
-        )
+        fault = f"is full: it has {max_length} open runs{count}"
+        if steps:
+            fault = f"has no room for {steps} steps of a flow: it may have {max_length} open runs"
+        super().__init__(f'queue "{queue}" {fault}; try again later, or raise [queue] max_length')
         self.queue = queue
         self.accepted = tuple(accepted)
 

@@ -24,6 +24,7 @@ def _selecting(limit: int) -> Callable[[F], F]:
         for add in (
             click.option("--limit", type=click.IntRange(1, _MOST), default=limit, show_default=True),
             click.option("--since", default="", help='What happened since: "2h", or "2026-11-22T10:00:00Z".'),
+            click.option("--parent", default="", help="What a run has submitted, or the steps of a flow: its id."),
             click.option("--trigger", default="", help="What started them: http, api, submit, cli, ..."),
             click.option("--state", "states", multiple=True, help="May be given several times, or with commas."),
             click.option("--function", "functions", multiple=True, help="May be given several times."),
@@ -129,7 +130,7 @@ def _act(root: Path, verb: Verb, said: Mapping[str, Any]) -> None:
     ids, query = said["ids"], _query(said)
     selects = any(query.values())
     if bool(ids) == selects:
-        raise click.UsageError("say which runs: either ids, or --function, --state, --trigger or --since")
+        raise click.UsageError("say which runs: either ids, or --function, --state, --trigger, --parent or --since")
     with open_system(root, said) as system:
         if selects:
             states = query["state"] or STATES_OF[verb][0]
@@ -169,6 +170,7 @@ def _query(said: Mapping[str, Any]) -> dict[str, Any]:
         "function": said["functions"],
         "state": said["states"],
         "trigger": said["trigger"],
+        "parent": said["parent"],
         "since": said["since"],
     }
 

@@ -4,10 +4,10 @@ Compiled once at load by the HTTP core and the CLI; run once a call. A plan make
 text and one for the body. Faults in a call are InputErrors that name every wrong parameter.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence, Set
 from functools import wraps
 from inspect import Parameter, signature
-from typing import Any, ParamSpec
+from typing import Any, ParamSpec, TypeVar
 
 import msgspec
 
@@ -28,6 +28,7 @@ from runtime.invoke.readers import (
 )
 
 _P = ParamSpec("_P")
+_R = TypeVar("_R")
 
 
 _MOST_NAMED = 20
@@ -38,11 +39,11 @@ class BindingFailed(FnrunError):  # noqa: N818 - an outcome, like the others
     """A type of the author's own (its `__post_init__`, say) raised what it should not."""
 
 
-def _guarded(bind: Callable[_P, dict[str, Any]]) -> Callable[_P, dict[str, Any]]:
+def _guarded(bind: Callable[_P, _R]) -> Callable[_P, _R]:
     """Let nothing out of `bind` that would end the server: authors' types run code of their own."""
 
     @wraps(bind)
-    def guarded(*args: _P.args, **kwargs: _P.kwargs) -> dict[str, Any]:
+    def guarded(*args: _P.args, **kwargs: _P.kwargs) -> _R:
         try:
             return bind(*args, **kwargs)
         except InputError:
@@ -145,10 +146,7 @@ class PayloadPlan:
         given = decode_untyped(payload or b"{}")
         if not isinstance(given, dict):
             raise InputError(422, "the payload is one JSON object of arguments by name")
-        faults = [
-            {"in": "payload", "name": name, "path": "$", "detail": "unknown argument"}
-            for name in sorted(given.keys() - {i.name for i in self._inputs})[:_MOST_NAMED]
-        ]
+        faults = self._unknown(given.keys())
         if not faults:
             try:
                 return dict(msgspec.convert(given, self._model, str_keys=True))
@@ -174,6 +172,22 @@ class PayloadPlan:
         if faults:
             raise InputError(422, UNFIT, faults)
         return msgspec.json.encode(given | dict(kwargs))
+
+    @_guarded
+    def check(self, payload: bytes, later: Set[str]) -> None:
+        """As bind, of arguments some of which are not known yet, which are not in the payload. later: their names."""
+        given = decode_untyped(payload)
+        faults = self._unknown(given.keys() | later)
+        faults += faults_of(given, [i for i in self._inputs if i.name not in later])
+        if faults:
+            raise InputError(422, UNFIT, faults)
+
+    def _unknown(self, names: Set[str]) -> list[dict[str, str]]:
+        """What is wrong with names of arguments."""
+        return [
+            {"in": "payload", "name": name, "path": "$", "detail": "unknown argument"}
+            for name in sorted(names - {i.name for i in self._inputs})[:_MOST_NAMED]
+        ]
 
     def write(self, arguments: Mapping[str, Any]) -> bytes:
         """The payload that `bind` reads these arguments from; injected ones are left out.

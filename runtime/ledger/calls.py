@@ -3,6 +3,7 @@
 Made by Ledger; run by whoever holds a connection. A script that the store has forgotten is sent again.
 """
 
+import re
 from collections.abc import Callable
 from functools import cache
 from hashlib import sha1
@@ -19,6 +20,7 @@ from runtime.base.store import as_store_down
 T = TypeVar("T")
 
 _SCRIPTS = Path(__file__).parent / "scripts"
+_INCLUDE = re.compile(r"^ *-- include: (.+)$", re.MULTILINE)
 
 Argument = str | bytes | int | float
 
@@ -33,8 +35,14 @@ class Script(msgspec.Struct, frozen=True):
 @cache
 def script(name: str) -> Script:
     """One of scripts/*.lua, behind what they all begin with."""
-    text = "\n".join((_SCRIPTS / f"{part}.lua").read_text("utf-8") for part in ("common", name))
+    text = _read("common") + _read(name)
     return Script(text, sha1(text.encode(), usedforsecurity=False).hexdigest())
+
+
+def _read(name: str) -> str:
+    """A file of scripts/, with those that a line `-- include: a b` names in place of that."""
+    text = (_SCRIPTS / f"{name}.lua").read_text("utf-8")
+    return _INCLUDE.sub(lambda found: "".join(map(_read, found[1].split())), text)
 
 
 class Call(msgspec.Struct, Generic[T], frozen=True):

@@ -22,6 +22,7 @@ from runtime.base.settings import QueueSettings, Settings, load_settings
 from runtime.declare.modules import PACKAGE, open_root
 from runtime.ledger.calls import Call, ado, do
 from runtime.ledger.endings import Endings
+from runtime.ledger.flows.nodes import FlowSubmission
 from runtime.ledger.ledger import Keeping, Ledger
 from runtime.ledger.records import Accepted, Submission
 from runtime.ledger.shared import Shared
@@ -110,6 +111,12 @@ class Desk:
         for start in range(0, len(runs), _MOST_ACCEPTED):
             found += await line.accept(list(runs[start : start + _MOST_ACCEPTED]))
         return found
+
+    async def accept_flow(self, flow: FlowSubmission) -> Accepted:
+        """Have a flow recorded, as accept."""
+        line = await self._line()
+        async with line.gate:
+            return await line.record(self.ledger.accept_flow(flow))
 
     async def show(self, run_id: str) -> RunView | None:
         """All that is known of a run; None for one that is not. StoreDown within 5 s."""
@@ -211,8 +218,11 @@ class _Line:
             await self.client.aclose()
 
     async def accept(self, runs: list[Submission]) -> list[Accepted]:
-        """Have runs recorded in one call, repeated if its answer is lost: the store knows them by their ids."""
-        call = self._ledger.accept(runs)
+        """Have runs recorded in one call."""
+        return await self.record(self._ledger.accept(runs))
+
+    async def record(self, call: Call[T]) -> T:
+        """Make a call that accepts, again if its answer is lost: the store knows the runs by their ids."""
         async with _patience():
             try:
                 return await ado(self.client, call)

@@ -12,6 +12,7 @@ import msgspec
 
 from runtime.base.errors import InputError
 from runtime.ledger.calls import Argument, Call, script
+from runtime.ledger.flows.nodes import FlowSubmission, stored
 from runtime.ledger.records import Accepted, Adopted, Adoption, Beat, Claimed, Ending, Foreign, Held, Submission
 from runtime.ledger.views import Page, QueueView, RunView, WorkerView, read_page, read_queues, read_show, read_workers
 
@@ -85,6 +86,17 @@ class Ledger:
                 *fields_of(one.run),
             )
         return self._call("adopt", arguments, _read_words)  # type: ignore[arg-type]  # the script has no other words
+
+    def accept_flow(self, flow: FlowSubmission) -> Call[Accepted]:
+        """Record a flow and let it begin. What became of it."""
+        queues = flow.steps()
+        arguments: list[Argument] = [
+            flow.id, flow.function, flow.priority, _due_of(flow), flow.dedupe, max(1, _ms(flow.dedupe_seconds)),
+            flow.parent, flow.trace, flow.max_length, flow.payload_max, queues.total(), len(queues),
+        ]  # fmt: skip
+        arguments += [part for pair in queues.items() for part in pair]
+        arguments += stored(flow.nodes)
+        return self._call("accept_flow", arguments, lambda found: _read_accepted(found)[0])
 
     def register(
         self, worker: str, functions: Sequence[str], on_failure: Mapping[str, tuple[str, str]], info: bytes = b"{}"
@@ -224,7 +236,7 @@ def fields_of(run: Submission) -> tuple[Argument, ...]:
     )  # fmt: skip
 
 
-def _due_of(run: Submission) -> str | int:
+def _due_of(run: Submission | FlowSubmission) -> str | int:
     """When a run is due, in ms; with a + from when it is accepted on; "" for then."""
     if run.delay_seconds:
         return f"+{_ms(run.delay_seconds)}"

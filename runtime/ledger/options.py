@@ -1,12 +1,11 @@
-"""What `submit.using(...)` takes, checked before anything is accepted.
+"""What `submit.using(...)` and `step.using(...)` take, checked before anything is accepted.
 
-Used by submit. Pure but for the clock.
+Used by submit and flows. Pure.
 """
 
 import re
-from collections.abc import Mapping
 from datetime import datetime
-from typing import Any, TypedDict
+from typing import Any, Literal, TypedDict
 
 import msgspec
 
@@ -37,6 +36,19 @@ class Using(TypedDict, total=False):
     max_age: Duration | None
 
 
+class StepUsing(TypedDict, total=False):
+    """How a step of a flow is run. What is None, or not said, is as the submit of the flow says, else the function.
+
+    queue: its name. priority: 0 to 9, 9 the most urgent. delay: a duration, from when it could begin. max_age: if it
+    has not begun so long after that, it fails with "expired".
+    """
+
+    queue: str | None
+    priority: int | None
+    delay: Duration | None
+    max_age: Duration | None
+
+
 class Options(msgspec.Struct, frozen=True, kw_only=True):
     """The same, read. due: seconds since the epoch."""
 
@@ -49,12 +61,13 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     max_age_seconds: float | None = None
 
 
-def options_of(using: Mapping[str, Any]) -> Options:
-    """The checked options. SubmitError names the option and the fix."""
-    given = {name: value for name, value in using.items() if value is not None}
-    for name in given.keys() - Using.__annotations__.keys():
-        hint = did_you_mean(name, Using.__annotations__) or f"; there are {', '.join(Using.__annotations__)}"
-        raise SubmitError(f"submit.using: unknown option {name!r}{hint}")
+def options_of(using: Using | StepUsing, what: Literal["submit", "step"] = "submit") -> Options:
+    """The checked options of what is called. SubmitError names the option and the fix."""
+    there_are = (Using if what == "submit" else StepUsing).__annotations__
+    given: dict[str, Any] = {name: value for name, value in using.items() if value is not None}
+    for name in given.keys() - there_are.keys():
+        hint = did_you_mean(name, there_are) or f"; there are {', '.join(there_are)}"
+        raise SubmitError(f"{what}.using: unknown option {name!r}{hint}")
     if "delay" in given and "at" in given:
         raise SubmitError("submit.using(delay=, at=): both say when; write one of them")
     read: dict[str, Any] = {}
@@ -63,7 +76,7 @@ def options_of(using: Mapping[str, Any]) -> Options:
         try:
             read[field] = reader(value)
         except (ValueError, TypeError, OverflowError, DeclarationError) as error:
-            raise SubmitError(f"submit.using({name}={value!r}): {error}") from None
+            raise SubmitError(f"{what}.using({name}={value!r}): {error}") from None
     return Options(**read)
 
 

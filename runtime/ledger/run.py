@@ -24,6 +24,7 @@ if TYPE_CHECKING:  # it loads the store's client
 R_co = TypeVar("R_co", covariant=True)
 
 Cancelled = Literal["cancelled", "cancelling", "finished"]
+Redriven = Literal["queued", "succeeded", "open"]
 
 
 class Run(Generic[R_co]):
@@ -48,9 +49,11 @@ class Run(Generic[R_co]):
         return (await self._view()).state
 
     async def progress(self) -> Any:
-        """What its handler last said with Context.progress; None if it said nothing."""
-        found = (await self._view()).progress
-        return None if found is None else msgspec.json.decode(found)
+        """What its handler last said with Context.progress; None if it said nothing. Of a flow, its steps, counted."""
+        view = await self._view()
+        if view.steps is not None:
+            return msgspec.to_builtins(view.steps)
+        return None if view.progress is None else msgspec.json.decode(view.progress)
 
     # ruff: disable[ASYNC109] - the word of Celery and of concurrent.futures
     @overload
@@ -86,6 +89,18 @@ class Run(Generic[R_co]):
             word = (await cancel_tree(desk, self.id))[self.id]
         else:
             [word] = await desk.ask(desk.ledger.cancel([self.id]))
+        if word == "unknown":
+            raise UnknownRun(self.id)
+        return word  # type: ignore[return-value]  # the script's words
+
+    async def redrive(self) -> Redriven:
+        """Have it run again, with the arguments it had, if it failed or was cancelled: "queued".
+
+        A flow goes on from where it stopped: what succeeded is not run again; a step's redrive is its flow's. One that
+        succeeded or is open is left alone.
+        """
+        desk = await desk_at_work()
+        [word] = await desk.ask(desk.ledger.redrive([self.id]))
         if word == "unknown":
             raise UnknownRun(self.id)
         return word  # type: ignore[return-value]  # the script's words
@@ -138,6 +153,10 @@ class SyncRun(Generic[R_co]):
     def cancel(self, *, tree: bool = False) -> Cancelled:
         """See Run.cancel."""
         return wait_for(self._run.cancel(tree=tree))
+
+    def redrive(self) -> Redriven:
+        """See Run.redrive."""
+        return wait_for(self._run.redrive())
 
 
 def failure_of(view: RunView) -> RunFailed:

@@ -1,10 +1,10 @@
-"""`submit` and `submit_sync`: have a function run later, by whichever worker is free.
+"""`submit` and `submit_sync`: have a function, or a flow of them, run later, by whichever worker is free.
 
 Called by authors, in handlers and in scripts. All that can be wrong is said before anything is accepted; what was
 accepted is in the store when the call returns.
 """
 
-from collections.abc import Callable, Coroutine, Iterable, Mapping
+from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, Unpack, overload
 
 import msgspec
@@ -12,6 +12,8 @@ import msgspec
 from runtime.base.errors import QueueFull, SubmitError
 from runtime.base.ids import new_run_id
 from runtime.declare.context import current as current_context
+from runtime.ledger.flows.nodes import FlowSubmission
+from runtime.ledger.flows.steps import Flow, Part
 from runtime.ledger.options import Options, Using, options_of
 from runtime.ledger.portal import wait_for
 from runtime.ledger.records import DEFAULT_PRIORITY, Accepted, Submission
@@ -19,22 +21,29 @@ from runtime.ledger.run import Run, SyncRun, current_desk, desk_at_work
 
 if TYPE_CHECKING:  # a desk loads the store's client, which a file that only names submit does not need
     from runtime.ledger.desk import Desk
-    from runtime.ledger.targets import Named, Target
+    from runtime.ledger.targets import Named
 
 P = ParamSpec("P")
 R = TypeVar("R")
 
 
 class _Prepared(msgspec.Struct, frozen=True):
-    """A run that may be submitted, and what becomes of its result."""
+    """A run that may be submitted. returns: the annotation of its result. queue: the full one, if there is one."""
 
-    submission: Submission
-    target: "Target"
+    submission: Submission | FlowSubmission
+    returns: Any
+    queue: str
 
     def run(self, accepted: Accepted, *, named: bool) -> Run[Any]:
         """The run there is now. named: its submitter chose the id; any other is new, if it is the one we gave."""
         known = accepted.verdict == "known" and (named or accepted.id != self.submission.id)
-        return Run(accepted.id, known=known, returns=self.target.returns)
+        return Run(accepted.id, known=known, returns=self.returns)
+
+    def full(self, accepted: Sequence[str] = ()) -> QueueFull:
+        """What to raise where there is no room."""
+        run = self.submission
+        steps = run.steps().total() if isinstance(run, FlowSubmission) else 0
+        return QueueFull(self.queue, run.max_length, accepted, steps=steps)
 
 
 class _Options:
@@ -47,18 +56,26 @@ class _Options:
         self._options: Options = options_of(self._using)
 
     def _prepare(
+        self, desk: "Desk", what: "Named | Part[Any]", args: tuple[Any, ...], arguments: Mapping[str, Any]
+    ) -> _Prepared:
+        if not isinstance(what, Part):
+            return self._prepare_run(desk, what, args, arguments)
+        if args or arguments:
+            raise SubmitError("submit(flow) takes no arguments: those of its steps are with them, step(f, x=1)")
+        if not isinstance(what, Flow):
+            raise SubmitError(f"{what} alone is no flow: write submit(function, ...), or chain({what})")
+        return self._prepare_flow(desk, what)
+
+    def _prepare_run(
         self, desk: "Desk", function: "Named", args: tuple[Any, ...], arguments: Mapping[str, Any]
     ) -> _Prepared:
-        from runtime.ledger.targets import payload_of, target_of  # noqa: PLC0415 - as above
+        from runtime.ledger.targets import check_size, payload_of, target_of  # noqa: PLC0415 - as above
 
         target = target_of(function, None if desk.registry is None else desk.registry())
-        options, context = self._options, current_context.get(None)
+        options = self._options
         payload = payload_of(target, function, args, arguments)
-        if 0 < desk.payload_max < len(payload):
-            raise SubmitError(
-                f"the arguments of {target.name} are {len(payload)} bytes as JSON, more than {desk.payload_max}; keep "
-                "them elsewhere and submit where they are, or raise [queue] payload_max"
-            )
+        check_size(target, len(payload), desk.payload_max)
+        parent, trace = _origin()
         submission = Submission(
             id=options.id or new_run_id(),
             function=target.name,
@@ -69,36 +86,69 @@ class _Options:
             delay_seconds=options.delay_seconds,
             max_age_seconds=options.max_age_seconds or target.max_age_seconds,
             dedupe=options.dedupe,
-            parent=context.run_id if context is not None and context.is_run else "",
-            trace=context.traceparent if context is not None else "",
+            parent=parent,
+            trace=trace,
             max_length=desk.max_length,
         )
-        return _Prepared(submission, target)
+        return _Prepared(submission, target.returns, submission.queue)
+
+    def _prepare_flow(self, desk: "Desk", flow: Flow[Any]) -> _Prepared:
+        from runtime.ledger.flows.plan import Planner  # noqa: PLC0415 - as above
+
+        options = self._options
+        catalogue = None if desk.registry is None else desk.registry()
+        plan = Planner(catalogue, options, desk.payload_max).plan(flow)
+        parent, trace = _origin()
+        submission = FlowSubmission(
+            id=options.id or new_run_id(),
+            kind=flow.kind,
+            nodes=plan.nodes,
+            parent=parent,
+            trace=trace,
+            priority=DEFAULT_PRIORITY if options.priority is None else options.priority,
+            due=options.due,
+            delay_seconds=options.delay_seconds,
+            dedupe=options.dedupe,
+            max_length=desk.max_length,
+            payload_max=desk.payload_max,
+        )
+        return _Prepared(submission, plan.returns, ", ".join(plan.queues))
 
     def _prepare_all(self, desk: "Desk", function: "Named", many: Iterable[Mapping[str, Any]]) -> list[_Prepared]:
         for name in ("id", "dedupe"):
             if getattr(self._options, name):
                 raise SubmitError(f"submit.using({name}=).many(...): {name} is of one run; submit them one by one")
-        return [self._prepare(desk, function, (), arguments) for arguments in many]
+        if isinstance(function, Part):
+            raise SubmitError("submit.many(flow): flows are submitted one by one")
+        return [self._prepare_run(desk, function, (), arguments) for arguments in many]
 
     async def _submit(self, desk: "Desk", prepared: _Prepared) -> Run[Any]:
-        accepted = await desk.accept(prepared.submission)
+        run = prepared.submission
+        accepted = await (desk.accept(run) if isinstance(run, Submission) else desk.accept_flow(run))
         if accepted.verdict == "full":
-            raise QueueFull(prepared.submission.queue, prepared.submission.max_length)
+            raise prepared.full()
         return prepared.run(accepted, named=self._options.id is not None)
 
     @staticmethod
     async def _submit_all(desk: "Desk", prepared: list[_Prepared]) -> list[Run[Any]]:
-        accepted = await desk.accept_all([one.submission for one in prepared])
+        runs = [one.submission for one in prepared]
+        accepted = await desk.accept_all([run for run in runs if isinstance(run, Submission)])
         good = [one.id for one in accepted if one.verdict != "full"]
         if len(good) < len(accepted):
-            full = prepared[0].submission
-            raise QueueFull(full.queue, full.max_length, good)
+            raise prepared[0].full(good)
         return [one.run(found, named=False) for one, found in zip(prepared, accepted, strict=True)]
 
 
+def _origin() -> tuple[str, str]:
+    """The run that submits, "" if none does, and the trace it continues."""
+    context = current_context.get(None)
+    if context is None:
+        return "", ""
+    return context.run_id if context.is_run else "", context.traceparent
+
+
 class Submit(_Options):
-    """`await submit(function, ...)`.
+    """`await submit(function, ...)`, `await submit(flow)`.
 
     What can be wrong is raised before anything is accepted: SubmitError, UnknownFunction, InputError. Then QueueFull;
     and StoreDown within 5 s, after which the run may be accepted or not.
@@ -112,8 +162,10 @@ class Submit(_Options):
     async def __call__(self, function: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs) -> Run[R]: ...
     @overload
     async def __call__(self, function: str, /, **arguments: Any) -> Run[Any]: ...
-    async def __call__(self, function: "Named", /, *args: Any, **arguments: Any) -> Run[Any]:
-        """Have a function, or the one of that name, run with these arguments. It is durable when this returns."""
+    @overload
+    async def __call__(self, flow: Flow[R], /) -> Run[R]: ...
+    async def __call__(self, function: "Named | Flow[Any]", /, *args: Any, **arguments: Any) -> Run[Any]:
+        """Have a function, or the one of that name, run with these arguments; or a flow. Durable when this returns."""
         desk = await desk_at_work()
         return await self._submit(desk, self._prepare(desk, function, args, arguments))
 
@@ -139,7 +191,10 @@ class Submit(_Options):
 
 
 class SubmitSync(_Options):
-    """`submit_sync(function, ...)`: submit for code without a loop. Blocks; in a loop's thread, all of that loop."""
+    """submit for code without a loop: `submit_sync(function, ...)`, `submit_sync(flow)`.
+
+    It blocks its thread; in that of a loop, all of the loop.
+    """
 
     @overload
     def __call__(
@@ -149,7 +204,9 @@ class SubmitSync(_Options):
     def __call__(self, function: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs) -> SyncRun[R]: ...
     @overload
     def __call__(self, function: str, /, **arguments: Any) -> SyncRun[Any]: ...
-    def __call__(self, function: "Named", /, *args: Any, **arguments: Any) -> SyncRun[Any]:
+    @overload
+    def __call__(self, flow: Flow[R], /) -> SyncRun[R]: ...
+    def __call__(self, function: "Named | Flow[Any]", /, *args: Any, **arguments: Any) -> SyncRun[Any]:
         """See Submit."""
         desk = current_desk()
         return SyncRun(wait_for(self._submit(desk, self._prepare(desk, function, args, arguments))))

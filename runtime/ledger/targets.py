@@ -112,24 +112,42 @@ def payload_of(target: Target, function: Named, args: tuple[Any, ...], arguments
 
     Those that are INJECTED are left out: a typed caller has to write something.
     """
-    if not isinstance(arguments, Mapping):  # of many: a type checker says so, where there is one
-        raise InputError(422, f'{arguments!r} is no mapping of arguments by name; write {{"name": value}}')
-    if args:
-        arguments = _by_name(function, args, arguments)
-    given = {name: value for name, value in arguments.items() if value is not INJECTED}
-    try:
-        payload = encode_json(given)
-    except Unencodable as error:
-        reason = error.__context__ or "they contain themselves, or are nested too deeply"
-        raise InputError(422, f"arguments of {target.name} are sent as JSON, and these cannot be: {reason}") from None
+    payload = written(target, by_name(function, args, arguments))
     if target.plan is not None:
         target.plan.bind(payload)
     return payload
 
 
-def _by_name(function: Named, args: tuple[Any, ...], arguments: Mapping[str, Any]) -> Mapping[str, Any]:
+def check_size(target: Target, size: int, most: int) -> None:
+    """SubmitError if arguments are longer than they may be, in bytes as JSON; 0 for no limit."""
+    if 0 < most < size:
+        raise SubmitError(
+            f"the arguments of {target.name} are {size} bytes as JSON, more than {most}; keep them elsewhere and "
+            "submit where they are, or raise [queue] payload_max"
+        )
+
+
+def by_name(function: Named, args: tuple[Any, ...], arguments: Mapping[str, Any]) -> Mapping[str, Any]:
+    """All arguments by name, but for those that are INJECTED. InputError, SubmitError."""
+    if not isinstance(arguments, Mapping):  # of many: a type checker says so, where there is one
+        raise InputError(422, f'{arguments!r} is no mapping of arguments by name; write {{"name": value}}')
+    if args:
+        arguments = _with_names(function, args, arguments)
+    return {name: value for name, value in arguments.items() if value is not INJECTED}
+
+
+def written(target: Target, given: Mapping[str, Any], hook: Callable[[Any], Any] | None = None) -> bytes:
+    """Arguments as JSON, as encode_json. InputError if they cannot be written so."""
+    try:
+        return encode_json(given, hook=hook)
+    except Unencodable as error:
+        reason = error.__context__ or "they contain themselves, or are nested too deeply"
+        raise InputError(422, f"arguments of {target.name} are sent as JSON, and these cannot be: {reason}") from None
+
+
+def _with_names(function: Named, args: tuple[Any, ...], arguments: Mapping[str, Any]) -> Mapping[str, Any]:
     if isinstance(function, str):
-        raise SubmitError(f'submit("{function}", ...): with a name, arguments come by name, too')
+        raise SubmitError(f'"{function}": with a name, arguments come by name, too')
     try:
         return signature(function).bind_partial(*args, **arguments).arguments
     except TypeError as error:

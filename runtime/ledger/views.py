@@ -24,11 +24,21 @@ class Attempt(msgspec.Struct, frozen=True, kw_only=True):
     message: str = ""
 
 
+class FlowCounts(msgspec.Struct, frozen=True, kw_only=True):
+    """How many steps a flow has in total; those in no state that is named here have not begun. open: until they end."""
+
+    total: int
+    open: int
+    succeeded: int
+    failed: int
+    cancelled: int
+
+
 class RunView(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """A run. Times in seconds since the epoch. attempts: of handlers that failed, and of processes that died.
 
     result, payload: JSON; a payload that is none is a string here. failure: of the last attempt. due: when it begins,
-    or began, at the earliest.
+    or began, at the earliest. flow, step: of a step, its flow's id, and the number of its node. steps: of a flow.
     """
 
     id: str
@@ -55,6 +65,9 @@ class RunView(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     payload: msgspec.Raw | None = None
     result: msgspec.Raw | None = None
     failure: Failure | None = None
+    flow: str = ""
+    step: int | None = None
+    steps: FlowCounts | None = None
 
     @property
     def is_finished(self) -> bool:
@@ -65,6 +78,7 @@ class RunView(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     def of(cls, run_id: str, pairs: Sequence[bytes], **more: Any) -> Self:
         """The run of a hash's fields and values, as the store returns them."""
         found = {pairs[i].decode(): pairs[i + 1].decode() for i in range(0, len(pairs), 2)}
+        step, _, flow = found.get("flow", "").partition(":")
         return cls(
             id=run_id,
             function=found["fn"],
@@ -85,6 +99,8 @@ class RunView(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
             parent=found.get("parent", ""),
             trace=found.get("trace", ""),
             cancelling="cancel" in found,
+            flow=flow,
+            step=int(step) if flow else None,
             **more,
         )
 
@@ -158,19 +174,19 @@ def read_queues(found: Sequence[Sequence[Any]]) -> list[QueueView]:
     return sorted(views, key=lambda view: view.name)
 
 
-def _whole(
-    run_id: bytes, pairs: Sequence[bytes], log: Sequence[bytes], output: bytes | None, *rest: bytes | None
-) -> RunView:
-    progress, payload = rest
+def _whole(run_id: bytes, pairs: Sequence[bytes], log: Sequence[bytes], output: bytes | None, *rest: Any) -> RunView:
+    progress, payload, steps = rest
     view = RunView.of(
         run_id.decode(),
         pairs,
         attempts=tuple(msgspec.json.decode(entry, type=Attempt) for entry in log),
         progress=_raw(progress),
         payload=_as_json(payload),
+        steps=FlowCounts(**dict(zip(FlowCounts.__struct_fields__, map(int, steps), strict=True))) if steps else None,
     )
     if view.state == "succeeded":
-        return msgspec.structs.replace(view, result=_raw(output), attempts=(*view.attempts, _last_attempt(view, pairs)))
+        attempts = () if view.steps else (*view.attempts, _last_attempt(view, pairs))
+        return msgspec.structs.replace(view, result=_raw(output), attempts=attempts)
     return msgspec.structs.replace(view, failure=msgspec.json.decode(output, type=Failure) if output else None)
 
 

@@ -6,6 +6,7 @@ Used after each test of the ledger, after each step of its model, and by live te
 from redis import Redis
 from redis.client import Pipeline
 
+from tests.ledger.flow_audit import faults_of_flows
 from tests.ledger.keys import OPEN
 
 _PLACES = {"scheduled": {"due"}, "retrying": {"due"}, "running": {"leases"}}
@@ -42,6 +43,7 @@ def misplaced(client: Redis, namespace: str) -> list[str]:
             for member in value:
                 kinds.setdefault(kind, {}).setdefault(member.decode(), set()).add(rest)
     faults = [fault for run_id, run in runs.items() for fault in _faults_of(run_id, run, kinds)]
+    faults += faults_of_flows(client, prefix, runs)
     for kind, members in kinds.items():
         if kind not in {"done", "dead"}:  # they lose ids that are too old a moment later than the runs go
             faults += [f"{kind} has {run_id}, which is no run" for run_id in members if run_id not in runs]
@@ -56,7 +58,7 @@ def _faults_of(run_id: str, run: dict[str, str], kinds: dict[str, dict[str, set[
     faults = []
     if state == "queued" and places not in ({"ready"}, {"wait", "unknown"}):
         faults.append(f"{run_id} is queued and in {places or 'no place'}")
-    if state != "queued" and places != _PLACES.get(state, set()):
+    if state != "queued" and places != (set() if function.startswith("flow:") else _PLACES.get(state, set())):
         faults.append(f"{run_id} is {state} and in {places or 'no place'}")
     if state in OPEN and lists != {"open"}:
         faults.append(f"{run_id} is {state} and in the lists {lists}")

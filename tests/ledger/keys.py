@@ -5,13 +5,13 @@ Used after each test of the ledger, and by live tests. Reads only.
 
 from redis import Redis
 
-LASTING = {"seq", "queues", "functions", "on_failure", "paused", "workers"}
-"""Keys of which a namespace has one each. All are bounded by the names of functions, queues and workers."""
+LASTING = {"seq", "queues", "functions", "on_failure", "paused", "workers", "flows"}
+"""Keys of which a namespace has one each. All are bounded by names of functions, queues and workers, and open flows."""
 
 LASTING_KINDS = {"bell", "ready", "due", "leases", "wait", "waiting", "unknown", "open"}
 """Keys of which each queue or function has one, as long as there is something in it."""
 
-OF_RUNS = {"run", "in", "out", "log", "progress"}
+OF_RUNS = {"run", "in", "out", "log", "progress", "flow"}
 """Keys of which each run has one: lasting while it is open."""
 
 PASSING = {"done", "dead", "dedupe", "children", "worker", "info", "check"}

@@ -1,4 +1,7 @@
-"""What a script costs does not depend on how many runs wait: each is asked of a queue with 100 and with 100,000."""
+"""What a script costs does not depend on how many runs wait, nor on how many steps a flow has; and how many commands.
+
+Each is asked of a queue with 100 and with 100,000 runs, and of flows with 100 and with 10,000 steps.
+"""
 
 import statistics
 import time
@@ -9,6 +12,7 @@ from redis import Redis
 
 from runtime.ledger.calls import do
 from runtime.ledger.records import Adoption, Submission
+from tests.ledger.trees import chain, group, step
 from tests.ledger.trial import START, Trial
 
 FEW, MANY = 100, 100_000
@@ -88,3 +92,54 @@ NAMES = [
 @pytest.mark.parametrize("name", NAMES)
 def test_it_costs_the_same_with_a_thousand_times_as_many_runs(costs, name: str):
     assert costs(name) < 4
+
+
+FLOWS = {"group": lambda count: group(*[step()] * count), "chain": lambda count: chain(*[step()] * count)}
+
+
+@pytest.mark.parametrize("shape", FLOWS)
+def test_a_step_costs_the_same_in_a_flow_of_a_hundred_times_as_many(client: Redis, shape: str):
+    medians = []
+    for count in (100, 10_000):
+        trial = Trial(client, f"{shape}{count}")
+        trial.works()
+        trial.start(FLOWS[shape](count))
+        trial.reap()
+        times = []
+        for _ in range(60):
+            began = time.perf_counter()
+            trial.finish(trial.claim_one())
+            times.append(time.perf_counter() - began)
+        medians.append(statistics.median(times))
+    assert medians[1] / medians[0] < 4
+
+
+def commands_of(client: Redis, act: Callable[[], object]) -> int:
+    """How many commands of the store a call takes, those of its script."""
+    client.config_resetstat()
+    act()
+    found = client.info("commandstats")
+    return sum(
+        found[name]["calls"] for name in found if name.split("_")[1] not in {"evalsha", "eval", "config|resetstat"}
+    )
+
+
+def test_a_run_takes_so_many_commands_and_a_step_a_few_more(client: Redis):
+    trial = Trial(client, "count")
+    trial.works()
+    trial.start(chain(step(), step(), step()))
+    for _ in range(3):  # the scripts are there, and so are the names of functions and queues
+        trial.finish(trial.claim_one())
+    held = []
+    run = [
+        commands_of(client, trial.accept),
+        commands_of(client, lambda: held.append(trial.claim_one())),
+        commands_of(client, lambda: trial.finish(held.pop())),
+    ]
+    trial.start(group(*[step()] * 9))
+    part = [
+        commands_of(client, lambda: held.append(trial.claim_one())),
+        commands_of(client, lambda: trial.finish(held.pop())),
+    ]
+    assert run == [10, 12, 14]
+    assert part == [15, 18]  # to claim it rings for those that are left

@@ -21,6 +21,7 @@ from runtime.ledger.desk import Desk, current, use
 from runtime.ledger.records import Accepted, Submission
 from runtime.ledger.run import current_desk, make_desk_with
 from tests.desks import desk_in_use
+from tests.ledger.trees import chain, step, submission
 from tests.ledger.trial import Trial
 from tests.live_servers import until
 from tests.stores import Proxy
@@ -256,6 +257,10 @@ async def test_an_accept_whose_answer_is_lost_is_repeated_with_the_same_id(far_d
     assert (await far_desk.accept(run("once"))).id == "once"
     assert len(asked) == 2
     assert trial.list_ids() == ["once", "warm"]
+    asked.clear()
+    assert (await far_desk.accept_flow(submission(chain(step()), id="flow"))).id == "flow"
+    assert len(asked) == 2
+    assert trial.list_ids() == ["flow-1", "flow", "once", "warm"]
 
 
 async def test_a_store_that_is_away_says_so_at_once_and_is_found_again(far_desk, proxy):

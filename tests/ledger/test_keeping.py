@@ -1,6 +1,7 @@
 """What is kept of finished runs, and for how long; and what a failure starts."""
 
 import json
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -164,6 +165,21 @@ def test_expired_crashed_and_unknown_runs_start_it_too(trial: Trial):
     found = told(trial, "tell")
     assert (found["run_id"], found["reason"]) == (crashing, "crashed")
     assert "died 4 times" in found["error"]
+
+
+def test_what_is_started_by_a_failure_may_fail_and_start_another_up_to_ten_times(trial: Trial):
+    names = [f"f{n}" for n in range(14)]
+    trial.works("w", *names, **{name: (after, "default") for name, after in pairwise(names)})
+    run_id = trial.accept("f0", payload=b'{"x": 1}')
+    seen = []
+    while found := trial.claim():
+        seen.append(found[0])
+        trial.finish(found[0], "failed", failure=Failure(type="ValueError", message=found[0].function))
+    assert [one.function for one in seen] == names[:11]
+    assert [one.parent for one in seen[1:]] == [one.id for one in seen[:-1]]
+    third = json.loads(seen[2].payload)
+    assert (third["run_id"], third["function"], third["error"]) == (f"{run_id}-failed", "f1", "f1")
+    assert third["arguments"] == json.loads(seen[1].payload)
 
 
 @pytest.mark.parametrize(

@@ -18,15 +18,13 @@ import pytest
 
 from runtime import INJECTED, QueueFull, Run, RunFailed, StoreDown, SubmitError, SyncRun, submit, submit_sync
 from runtime.base.errors import DeclarationError, InputError, UnknownFunction, UnknownRun
-from runtime.base.ids import trace_of
-from runtime.declare.context import Context
 from runtime.declare.context import current as current_context
 from runtime.declare.loader import load
 from runtime.ledger.desk import Desk
 from runtime.ledger.records import Ending, Failure
 from runtime.ledger.targets import FolderCatalogue, on_failure_map
 from tests.declare.conftest import _restored_imports  # noqa: F401 - what is loaded here is put back
-from tests.desks import desk_in_use
+from tests.desks import context, desk_in_use
 from tests.ledger.trial import START, Trial
 from tests.live_servers import until
 from tests.stores import Proxy
@@ -325,14 +323,6 @@ async def test_progress_is_the_latest_word(orders, trial):
     assert await run.cancel() == "cancelling"
     trial.finish(claimed)
     assert await run.state() == "cancelled"
-
-
-def context(run_id: str, *, is_run: bool) -> Context:
-    return Context(
-        run_id=run_id, function="orders.feed", trigger="submit", attempt=1, env={}, started_at=0, timeout_seconds=None,
-        trace=trace_of(run_id, "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"),
-        report=(lambda _: None) if is_run else None,
-    )  # fmt: skip
 
 
 async def test_what_a_handler_submits_is_its_child(orders, trial, desk):

@@ -11,6 +11,7 @@ from tests.conftest import ROOT
 
 CODE = """
 from runtime import INJECTED, Context, PlainText, Run, RunFailed, SyncRun, queue, submit, submit_sync
+from runtime import PREVIOUS, chain, chord, group, step
 
 @queue("orders")
 async def create(customer: str, size: int = 1, ctx: Context = INJECTED) -> float:
@@ -41,7 +42,37 @@ async def main() -> None:
     reveal_type(await by_name.result())  # N: Revealed type is "Any"
     known: Run[float] = Run("id")
 
+async def flows() -> None:
+    first = step(create, customer="c", size=2)
+    second = step(tidy, name=PREVIOUS)
+    reveal_type(first)  # N: Revealed type is "Step[float]"
+    step(create, "c", PREVIOUS)
+    step(create, size=PREVIOUS)  # E:
+    step(create, customer=1)  # E:
+    step(tidy, name=PREVIOUS, nome=PREVIOUS)  # E:
+    step(1)  # E:
+    step.using(queue="q", priority=3, delay="5s", max_age=60)(create, "c")
+    step.using(id="x")  # E:
+    step.using(queue="q")(create)  # E:
+    reveal_type(chain(first, second))  # N: Revealed type is "Flow[str]"
+    reveal_type(chain(second, chain(second, first)))  # N: Revealed type is "Flow[float]"
+    reveal_type(chain(*[first, first]))  # N: Revealed type is "Flow[float]"
+    reveal_type(chain(step("any.name"), first))  # N: Revealed type is "Flow[Any]"
+    reveal_type(group(first, first))  # N: Revealed type is "Flow[list[float]]"
+    reveal_type(group(*(step(tidy, name=n) for n in "abc")))  # N: Revealed type is "Flow[list[str]]"
+    reveal_type(group(first, collect=True))  # N: Revealed type is "Flow[list[Any]]"
+    reveal_type(chord([first, second, group(first)], second))  # N: Revealed type is "Flow[str]"
+    chain(tidy)  # E:
+    chord(first, second)  # E:
+    chord([tidy], second)  # E:
+    run = await submit(chain(first, second))
+    reveal_type(run)  # N: Revealed type is "Run[str]"
+    reveal_type(await submit.using(id="x")(group(first)))  # N: Revealed type is "Run[list[float]]"
+    await submit(chain(first), x=1)  # E:
+    await submit(first)  # E:
+
 def script() -> None:
+    reveal_type(submit_sync(chain(step(tidy, name="x"))).result())  # N: Revealed type is "str"
     run = submit_sync(create, customer="c")
     reveal_type(run)  # N: Revealed type is "SyncRun[float]"
     reveal_type(run.result())  # N: Revealed type is "float"

@@ -11,6 +11,7 @@ from runtime.ledger.calls import do
 from runtime.ledger.ledger import Keeping, Ledger
 from runtime.ledger.records import Accepted, Claimed, Ending, Failure, Held, Submission
 from runtime.ledger.views import Page, QueueView, RunView
+from tests.ledger.trees import Tree, submission
 
 START = 1_900_000_000.0
 
@@ -51,6 +52,16 @@ class Trial:
 
     def accept_many(self, runs: Iterable[Submission]) -> list[Accepted]:
         return do(self.client, self.ledger.accept(runs))
+
+    def start(self, tree: Tree, **fields: Any) -> str:
+        """The id of an accepted flow."""
+        accepted = self.offer_flow(tree, **fields)
+        assert accepted.verdict == "accepted"
+        return accepted.id
+
+    def offer_flow(self, tree: Tree, **fields: Any) -> Accepted:
+        fields.setdefault("id", f"w{next(self.numbers):05}")
+        return do(self.client, self.ledger.accept_flow(submission(tree, **fields)))
 
     def claim(self, worker: str = "w", *queues: str, slots: int = 1) -> list[Claimed]:
         """As workers do: one that is not registered any more does it again."""

@@ -23,7 +23,7 @@ from tests.conftest import ROOT
 pytestmark = pytest.mark.live
 
 _BLOCK = re.compile(r"^```(python|toml|console) ?(\S*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
-PAGES = ["README.md", "docs/tutorial.md", "docs/howto.md", "docs/celery.md"]
+PAGES = ["README.md", "docs/tutorial.md", "docs/howto.md", "docs/flows.md", "docs/celery.md"]
 
 
 @pytest.mark.parametrize("page", PAGES)

@@ -1,4 +1,5 @@
 -- Accept runs. ARGV: submissions. Returns verdict, id for each.
+-- include: runs accepting
 local answer = {}
 block = 2 * math.ceil((#ARGV - FIRST + 1) / SUBMISSION)
 for at = FIRST, #ARGV, SUBMISSION do

@@ -1,5 +1,6 @@
 -- Give a worker the most urgent runs of its queues. ARGV: worker, how many, lease in ms, queues.
 -- Returns the fields of each run, one after the other; nil for a worker that has to register (again).
+-- include: runs ends flows
 local worker, left, lease = ARGV[FIRST], tonumber(ARGV[FIRST + 1]), tonumber(ARGV[FIRST + 2])
 local functions = ns .. 'worker:' .. worker
 if tonumber(redis.call('ZSCORE', ns .. 'workers', worker) or 0) <= now or redis.call('EXISTS', functions) == 0 then
@@ -25,10 +26,18 @@ local function knows(fn)
   return known[fn]
 end
 
+-- Whether a step is not to run any more, since its flow has failed.
+local function is_stopped(place)
+  local flow, n = place_of(place)
+  return redis.call('HGET', ns .. 'flow:' .. flow, 'stops') and flows().is_step_stopped(flow, n)
+end
+
 local function claim(q, id, fn, found)
-  local token, failures, crashes, trigger, prio, accepted, due, expires, parent, trace, first = unpack(found, 2, 12)
+  local token, failures, crashes, trigger, prio, accepted, due, expires, parent, trace, first, flow = unpack(found, 2, 13)
   if expires and token == '0' and now > tonumber(expires) then
-    return close(id, fn, 'failed', 'expired', '')
+    return close(id, fn, 'failed', 'expired', '', flow)
+  elseif flow and is_stopped(flow) then
+    return close(id, fn, 'cancelled', 'cancelled', '', flow)
   end
   local run, input = keys_of(id)
   local fence = new_token()
@@ -51,7 +60,7 @@ end
 local function take(q, id, score)
   local found = redis.call(
     'HMGET', ns .. 'run:' .. id, 'fn', 'token', 'failures', 'crashes', 'trigger', 'prio', 'accepted', 'due', 'expires',
-    'parent', 'trace', 'first'
+    'parent', 'trace', 'first', 'flow'
   )
   local fn = found[1]
   if not fn then
@@ -124,4 +133,5 @@ for at = FIRST + 3, #ARGV do
     hold(ARGV[at])
   end
 end
+go_on()
 return answer

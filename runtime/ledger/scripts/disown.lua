@@ -1,5 +1,6 @@
 -- Hand back what a worker was given and does not know of: the answer to its claim was lost. ARGV: worker, how many queues,
 -- queues; id, token of each run that it does hold. Returns how many.
+-- include: runs ends acts flows
 local worker, queues = ARGV[FIRST], tonumber(ARGV[FIRST + 1])
 local held = {}
 for at = FIRST + 2 + queues, #ARGV, 2 do
@@ -14,4 +15,5 @@ for at = FIRST + 2, FIRST + 1 + queues do
     end
   end
 end
+go_on()
 return count

@@ -1,12 +1,13 @@
 -- Write how attempts ended. ARGV: id, token, state, reason, result, failure, entry for the log, ms to the next attempt,
 -- progress of each. Returns 1 for each that was written, 0 for one whose token is stale.
+-- include: runs ends flows
 local answer = {}
 block = math.ceil((#ARGV - FIRST + 1) / 9)
 for at = FIRST, #ARGV, 9 do
   local id, token, state, reason, result, failure, entry, pause, progress = unpack(ARGV, at, at + 8)
   local run, _, output = keys_of(id)
-  local found = redis.call('HMGET', run, 'token', 'state', 'fn', 'q', 'prio', 'cancel', 'due')
-  local fn, q = found[3], found[4]
+  local found = redis.call('HMGET', run, 'token', 'state', 'fn', 'q', 'prio', 'cancel', 'due', 'flow')
+  local fn, q, flow = found[3], found[4], found[8]
   local valid = found[1] == token and found[2] == 'running'
   if valid then
     redis.call('ZREM', ns .. 'leases:' .. q, id)
@@ -17,9 +18,9 @@ for at = FIRST, #ARGV, 9 do
       redis.call('SET', ns .. 'progress:' .. id, progress, 'PX', LONGEST)
     end
     if found[6] then
-      close(id, fn, 'cancelled', 'cancelled', '')
+      close(id, fn, 'cancelled', 'cancelled', '', flow)
     elseif state == 'crashed' then
-      if not note_crash(id, fn, false) then
+      if not note_crash(id, fn, false, flow) then
         local due = now + tonumber(pause)
         redis.call('HSETNX', run, 'first', found[7])
         redis.call('HSET', run, 'state', 'retrying', 'due', due)
@@ -36,9 +37,10 @@ for at = FIRST, #ARGV, 9 do
       if state == 'failed' then
         redis.call('HINCRBY', run, 'failures', 1)
       end
-      close(id, fn, state, reason, state == 'succeeded' and result or failure)
+      close(id, fn, state, reason, state == 'succeeded' and result or failure, flow)
     end
   end
   answer[#answer + 1] = valid and 1 or 0
 end
+go_on()
 return answer

@@ -1,4 +1,5 @@
 -- Forget finished runs. ARGV: ids. Returns for each: purged, open or unknown.
+-- include: runs ends
 local answer = {}
 for at = FIRST, #ARGV do
   local id = ARGV[at]

@@ -1,5 +1,6 @@
--- Move what its time has come for: due runs, lost leases, runs that nobody knows. ARGV: how many of each in a queue.
--- Returns how many were moved.
+-- Move what its time has come for: due runs, lost leases, runs that nobody knows, what is left to be done in flows.
+-- ARGV: how many of each in a queue. Returns how many were moved.
+-- include: runs ends flows
 local most = ARGV[FIRST]
 local count = 0
 
@@ -14,7 +15,7 @@ end
 
 local function take_back(id, q)
   local run = keys_of(id)
-  local found = redis.call('HMGET', run, 'state', 'fn', 'prio', 'cancel', 'token', 'claimed', 'worker', 'failures')
+  local found = redis.call('HMGET', run, 'state', 'fn', 'prio', 'cancel', 'token', 'claimed', 'worker', 'failures', 'flow')
   if found[1] ~= 'running' then
     return
   end
@@ -23,8 +24,8 @@ local function take_back(id, q)
     finished = now / 1000, worker = found[7]
   }))
   if found[4] then
-    close(id, found[2], 'cancelled', 'cancelled', '')
-  elseif not note_crash(id, found[2], true) then
+    close(id, found[2], 'cancelled', 'cancelled', '', found[9])
+  elseif not note_crash(id, found[2], true, found[9]) then
     redis.call('HSET', run, 'state', 'queued')
     make_ready(id, q, tonumber(found[3]), true)
   end
@@ -42,7 +43,8 @@ local function is_known(fn)
 end
 
 local function judge_unknown(id, q)
-  local fn = redis.call('HGET', ns .. 'run:' .. id, 'fn')
+  local found = redis.call('HMGET', ns .. 'run:' .. id, 'fn', 'flow')
+  local fn = found[1]
   if not fn then
     return
   end
@@ -52,7 +54,7 @@ local function judge_unknown(id, q)
     leave_wait(id, q, fn)
     close(id, fn, 'failed', 'unknown function', cjson.encode({
       type = 'UnknownFunction', traceback = '', message = 'no worker knows the function ' .. fn
-    }))
+    }), found[2])
   end
 end
 
@@ -70,5 +72,9 @@ for _, q in ipairs(redis.call('SMEMBERS', ns .. 'queues')) do
   for _, id in ipairs(over(ns .. 'unknown:' .. q)) do
     judge_unknown(id, q)
   end
+end
+go_on()
+if redis.call('EXISTS', ns .. 'flows') == 1 then
+  count = count + flows().go_on_with_rest()
 end
 return count

@@ -1,29 +1,28 @@
--- Run finished runs again, with the payload they had. ARGV: ids. Returns for each: queued, succeeded (left alone), open
--- or unknown.
+-- Run finished runs again, with the payload they had. Of a step, its whole flow. ARGV: ids. Returns for each: queued,
+-- succeeded (left alone), open or unknown.
+-- include: runs ends acts flows
 local answer = {}
 
 local function redrive(id)
-  local run, input, output, log, progress = keys_of(id)
-  local found = redis.call('HMGET', run, 'state', 'fn', 'q', 'prio')
-  local state, fn, q = found[1], found[2], found[3]
+  local run = ns .. 'run:' .. id
+  local state, fn, q, prio, place = unpack(redis.call('HMGET', run, 'state', 'fn', 'q', 'prio', 'flow'), 1, 5)
   if not state then
     return 'unknown'
   elseif state == 'succeeded' then
     return 'succeeded'
-  elseif state ~= 'failed' and state ~= 'cancelled' then
+  elseif is_open(state) then
     return 'open'
+  elseif q == '' then
+    return flows().redrive(id, fn)
   end
-  redis.call('ZREM', ns .. 'dead:' .. fn, id)
-  redis.call('ZREM', ns .. 'done:' .. fn, id)
-  redis.call('HDEL', run, 'reason', 'finished', 'failures', 'crashes', 'losses', 'expires', 'first')
-  redis.call('HSET', run, 'state', 'queued', 'due', now)
-  redis.call('HINCRBY', run, 'redriven', 1)
-  redis.call('DEL', output, progress)
-  redis.call('PERSIST', run)
-  redis.call('PERSIST', input)
-  redis.call('PERSIST', log)
-  redis.call('ZADD', ns .. 'open:' .. fn, stamp(), id)
-  make_ready(id, q, tonumber(found[4]))
+  local flow = place and place_of(place)
+  local known = flow and redis.call('HMGET', ns .. 'run:' .. flow, 'state', 'fn')
+  if known and known[1] then
+    return is_open(known[1]) and 'open' or known[1] == 'succeeded' and 'succeeded' or flows().redrive(flow, known[2])
+  elseif flow then
+    redis.call('HDEL', run, 'flow') -- it is gone
+  end
+  run_again(id, fn, q, prio)
   return 'queued'
 end
 

@@ -1,4 +1,5 @@
 -- Hand runs back, as if they had not been claimed. ARGV: id, token, queue of each. Returns how many.
+-- include: runs ends acts flows
 local count = 0
 for at = FIRST, #ARGV, 3 do
   local id, token, q = unpack(ARGV, at, at + 2)
@@ -7,4 +8,5 @@ for at = FIRST, #ARGV, 3 do
     count = count + 1
   end
 end
+go_on()
 return count

@@ -1,11 +1,23 @@
--- All that is known of runs. ARGV: ids. Returns for each: id, fields, attempts, result or error, progress, payload; or nil.
+-- All that is known of runs. ARGV: ids. Returns for each: id, fields, attempts, result or error, progress, payload, steps of
+-- a flow (how many there are, and are open, succeeded, failed, cancelled); or nil.
 local answer = {}
+
+local function steps_of(id, fields)
+  for at = 1, #fields, 2 do
+    if fields[at] == 'fn' and string.sub(fields[at + 1], 1, 5) == 'flow:' then
+      return redis.call('HMGET', ns .. 'flow:' .. id, 'steps', 'open', 'succeeded', 'failed', 'cancelled')
+    end
+  end
+  return {}
+end
+
 for at = FIRST, #ARGV do
-  local run, input, output, log, progress = keys_of(ARGV[at])
+  local id = ARGV[at]
+  local run, input, output, log, progress = keys_of(id)
   local fields = redis.call('HGETALL', run)
   answer[#answer + 1] = #fields > 0 and {
-    ARGV[at], fields, redis.call('LRANGE', log, 0, -1), redis.call('GET', output), redis.call('GET', progress),
-    redis.call('GET', input)
+    id, fields, redis.call('LRANGE', log, 0, -1), redis.call('GET', output), redis.call('GET', progress),
+    redis.call('GET', input), steps_of(id, fields)
   } or false
 end
 return answer

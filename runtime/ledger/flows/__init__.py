@@ -1,0 +1,1 @@
+"""Flows in the ledger: steps that begin as others end."""

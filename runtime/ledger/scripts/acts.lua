@@ -1,0 +1,49 @@
+-- What is done to runs: they are handed back, stopped, run again. Behind ends.lua.
+
+-- A run that is at work goes back to its queue, as if it had not been claimed. Whether it is there.
+local function hand_back(id, q)
+  local run = keys_of(id)
+  local found = redis.call('HMGET', run, 'fn', 'prio', 'cancel', 'flow')
+  redis.call('ZREM', ns .. 'leases:' .. q, id)
+  if found[3] then
+    close(id, found[1], 'cancelled', 'cancelled', '', found[4])
+    return false
+  end
+  redis.call('HSET', run, 'state', 'queued', 'token', new_token()) -- whoever still runs it may not finish it
+  make_ready(id, q, tonumber(found[2]), true)
+  return true
+end
+
+-- Have an open run end: at once if it waits; else its worker hears of it at its next beat.
+local function stop_run(id, state, fn, q, flow)
+  if state == 'running' then
+    redis.call('HSET', ns .. 'run:' .. id, 'cancel', 1)
+    return 'cancelling'
+  end
+  redis.call('ZREM', ns .. 'ready:' .. q, id)
+  redis.call('ZREM', ns .. 'due:' .. q, id)
+  leave_wait(id, q, fn)
+  close(id, fn, 'cancelled', 'cancelled', '', flow)
+  return 'cancelled'
+end
+
+-- A finished run is open again: its record, without its end. state: the new one.
+local function reopen(id, fn, state)
+  local run, input, output, log, progress = keys_of(id)
+  redis.call('ZREM', ns .. 'dead:' .. fn, id)
+  redis.call('ZREM', ns .. 'done:' .. fn, id)
+  redis.call('HDEL', run, 'reason', 'finished', 'failures', 'crashes', 'losses', 'expires', 'first')
+  redis.call('HSET', run, 'state', state, 'due', now)
+  redis.call('HINCRBY', run, 'redriven', 1)
+  redis.call('DEL', output, progress)
+  redis.call('PERSIST', run)
+  redis.call('PERSIST', input)
+  redis.call('PERSIST', log)
+  redis.call('ZADD', ns .. 'open:' .. fn, stamp(), id)
+end
+
+-- Run a finished run again, with the payload it had.
+local function run_again(id, fn, q, prio)
+  reopen(id, fn, 'queued')
+  make_ready(id, q, tonumber(prio))
+end

@@ -1,0 +1,120 @@
+-- What follows from the end of a step.
+-- The result of a group all of whose children are decided, from theirs, which are needed no more.
+local function compose(flow, group)
+  local names, results = {}, {}
+  for n = group.first, group.first + group.count - 1 do
+    names[#names + 1] = 'result:' .. n
+  end
+  read(flow, names)
+  for at, name in ipairs(names) do
+    results[at] = flow.known[name]
+    set(flow, name, false)
+  end
+  return '[' .. table.concat(results, ',') .. ']'
+end
+
+-- In a collecting group it is an outcome.
+local function keep_result(flow, n, result)
+  local above = node_of(flow, n).path[1]
+  if above and node_of(flow, above).collect then
+    result = '{"state":"succeeded","result":' .. result .. '}'
+  end
+  set(flow, 'result:' .. n, result)
+end
+
+-- A node has succeeded: its parent goes on, or has succeeded, too. result: nil for one that stands from an earlier round.
+local function succeed(flow, n, result)
+  while true do
+    local path = node_of(flow, n).path
+    read(flow, path[1] and {'node:' .. path[1], 'left:' .. path[1]} or {})
+    local above = path[1] and node_of(flow, path[1])
+    set_state(flow, n, 'succeeded')
+    if result then
+      keep_result(flow, n, result)
+    end
+    if not above then
+      return
+    end
+    if above.kind == 'chain' then
+      if n + 1 < above.first + above.count then
+        return push(flow, 'start', n + 1, 0)
+      end
+      result = get(flow, 'result:' .. n)
+      set(flow, 'result:' .. n, false)
+    else
+      local left = 'left:' .. path[1]
+      count(flow, left, -1)
+      if flow.known[left] > 0 then
+        return
+      end
+      result = compose(flow, above)
+    end
+    n = path[1]
+  end
+end
+
+local function failure_of(kind, message)
+  return cjson.encode({type = kind, traceback = '', message = message})
+end
+
+-- The whole flow ends so, as soon as its open steps have.
+local function stop_flow(flow, state, reason, failure)
+  set_state(flow, 0, state)
+  set(flow, 'reason', reason)
+  set(flow, 'error', failure)
+  count(flow, 'stops', 1)
+  push(flow, 'stop', 0, 1)
+end
+
+-- A step has not succeeded: the nearest collecting group takes that as the outcome of its child, else the flow fails.
+local function fail(flow, n, step)
+  local child = n
+  for _, above in ipairs(node_of(flow, n).path) do
+    if node_of(flow, above).collect then
+      break
+    end
+    child = above
+  end
+  local reason = step.reason == '' and step.state or step.reason
+  local said = message_of(step.output, reason)
+  if child == 0 then
+    local how = step.state == 'failed' and 'failed: ' .. said or 'was cancelled'
+    local message = string.format('step %d of the flow (%s, run %s) %s', n, step.fn, step.id, how)
+    return stop_flow(flow, step.state, reason, failure_of('StepFailed', message))
+  end
+  set_state(flow, child, step.state)
+  set(flow, 'result:' .. child, cjson.encode({
+    state = step.state, reason = reason, error = said, run_id = step.id
+  }))
+  if child ~= n then
+    count(flow, 'stops', 1)
+    push(flow, 'stop', child, 0)
+  end
+  local group = node_of(flow, child).path[1]
+  count(flow, 'left:' .. group, -1)
+  if flow.known['left:' .. group] == 0 then
+    succeed(flow, group, compose(flow, node_of(flow, group)))
+  end
+end
+
+local function end_step(step)
+  local id, n = place_of(step.flow)
+  local flow = flow_of(id, n)
+  if not flow or state_of(flow, n) ~= 'open' then
+    return
+  end
+  count(flow, 'open', -1)
+  count(flow, step.state, 1)
+  if step.state ~= 'succeeded' then
+    set_state(flow, n, step.state)
+    if not is_stopped(flow, n) then
+      fail(flow, n, step)
+    end
+  elseif is_stopped(flow, n) then -- for a redrive
+    set_state(flow, n, 'succeeded')
+    keep_result(flow, n, step.output)
+  else
+    succeed(flow, n, step.output)
+  end
+end
+

@@ -1,0 +1,70 @@
+-- How steps begin.
+-- The result that stands for PREVIOUS in a step.
+local function previous(flow, n)
+  local child = n
+  for _, above in ipairs(node_of(flow, n).path) do
+    local node = node_of(flow, above)
+    if node.kind == 'chain' and child > node.first then
+      return get(flow, 'result:' .. child - 1)
+    end
+    child = above
+  end
+  return 'null'
+end
+
+-- A step's arguments, with the last result where it is to stand.
+local function payload_of(flow, n)
+  local pieces = node_of(flow, n).pieces
+  return #pieces == 1 and pieces[1] or table.concat(pieces, previous(flow, n))
+end
+
+local function add_step(flow, n, run)
+  local node, limit = node_of(flow, n), tonumber(flow.known.payload_max or 0)
+  local payload = payload_of(flow, n)
+  local size = #payload
+  local large = limit > 0 and size > limit
+  local extra = {'flow', run.flow}
+  if flow.known.round ~= '0' then
+    extra = {'flow', run.flow, 'redriven', flow.known.round}
+  end
+  add_run({
+    id = run.id, fn = node.fn, q = node.q, prio = node.prio, trigger = 'flow', payload = large and '' or payload,
+    due = not large and node.delay and string.format('%d', now + node.delay), age = node.age, parent = flow.id,
+    trace = flow.known.trace
+  }, extra)
+  if large then
+    redis.call('ZREM', ns .. 'ready:' .. node.q, run.id)
+    close(run.id, node.fn, 'failed', 'bad arguments', failure_of('InputError', string.format(
+      'the arguments of %s are %d bytes with the last result in them, and more than %d are not taken', node.fn, size, limit
+    )), run.flow)
+  end
+end
+
+-- Make a run of a step; or run the one again that it had in an earlier round, if it is still kept.
+local function start_step(flow, n)
+  local node, before = node_of(flow, n), get(flow, 'state:' .. n)
+  local id = flow.id .. '-' .. n
+  local run = {id = id, fn = node.fn, flow = n .. ':' .. flow.id}
+  if before then
+    count(flow, string.match(before, ':(.*)$'), -1)
+  end
+  set_state(flow, n, 'open')
+  count(flow, 'open', 1)
+  local found = redis.call('HMGET', ns .. 'run:' .. id, 'state', 'fn', 'q', 'prio', 'flow')
+  local state, fn = found[1], found[2]
+  if not state then
+    return add_step(flow, n, run)
+  elseif is_open(state) or found[5] ~= run.flow then
+    run.state, run.reason = 'failed', 'error'
+    run.output = failure_of('SubmitError', 'there is another run ' .. id)
+    ended[#ended + 1] = run
+  elseif before and redis.call('STRLEN', ns .. 'in:' .. id) > 0 then
+    run_again(id, fn, found[3], found[4])
+  else -- of a flow that had the same id, or it never became ready
+    redis.call('ZREM', ns .. 'dead:' .. fn, id)
+    redis.call('ZREM', ns .. 'done:' .. fn, id)
+    forget(id)
+    add_step(flow, n, run)
+  end
+end
+

@@ -1,0 +1,49 @@
+-- How runs begin.
+local CHILDREN_KEPT = 32 * 86400000
+
+local counts = {} -- how many runs of a queue are open, where that was asked
+
+-- Write the record of a run that there is not yet. run: id fn q prio trigger, and what else is known of due (ms) age parent
+-- trace. state: if it is not for later. extra: further fields of its hash and their values. Whether it is for later.
+local function record(run, state, extra)
+  local due = tonumber(run.due or '')
+  local later = due and due > now
+  local fields = {
+    'fn', run.fn, 'q', run.q, 'prio', run.prio, 'trigger', run.trigger, 'token', 0, 'accepted', now,
+    'due', later and run.due or now, 'state', later and 'scheduled' or state, unpack(extra or {})
+  }
+  if run.age and run.age ~= '' then
+    fields[#fields + 1] = 'expires'
+    fields[#fields + 1] = (later and due or now) + run.age
+  end
+  if run.trace and run.trace ~= '' then
+    fields[#fields + 1] = 'trace'
+    fields[#fields + 1] = run.trace
+  end
+  if run.parent and run.parent ~= '' then
+    fields[#fields + 1] = 'parent'
+    fields[#fields + 1] = run.parent
+    local children = ns .. 'children:' .. run.parent
+    redis.call('SADD', children, run.id)
+    redis.call('PEXPIRE', children, CHILDREN_KEPT)
+  end
+  redis.call('HSET', ns .. 'run:' .. run.id, unpack(fields))
+  add_name('functions', run.fn)
+  redis.call('ZADD', ns .. 'open:' .. run.fn, stamp(), run.id)
+  return later
+end
+
+-- A new run, in its place in its queue. run: as of record, and payload.
+local function add_run(run, extra)
+  if counts[run.q] then
+    counts[run.q] = counts[run.q] + 1
+  end
+  local later = record(run, 'queued', extra)
+  redis.call('SET', ns .. 'in:' .. run.id, run.payload)
+  add_name('queues', run.q)
+  if later then
+    redis.call('ZADD', ns .. 'due:' .. run.q, run.due, run.id)
+  else
+    make_ready(run.id, run.q, tonumber(run.prio))
+  end
+end
