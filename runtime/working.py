@@ -92,6 +92,9 @@ class WorkerRole:
                 beat_seconds=float(settings.queue.beat),
                 result_max=int(settings.queue.result_max),
                 info=msgspec.json.encode(told),
+                celery_prefix=settings.queue.celery_prefix,
+                payload_max=desk.payload_max,
+                max_length=desk.max_length,
                 cell_command=(sys.executable, "-P", "-m", "runtime", "--dir", str(project.root), "cell-child"),
             ),
         )
@@ -136,11 +139,18 @@ class WorkerRole:
 
 
 def run_celery(project: Project, arguments: Sequence[str]) -> NoReturn:
-    """Celery's own command line on the project's app: `inspect ping`, `flower`, and what else it knows."""
+    """Celery's own command line on the project's app: `inspect ping`, `flower`, and what else it knows.
+
+    And `broker-url`, which is ours: where the store is, password and all, as Celery's clients write it.
+    """
     command = next((argument for argument in arguments if not argument.startswith("-")), "")
     if command in _NOT_CELERYS:
         raise StartError(_NOT_CELERYS[command])
     store = Store.open(project.root, project.settings.store)
+    if command == "broker-url":
+        sys.stdout.write(f"{store.broker_url}\n")
+        store.close()
+        end_process(0)
     app = App(store.broker_url, store.namespace)
     app.adopt(project.registry.functions, ())
     code = 0

@@ -120,6 +120,7 @@ class QueueSettings(_Section, frozen=True, kw_only=True, forbid_unknown_fields=T
     keep: Seconds = Seconds(7 * 86_400)
     keep_failures: Seconds = Seconds(30 * 86_400)
     keep_count: _Count = 10_000
+    celery_prefix: str = ""
 
 
 class LogSettings(_Section, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -25,7 +25,10 @@ def worker_child(root: Path, line: int, announce: bool) -> None:
 @click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
 @click.pass_obj
 def celery(root: Path, arguments: tuple[str, ...]) -> None:
-    """Celery's own command line, on the project's workers: `fnrun celery inspect ping`, `fnrun celery flower`."""
+    """Celery's own command line, on the project's workers: `fnrun celery inspect ping`, `fnrun celery flower`.
+
+    `fnrun celery broker-url` prints what clients of Celery's own write as broker=.
+    """
     from runtime.working import run_celery  # noqa: PLC0415 - as above
 
     run_celery(roles.load_project(root), arguments)

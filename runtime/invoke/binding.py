@@ -4,8 +4,9 @@ Compiled once at load by the HTTP core and the CLI; run once a call. A plan make
 text and one for the body. Faults in a call are InputErrors that name every wrong parameter.
 """
 
-from collections.abc import Callable, Mapping, Set
+from collections.abc import Callable, Mapping, Sequence, Set
 from functools import wraps
+from inspect import Parameter, signature
 from typing import Any, ParamSpec, TypeVar
 
 import msgspec
@@ -137,6 +138,7 @@ class PayloadPlan:
     def __init__(self, function: Function) -> None:
         self._inputs = [i for i in inputs_for(None, function.parameters, "", "") if i.origin == "argument"]
         self._model = model_of(self._inputs)
+        self._function = function
 
     @_guarded
     def bind(self, payload: bytes) -> dict[str, Any]:
@@ -151,6 +153,25 @@ class PayloadPlan:
             except msgspec.ValidationError:
                 faults = faults_of(given, self._inputs)
         raise InputError(422, UNFIT, faults)
+
+    def by_name(self, args: Sequence[msgspec.Raw], kwargs: Mapping[str, msgspec.Raw]) -> bytes:
+        """The payload of arguments of which some come by place: injected parameters have none. InputError."""
+        kinds = signature(self._function.call).parameters
+        places = [i.name for i in self._inputs if kinds[i.name].kind is not Parameter.KEYWORD_ONLY]
+        faults = []
+        if len(args) > len(places):
+            detail = (
+                f"{len(args)} arguments by place, and there is room for {len(places)}: {', '.join(places) or 'none'}"
+            )
+            faults.append({"in": "payload", "name": "args", "path": "$[0]", "detail": detail})
+        given = dict(zip(places, args, strict=False))
+        faults += [
+            {"in": "payload", "name": name, "path": "$[1]", "detail": "given by place, and by name"}
+            for name in sorted(given.keys() & kwargs.keys())
+        ]
+        if faults:
+            raise InputError(422, UNFIT, faults)
+        return msgspec.json.encode(given | dict(kwargs))
 
     @_guarded
     def check(self, payload: bytes, later: Set[str]) -> None:

@@ -5,6 +5,7 @@ Builds Calls and does no I/O itself; triggers, workers, admin and the CLI run th
 
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from hashlib import sha1
 from typing import Any, TypeVar
 
 import msgspec
@@ -12,7 +13,7 @@ import msgspec
 from runtime.base.errors import InputError
 from runtime.ledger.calls import Argument, Call, script
 from runtime.ledger.flows.nodes import FlowSubmission, stored
-from runtime.ledger.records import Accepted, Beat, Claimed, Ending, Held, Submission
+from runtime.ledger.records import Accepted, Adopted, Adoption, Beat, Claimed, Ending, Foreign, Held, Submission
 from runtime.ledger.views import Page, QueueView, RunView, WorkerView, read_page, read_queues, read_show, read_workers
 
 T = TypeVar("T")
@@ -21,6 +22,9 @@ _SCORE = re.compile(r"\d{1,20}(\.\d{1,20})?(e[+-]?\d{1,3})?", re.ASCII)
 _CLAIMED_FIELDS = 15
 _REAPED = 100
 _MOST_RUNS = 1000
+_PEEKED = 100
+_PEEKED_BYTES = 4_000_000
+_FOREIGN_FIELDS = 4
 
 
 class Keeping(msgspec.Struct, frozen=True, kw_only=True):
@@ -63,10 +67,25 @@ class Ledger:
 
     def accept(self, runs: Iterable[Submission]) -> Call[list[Accepted]]:
         """Record runs, all of them at once. What became of each."""
+        return self._call("accept", [part for run in runs for part in fields_of(run)], _read_accepted)
+
+    def peek(self, keys: Sequence[str], longest: int) -> Call[list[Foreign]]:
+        """The oldest messages on lists of Celery's own clients, about 100; nothing is taken. longest: bytes of one."""
+        return self._call("peek", (_PEEKED, longest, _PEEKED_BYTES, *keys), _read_foreign)
+
+    def adopt(self, messages: Iterable[Adoption]) -> Call[list[Adopted]]:
+        """Make runs of foreign messages, those of one list in the order of `peek`. What became of each."""
         arguments: list[Argument] = []
-        for run in runs:
-            arguments += fields_of(run)
-        return self._call("accept", arguments, _read_accepted)
+        for one in messages:
+            arguments += (
+                one.key,
+                one.digest,
+                "" if one.expires is None else _ms(one.expires),
+                msgspec.json.encode(one.refused) if one.refused else b"",
+                int(one.as_it_came),
+                *fields_of(one.run),
+            )
+        return self._call("adopt", arguments, _read_words)  # type: ignore[arg-type]  # the script has no other words
 
     def accept_flow(self, flow: FlowSubmission) -> Call[Accepted]:
         """Record a flow and let it begin. What became of it."""
@@ -267,6 +286,15 @@ def _read_children(found: Sequence[Any]) -> list[tuple[str, list[str]]]:
 def _read_accepted(found: Sequence[bytes]) -> list[Accepted]:
     words = _read_words(found)
     return [Accepted(words[i + 1], words[i]) for i in range(0, len(words), 2)]  # type: ignore[arg-type]  # script's words
+
+
+def _read_foreign(found: Sequence[Any]) -> list[Foreign]:
+    return [_foreign(*found[i : i + _FOREIGN_FIELDS]) for i in range(0, len(found), _FOREIGN_FIELDS)]
+
+
+def _foreign(key: bytes, content: bytes, size: int, digest: bytes) -> Foreign:
+    read = digest.decode() or sha1(content, usedforsecurity=False).hexdigest()  # only to know it again
+    return Foreign(key.decode(), content, size, read)
 
 
 def _read_beat(found: Sequence[Sequence[bytes]]) -> Beat:

@@ -13,7 +13,7 @@ from runtime.base.durations import Duration, parse_duration
 from runtime.base.errors import DeclarationError, SubmitError, did_you_mean
 from runtime.declare.rules import check_queue
 
-_ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
+RUN_ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
 _MOST_URGENT = 9
 _LONGEST_DEDUPE = 512
 
@@ -103,7 +103,7 @@ def _due(value: Any) -> float:
 
 
 def _id(value: Any) -> str:
-    if not (isinstance(value, str) and _ID.fullmatch(value)):
+    if not (isinstance(value, str) and RUN_ID.fullmatch(value)):
         raise ValueError("1 to 64 letters, digits, _ and -")
     return value
 

@@ -11,7 +11,15 @@ from runtime.declare.registry import DEFAULT_QUEUE
 
 State = Literal["scheduled", "queued", "running", "retrying", "succeeded", "failed", "cancelled"]
 Reason = Literal[
-    "error", "timeout", "crashed", "expired", "cancelled", "unknown function", "bad arguments", "bad result"
+    "error",
+    "timeout",
+    "crashed",
+    "expired",
+    "cancelled",
+    "unknown function",
+    "bad arguments",
+    "bad result",
+    "bad message",
 ]
 FINISHED = frozenset({"succeeded", "failed", "cancelled"})
 DEFAULT_PRIORITY = 5
@@ -48,6 +56,35 @@ class Accepted(msgspec.Struct, frozen=True):
 
     id: str
     verdict: Literal["accepted", "known", "full"] = "accepted"
+
+
+class Foreign(msgspec.Struct, frozen=True):
+    """A message of a Celery client's own, the oldest on its list or one of those behind it.
+
+    content: as it came; b"" of one that is too long. size: its bytes. digest: its SHA-1, in hex.
+    """
+
+    key: str
+    content: bytes
+    size: int
+    digest: str
+
+
+class Adoption(msgspec.Struct, frozen=True, kw_only=True):
+    """What a foreign message is to become: a run, or a failed one that says why it cannot be run (refused).
+
+    expires: it may not begin later. as_it_came: the message itself is kept as the payload of a refused one.
+    """
+
+    key: str
+    digest: str
+    run: Submission
+    expires: float | None = None
+    refused: "Failure | None" = None
+    as_it_came: bool = True
+
+
+Adopted = Literal["accepted", "known", "full", "refused", "gone"]
 
 
 class Claimed(msgspec.Struct, frozen=True, kw_only=True):

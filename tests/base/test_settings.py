@@ -247,6 +247,7 @@ def test_every_value_is_shown_with_its_source(settings_from):
         Sourced("queue.keep", "7d", "default"),
         Sourced("queue.keep_failures", "30d", "default"),
         Sourced("queue.keep_count", "10000", "default"),
+        Sourced("queue.celery_prefix", '""', "default"),
         Sourced("log.format", '"auto"', "default"),
         Sourced("log.level", '"error"', "FNRUN_LOG__LEVEL"),
         Sourced("log.requests", '"problems"', "default"),

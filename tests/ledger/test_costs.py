@@ -10,7 +10,7 @@ import pytest
 from redis import Redis
 
 from runtime.ledger.calls import do
-from runtime.ledger.records import Submission
+from runtime.ledger.records import Adoption, Submission
 from tests.ledger.trees import chain, group, step
 from tests.ledger.trial import START, Trial
 
@@ -18,12 +18,13 @@ FEW, MANY = 100, 100_000
 
 
 def fill(trial: Trial, count: int) -> None:
-    """Ready runs of a known and an unknown function, delayed ones, a few finished ones."""
+    """Ready runs of a known and an unknown function, delayed ones, a few finished ones; messages of a client."""
     for at in range(0, count, 1000):
         trial.accept_many(
             Submission(id=f"{n:06}", function="f", due=START + 9e6 if n % 10 == 9 else None, priority=n % 10)
             for n in range(at, min(at + 1000, count))
         )
+        trial.client.lpush(trial.key("celery:orders"), *range(at, at + 1000))
 
 
 @pytest.fixture(scope="module")
@@ -36,6 +37,14 @@ def costs(valkey) -> Iterator[Callable[[str], float]]:
             fill(trial, count)
         yield lambda name: measure(name, trials[1]) / measure(name, trials[0])
         client.flushdb()
+
+
+def adopt(trial: Trial) -> None:
+    """Take the oldest message of a client of Celery's own."""
+    (message, *_) = do(trial.client, trial.ledger.peek([trial.key("celery:orders")], 1000))
+    run = Submission(id=f"m{next(trial.numbers)}", function="f", queue="orders")
+    words = do(trial.client, trial.ledger.adopt([Adoption(key=message.key, digest=message.digest, run=run)]))
+    assert words == ["accepted"]
 
 
 def measure(name: str, trial: Trial) -> float:
@@ -52,6 +61,7 @@ def measure(name: str, trial: Trial) -> float:
         "list": lambda: trial.page(limit=50),
         "queues": lambda: do(client, ledger.queues()),
         "show": lambda: trial.show(held.id),
+        "peek and adopt": lambda: adopt(trial),
     }[name]
     held = trial.claim_one()
     times = []
@@ -74,6 +84,7 @@ NAMES = [
     "list",
     "queues",
     "show",
+    "peek and adopt",
 ]
 
 

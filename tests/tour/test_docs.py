@@ -2,7 +2,8 @@
 
 A block ```python functions/x.py or ```toml functions.toml writes that file, a second one of the same name goes on with
 it; a ```toml without a name is settings that must be valid. A block ```console runs each line after
-"$ " against `fnrun dev` on these files and compares what it prints; "..." stands for anything.
+"$ " against `fnrun dev` on these files and compares what it prints; "..." stands for anything; a ```python without a
+name is only shown.
 """
 
 import argparse
@@ -22,7 +23,14 @@ from tests.conftest import ROOT
 pytestmark = pytest.mark.live
 
 _BLOCK = re.compile(r"^```(python|toml|console) ?(\S*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
-PAGES = ["README.md", "docs/tutorial.md", "docs/howto.md", "docs/flows.md", "docs/idempotency.md"]
+PAGES = [
+    "README.md",
+    "docs/tutorial.md",
+    "docs/howto.md",
+    "docs/flows.md",
+    "docs/idempotency.md",
+    "docs/celery.md",
+]
 
 
 @pytest.mark.parametrize("page", PAGES)
@@ -57,7 +65,7 @@ def test_the_settings_a_page_shows_are_valid(page: str, tmp_path: Path):
 def _sources(blocks: list[tuple[str, str, str]]) -> dict[str, str]:
     files: dict[str, str] = {}
     for kind, name, text in blocks:
-        if kind == "python":
+        if kind == "python" and name:
             files[name] = f"{files[name]}\n\n{text}" if name in files else text
     return files
 
@@ -79,7 +87,8 @@ def _commands(block: str) -> list[tuple[str, str]]:
 
 
 def _run(command: str, port: int, folder: Path) -> str:
-    words = shlex.split(command.replace("localhost:8000", f"127.0.0.1:{port}"))
+    command = command.replace("localhost:8000", f"127.0.0.1:{port}")
+    words = ["sh", "-c", command] if "$(" in command else shlex.split(command)
     if words[0] == "curl":
         return _line_end(_curl(words[1:], folder))
     environ = {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}", "FNRUN_LOG__LEVEL": "error"}

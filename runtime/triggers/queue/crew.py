@@ -28,6 +28,7 @@ from runtime.ledger.records import Ending
 from runtime.ledger.targets import on_failure_map
 from runtime.triggers.queue.alone import run_in_cell
 from runtime.triggers.queue.claims import Claims
+from runtime.triggers.queue.clients.draining import Draining
 from runtime.triggers.queue.execution import Execution
 from runtime.triggers.queue.leases import Lease, Leases
 from runtime.triggers.queue.outbox import Outbox
@@ -69,6 +70,7 @@ class Crew:
             keys=lambda key, run: ado(self._async_client, take_by_run(ledger, key, run)),
             alone=lambda lease: run_in_cell(self._cells, lease),
         )
+        self.draining = Draining(store.connect(), ledger, options, lambda: self._execution.plans)
         self._at_work = 0
         self._is_full = False
         self._opening: Future[None] | None = None
@@ -122,6 +124,7 @@ class Crew:
             register=lambda: self._register(self._client),
             look=self._look_for_queues,
             stop=lambda leases, fate: self._call_on_loop(self._execution.stop, leases, fate),
+            drain=self.draining.step,
         )
         self._keepers = keepers_of(self._leases, duties, self._options.beat_seconds, self._ledger.stays_seconds / 3)
         for keeper in self._keepers:

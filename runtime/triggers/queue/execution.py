@@ -28,6 +28,7 @@ from runtime.invoke.results import Unencodable, encode_json, may_hold_float
 from runtime.invoke.retry import next_delay
 from runtime.ledger.once import Found, TakesKeys, key_of_function, pause_seconds, take_patiently
 from runtime.ledger.records import Claimed, Ending, Failure
+from runtime.triggers.queue.clients.messages import TRIGGER, by_name
 from runtime.triggers.queue.leases import Fate, Lease
 from runtime.triggers.queue.plans import RunPlan, plan_runs
 
@@ -306,7 +307,9 @@ class Execution:
 
 
 def _payload_of(run: Claimed, plan: RunPlan) -> bytes:
-    """The arguments. A function that was named by on_failure= takes what it wants of what it is told."""
+    """The arguments. A function that was named by on_failure= takes what it wants of what it is told. InputError."""
+    if run.trigger == TRIGGER:
+        return by_name(run.payload, plan.arguments)
     if run.trigger != "on_failure":
         return run.payload
     try:

@@ -24,7 +24,8 @@ class Opens(Protocol):
 class Options(msgspec.Struct, frozen=True, kw_only=True):
     """worker: its name. queues: "*" for all that functions declare. result_max: bytes. info: JSON, for the ledger.
 
-    cell_command: what starts a zygote, see invoke.cells.
+    cell_command: what starts a zygote, see invoke.cells. celery_prefix: what the keys of Celery's own clients begin
+    with; None: their messages are not taken. payload_max, max_length: of those, as of what is submitted.
     """
 
     worker: str
@@ -34,3 +35,6 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     result_max: int = 1_000_000
     info: bytes = b"{}"
     cell_command: tuple[str, ...] = ()
+    celery_prefix: str | None = None
+    payload_max: int = 0
+    max_length: int = 0

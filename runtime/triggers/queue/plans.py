@@ -65,5 +65,13 @@ def queues_of(functions: Iterable[Function]) -> set[str]:
     return {DEFAULT_QUEUE}.union(*({one.queue, *(q.name for q in _queues(one))} for one in functions))
 
 
+def declared_queues(functions: Iterable[Function]) -> set[str]:
+    """Every queue that a function declares with @queue, or is given by the settings."""
+    found = set()
+    for one in functions:
+        found |= {q.name for q in _queues(one)} | ({one.queue} - {DEFAULT_QUEUE})
+    return found
+
+
 def _queues(function: Function) -> list[Queue]:
     return [trigger for trigger in function.triggers if isinstance(trigger, Queue)]

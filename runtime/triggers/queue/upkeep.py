@@ -1,6 +1,7 @@
 """The threads that keep a worker's leases: one renews them, one takes back what other workers have lost.
 
-Started by the crew. Knows no event loop and no Celery: a handler that blocks the loop loses no lease.
+A third one drains what Celery clients send. Started by the crew. Knows no event loop and no Celery: a handler that
+blocks the loop loses no lease.
 """
 
 import threading
@@ -151,7 +152,8 @@ class Reaping:
 class Duties(msgspec.Struct, frozen=True):
     """What the threads do, as calls to the ledger that block. StoreDown, each of them.
 
-    probe: asks for a sign of life. stop: ends handlers, for that reason.
+    probe: asks for a sign of life. stop: ends handlers, for that reason. drain: returns how long to wait until the
+    next time.
     """
 
     beat: Callable[[list[Held]], Beat]
@@ -160,10 +162,11 @@ class Duties(msgspec.Struct, frozen=True):
     register: Callable[[], None]
     look: Callable[[], None]
     stop: Callable[[list[Lease], Fate], None]
+    drain: Callable[[], float]
 
 
-def keepers_of(leases: Leases, duties: Duties, beat_seconds: float, register_seconds: float) -> tuple[Keeper, Keeper]:
-    """The two threads, to be started."""
+def keepers_of(leases: Leases, duties: Duties, beat_seconds: float, register_seconds: float) -> tuple[Keeper, ...]:
+    """The threads, to be started."""
     beating = Beating(leases, duties.beat, duties.stop, duties.register, duties.look, register_seconds)
     reaping = Reaping(duties.reap, beat_seconds)
 
@@ -174,4 +177,5 @@ def keepers_of(leases: Leases, duties: Duties, beat_seconds: float, register_sec
     return (
         Keeper("leases", beat_seconds, beating.step, beating.register_again),
         Keeper("reaper", _REAP_SECONDS, reaping.step, after_outage),
+        Keeper("drain", _REAP_SECONDS, duties.drain, duties.probe),
     )

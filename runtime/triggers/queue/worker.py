@@ -20,6 +20,7 @@ from typing_extensions import override
 from runtime.base.logs import get_logger
 from runtime.declare.registry import Function
 from runtime.triggers.queue.app import App
+from runtime.triggers.queue.clients import control
 from runtime.triggers.queue.consumer import Consumer
 from runtime.triggers.queue.crew import Crew
 from runtime.triggers.queue.parts import Opens
@@ -88,6 +89,7 @@ class QueueWorker:
         if not self._crew.begin(functions, resources, new_loop):
             return 0
         self._app.adopt(self._crew.functions, self._crew.queues)
+        control.install()
         self._controller = Controller(
             app=self._app,
             hostname=self._name,

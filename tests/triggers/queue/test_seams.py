@@ -8,19 +8,24 @@ from collections.abc import Callable
 
 import pytest
 from celery import Celery
+from celery.app.amqp import AMQP
 from celery.app.task import Task
 from celery.concurrency.base import BasePool
 from celery.events.dispatcher import EventDispatcher
 from celery.worker import WorkController, components, loops, state
 from celery.worker.consumer import Consumer
 from celery.worker.consumer import events as events_step
+from celery.worker.control import Panel
 from kombu.asynchronous import Hub
 from kombu.messaging import Consumer as KombuConsumer
 from kombu.transport import TRANSPORT_ALIASES
 from kombu.transport import redis as stock
+from kombu.transport.virtual import base as virtual
 from kombu.transport.virtual.base import QoS
 
 from runtime.triggers.queue.app import App
+from runtime.triggers.queue.clients import control
+from runtime.triggers.queue.clients.draining import keys_of
 from runtime.triggers.queue.strategy import RunRequest, RunTask
 from runtime.triggers.queue.transport import Channel, RunMessage, Transport
 
@@ -85,11 +90,27 @@ def test_what_we_override_is_called_as_it_was(function, takes):
         (state.maybe_shutdown, "should_stop"),
         (events_step.Events.start, "request.eventer = dis"),
         (EventDispatcher.send, "self.groups"),
+        (stock.Channel._put, "client.lpush(key, dumps(message))"),
+        (stock.Channel._q_for_pri, 'f"{queue}{self.sep}{pri}"'),
+        (virtual.Channel._inplace_augment_message, "body_encoding=body_encoding"),
+        (AMQP.as_task_v2, "'correlation_id': task_id"),
     ],
     ids=lambda value: getattr(value, "__qualname__", ""),
 )
 def test_what_calls_us_still_does(function, says):
     assert says in inspect.getsource(function)
+
+
+def test_celery_has_the_commands_that_are_replaced_and_kombu_the_lists_that_are_drained():
+    before = dict(Panel.data)
+    try:
+        control.install()
+        replaced = {name for name in Panel.data if Panel.data[name] is not before.get(name)}
+    finally:
+        Panel.data.update(before)
+    assert replaced <= before.keys()
+    assert {"revoke", "terminate", "rate_limit"} <= replaced
+    assert keys_of("", "q")[3] == f"q{stock.Channel.sep}3"
 
 
 def test_state_has_the_sets_that_inspect_shows():

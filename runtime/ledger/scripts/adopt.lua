@@ -1,0 +1,46 @@
+-- Take messages of Celery's own clients off their lists, each in one step with the run it becomes, or the dead letter.
+-- ARGV of each: key, sha1 of the message as it was read, until when it may begin (ms, '' for ever), why it is none that can
+-- be run (a failure as JSON, '' if it can), 1 if its payload is the message as it came; then the submission.
+-- Returns a word for each: accepted, known, full (it stays), refused; gone if another message is the oldest by now.
+-- include: runs accepting ends
+local HEAD = 5
+local answer, stays = {}, {}
+block = 2 * math.ceil((#ARGV - FIRST + 1) / (HEAD + SUBMISSION))
+
+local function refuse(id, failure, message)
+  local run, input = keys_of(id)
+  local found = redis.call('HMGET', run, 'q', 'fn')
+  redis.call('ZREM', ns .. 'ready:' .. found[1], id)
+  if message then
+    redis.call('SET', input, message)
+  end
+  close(id, found[2], 'failed', 'bad message', failure)
+end
+
+local function adopt(at)
+  local key, digest, expires, failure, as_it_came = unpack(ARGV, at, at + HEAD - 1)
+  local message = not stays[key] and redis.call('LINDEX', key, -1)
+  if not message or redis.sha1hex(message) ~= digest then
+    stays[key] = stays[key] or 'gone'
+    return stays[key]
+  end
+  local word, id = accept(at + HEAD)
+  if word == 'full' then
+    stays[key] = word
+    return word
+  end
+  redis.call('RPOP', key)
+  if word == 'accepted' and failure ~= '' then
+    refuse(id, failure, as_it_came == '1' and message)
+    return 'refused'
+  end
+  if word == 'accepted' and expires ~= '' then
+    redis.call('HSET', keys_of(id), 'expires', expires)
+  end
+  return word
+end
+
+for at = FIRST, #ARGV, HEAD + SUBMISSION do
+  answer[#answer + 1] = adopt(at)
+end
+return answer
