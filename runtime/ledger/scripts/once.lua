@@ -1,16 +1,26 @@
 -- Calls that have a key in common, of which one is carried out. For scripts that have to do with such keys.
 --
 -- once:{digest}  hash. Of a call under way: holder (its id), request (a digest of it, '' where any will do), over (until
---                when, ms, if nothing more is heard). Of a run that holds the key for as long as it is open: run.
+--                when, ms, if nothing more is heard) and lease (ms). Of a run that holds the key for as long as it is open: run.
 --                Of a run that is the call itself: run, request, accepted, over. Of an outcome: kept, over, and answer
 --                or result or both.
 local WINDOW = 86400000 -- ms that a run's result is kept
 local OPEN = {scheduled = true, queued = true, running = true, retrying = true}
 
+-- Whether the store has been there for less than a lease: who holds one may not have got through yet to renew it.
+local function is_early(lease)
+  if ARGV[2] ~= '' then
+    return false -- a test's clock
+  end
+  local info = redis.pcall('INFO', 'server')
+  local uptime = type(info) == 'string' and tonumber(string.match(info, 'uptime_in_seconds:(%d+)'))
+  return uptime and uptime * 1000 < lease
+end
+
 -- What a key stands for: free, or kept, other (it was another request's), run (it is a run), held. And its hash's key.
 local function look_once(digest, request)
   local place = ns .. 'once:' .. digest
-  local found = redis.call('HMGET', place, 'kept', 'accepted', 'holder', 'run', 'request', 'over')
+  local found = redis.call('HMGET', place, 'kept', 'accepted', 'holder', 'run', 'request', 'over', 'lease')
   local lasts = tonumber(found[6] or 0) > now
   local verdict = 'free'
   if found[1] and lasts then
@@ -19,7 +29,7 @@ local function look_once(digest, request)
     verdict = 'run'
   elseif not found[1] and not found[2] then
     if found[3] then
-      verdict = lasts and 'held' or 'free'
+      verdict = (lasts or is_early(tonumber(found[7]))) and 'held' or 'free'
     elseif found[4] then
       verdict = OPEN[redis.call('HGET', ns .. 'run:' .. found[4], 'state')] and 'held' or 'free'
     end

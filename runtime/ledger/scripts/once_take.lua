@@ -16,7 +16,7 @@ if verdict == 'free' or (verdict == 'held' and holder == id) then
     write_once(place, LONGEST, 'run', id, 'request', request)
     redis.call('HSET', run, 'once', digest) -- finish looks for it
   else
-    write_once(place, tonumber(more), 'holder', id, 'request', request, 'over', now + more)
+    write_once(place, tonumber(more), 'holder', id, 'request', request, 'over', now + more, 'lease', more)
   end
   return {'mine'}
 end

@@ -372,7 +372,7 @@ async def test_a_call_that_was_taken_over_is_ended_and_not_kept(project, valkey,
         await begun(app)
         desk.holds.close()  # as if the process stood still
         name = next(desk.store.connect().scan_iter(f"{desk.store.namespace}:once:*"))
-        desk.store.connect().hset(name, "over", 1)
+        desk.store.connect().hset(name, mapping={"over": 1, "lease": 0})
         other = desk_on(valkey, desk.store.namespace)
         async with client_of(project, desk=other, open_locally=True) as there:
             second = asyncio.create_task(post(there, "/slow", json={"sku": "x"}))
