@@ -201,3 +201,10 @@ async def in_threads(generator: Generator[Any], threads: Threads) -> AsyncIterat
     finally:
         if step is not None:
             step.add_done_callback(close)  # at once, or when the step that nobody waits for any more is done
+
+
+async def settle(within_seconds: float) -> None:
+    """Wait for what else is on this loop, so long at most: what was cancelled cleans up."""
+    tasks = asyncio.all_tasks() - {asyncio.current_task()}
+    if tasks:
+        await asyncio.wait(tasks, timeout=within_seconds)

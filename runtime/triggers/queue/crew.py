@@ -19,6 +19,7 @@ from runtime.base.errors import StoreDown
 from runtime.base.logs import get_logger
 from runtime.declare.registry import Function
 from runtime.invoke.cells import Cells
+from runtime.invoke.execute import settle
 from runtime.invoke.invoker import Invoker
 from runtime.ledger.calls import ado, do
 from runtime.ledger.desk import Store
@@ -101,7 +102,7 @@ class Crew:
         try:
             self._opening.result()
         except CancelledError:
-            self.on_loop(_settle()).result()
+            self.on_loop(settle(_CLOSE_SECONDS)).result()
             return False
         self._begin_keeping()
         return True
@@ -336,7 +337,7 @@ class Crew:
         await self._resources.close()
         for task in asyncio.all_tasks() - {asyncio.current_task()}:
             task.cancel()
-        await _settle()
+        await settle(_CLOSE_SECONDS)
 
     def _hand_back_all(self) -> None:
         held = [one.holding() for one in self._leases.all()]
@@ -344,10 +345,3 @@ class Crew:
             do(self._hub_client, self._ledger.release(held))
         except StoreDown as error:
             log.warning("runs cannot be handed back; they begin again when their leases are over", reason=str(error))
-
-
-async def _settle() -> None:
-    """Wait for what else is on this loop: what was cancelled cleans up."""
-    tasks = asyncio.all_tasks() - {asyncio.current_task()}
-    if tasks:
-        await asyncio.wait(tasks, timeout=_CLOSE_SECONDS)
