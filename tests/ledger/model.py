@@ -164,8 +164,8 @@ class Model:
         if run.cancelling:
             self.close(run, "cancelled", "cancelled")
         elif state == "crashed":
-            run.state, run.due = "retrying", self.now + pause
-            self.note_crash(run, lost=False)
+            if not self.note_crash(run, lost=False):
+                run.state, run.due = "retrying", self.now + pause
         elif state == "retrying":
             run.failures += 1
             run.state, run.due = "retrying", self.now + pause
