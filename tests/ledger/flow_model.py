@@ -27,7 +27,10 @@ class Step:
 
 @dataclass
 class FlowModel:
-    """values: of nodes that have succeeded. stopped: nodes that have not, and what is told of that."""
+    """values: of nodes that have succeeded. stopped: nodes that have not, and what is told of that.
+
+    is_ending: ends are told one after the other; nothing begins before all of a call are.
+    """
 
     id: str
     nodes: tuple[Node, ...]
@@ -36,6 +39,7 @@ class FlowModel:
     stopped: dict[int, dict[str, Any]] = field(default_factory=dict)
     redriven: int = 0
     ended: list[tuple[int, str, Any]] = field(default_factory=list)
+    is_ending: bool = False
 
     # --- the tree ---
 
@@ -57,7 +61,7 @@ class FlowModel:
         node = self.nodes[n]
         if n in self.values:
             return self.values[n]
-        if n in self.stopped:
+        if n in self.stopped or (self.is_ending and n not in self.steps and not node.count):
             return PENDING
         if node.kind == "step":
             step = self.steps.get(n)
@@ -96,7 +100,10 @@ class FlowModel:
         self.ended.append((n, reason, value))
 
     def follow(self) -> None:
+        self.is_ending = True
         while self.ended:
+            if 0 not in self.stopped:
+                self.walk()  # what an end completes stands, though the next one stops the flow
             n, reason, value = self.ended.pop(0)
             state = self.steps[n].state
             if state == "succeeded":
@@ -109,6 +116,7 @@ class FlowModel:
                     child = one
                 error = "no" if state == "failed" else state
                 self.stop(child, {"state": state, "reason": reason, "error": error, "run_id": f"{self.id}-{n}"})
+        self.is_ending = False
         if 0 not in self.stopped:
             self.walk()
 

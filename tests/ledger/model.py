@@ -168,8 +168,8 @@ class Model:
         if run.cancelling:
             self.close(run, "cancelled", "cancelled")
         elif state == "crashed":
-            run.state, run.due = "retrying", self.now + pause
-            self.note_crash(run, lost=False)
+            if not self.note_crash(run, lost=False):
+                run.state, run.due = "retrying", self.now + pause
         elif state == "waiting":
             run.state, run.due = "scheduled", self.now + pause
         elif state == "retrying":

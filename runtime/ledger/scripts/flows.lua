@@ -14,7 +14,7 @@
 -- A script notes ends of steps (close), and at its own end does what follows from them (go_on): so much at most, the rest is
 -- left to the reaper. What is read of a flow is read once a script, and what is changed is written at its end.
 
--- They are made only where a script meets one: that costs as much as to finish a run.
+-- They are made only where a script meets one: that costs half as much as to finish a run.
 local made
 local function flows()
   if not made then
