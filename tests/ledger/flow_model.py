@@ -61,7 +61,7 @@ class FlowModel:
         node = self.nodes[n]
         if n in self.values:
             return self.values[n]
-        if n in self.stopped or (self.is_ending and n not in self.steps and not node.count):
+        if n in self.stopped or (self.is_ending and not node.count):
             return PENDING
         if node.kind == "step":
             step = self.steps.get(n)
