@@ -314,6 +314,29 @@ def test_a_late_end_changes_nothing(trial: Trial):
     assert counts(trial, flow) == (2, 1, 1, 0, 0)
 
 
+def test_a_chain_keeps_the_last_result_alone(trial: Trial):
+    trial.works()
+    flow = trial.start(chain(*[step("f", '{"x":', "}")] * 5))
+    for number in range(3):
+        finish_next(trial, "x" * number)
+    kept = trial.client.hgetall(f"{trial.namespace}:flow:{flow}")
+    assert {name: value for name, value in kept.items() if name.startswith((b"result:", b"bytes"))} == {
+        b"result:3": b'"xx"',
+        b"bytes": b"4",
+    }
+
+
+def test_results_that_are_too_large_together_fail_the_flow(trial: Trial):
+    trial.works()
+    flow = trial.start(group(*[step()] * 70))
+    for one in trial.claim(slots=70):
+        assert trial.finish(one, result=b'"' + b"x" * 1_000_000 + b'"')
+    state, reason, message = why(trial, flow)
+    assert (state, reason) == ("failed", "bad result")
+    assert message.startswith("the results of its steps are more than 64000000 bytes, with step 64 (f, run ")
+    assert counts(trial, flow) == (70, 0, 64, 0, 6)
+
+
 def test_arguments_too_large_with_the_last_result_fail_the_step(trial: Trial):
     trial.works()
     flow = trial.start(chain(step(), step("g", '{"x":', "}")), payload_max=100)

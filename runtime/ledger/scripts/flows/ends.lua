@@ -22,6 +22,13 @@ local function keep_result(flow, n, result)
   set(flow, 'result:' .. n, result)
 end
 
+local function drop_result(flow, n)
+  local name = 'result:' .. n
+  local known = flow.known[name]
+  count(flow, 'bytes', -(known and #known or redis.call('HSTRLEN', flow.key, name)))
+  set(flow, name, false)
+end
+
 -- A node has succeeded: its parent goes on, or has succeeded, too. result: nil for one that stands from an earlier round.
 local function succeed(flow, n, result)
   while true do
@@ -36,6 +43,9 @@ local function succeed(flow, n, result)
       return
     end
     if above.kind == 'chain' then
+      if result and n > above.first then
+        drop_result(flow, n - 1) -- what came of it stands
+      end
       if n + 1 < above.first + above.count then
         return push(flow, 'start', n + 1, 0)
       end
@@ -110,11 +120,20 @@ local function end_step(step)
     if not is_stopped(flow, n) then
       fail(flow, n, step)
     end
-  elseif is_stopped(flow, n) then -- for a redrive
-    set_state(flow, n, 'succeeded')
-    keep_result(flow, n, step.output)
-  else
-    succeed(flow, n, step.output)
+    return
+  end
+  count(flow, 'bytes', #step.output)
+  local large = flow.known.bytes > MOST_BYTES
+  if not large and not is_stopped(flow, n) then
+    return succeed(flow, n, step.output)
+  end
+  set_state(flow, n, 'succeeded') -- for a redrive
+  keep_result(flow, n, step.output)
+  if large and not is_bad(state_of(flow, 0)) then
+    stop_flow(flow, 'failed', 'bad result', failure_of('TooLarge', string.format(
+      'the results of its steps are more than %d bytes, with step %d (%s, run %s); keep them elsewhere and return where '
+      .. 'they are', MOST_BYTES, n, step.fn, step.id
+    )))
   end
 end
 

@@ -1,9 +1,10 @@
 -- What is known of a flow: its hash.
 local MOST_STEPS = 100 -- started or stopped by one script
 local MOST_NODES = 2000 -- looked at by one script
+local MOST_BYTES = 64e6 -- of the results of a flow's steps: they are joined in one script
 local CHUNK = 500 -- values of one command: Lua's stack holds some thousands
 
-local BASE = {'size', 'open', 'succeeded', 'failed', 'cancelled', 'round', 'over', 'stops', 'fn', 'trace', 'payload_max'}
+local BASE = {'size', 'open', 'succeeded', 'failed', 'cancelled', 'round', 'over', 'stops', 'fn', 'trace', 'payload_max', 'bytes'}
 
 -- Read fields of a flow that are not known yet. Those that are not there are false.
 local function read(flow, names)
