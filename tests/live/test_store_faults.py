@@ -46,8 +46,10 @@ FUNCTIONS = """
     async def plain() -> str:
         return "plain"
 """
-HEARD_SECONDS = 5.0
-PLAIN_SECONDS = 1.5
+HEARD_SECONDS = 8.0
+"""Five are promised; a busy machine adds to them."""
+PLAIN_SECONDS = 4.0
+"""Less than whoever waits for the store waits."""
 """A plain call, on a machine that is busy."""
 
 
