@@ -49,8 +49,7 @@ FUNCTIONS = """
 HEARD_SECONDS = 8.0
 """Five are promised; a busy machine adds to them."""
 PLAIN_SECONDS = 4.0
-"""Less than whoever waits for the store waits."""
-"""A plain call, on a machine that is busy."""
+"""A plain call, on a machine that is busy: less than whoever waits for the store waits."""
 
 
 class Said(msgspec.Struct):
