@@ -624,6 +624,17 @@ def test_a_step_that_is_left_of_a_purged_flow_is_a_run_of_its_own(trial: Trial):
     assert (trial.state(f"{flow}-1"), trial.find(flow)) == ("succeeded", None)
 
 
+def test_so_is_one_whose_flow_s_id_a_run_has_now(trial: Trial):
+    trial.works()
+    trial.start(chain(step()), id="again")
+    trial.finish(trial.claim_one(), "failed")
+    trial.purge("again")
+    trial.accept(id="again")
+    trial.finish(trial.claim_one(), "failed")
+    assert trial.redrive("again-1") == "queued"
+    assert (finish_next(trial), trial.state("again")) == ("again-1", "failed")
+
+
 def test_a_flow_of_an_id_that_was_there_before_has_steps_of_its_own(trial: Trial):
     trial.works()
     for payload in ('{"x": 1}', '{"x": 2}'):
