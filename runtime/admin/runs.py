@@ -45,7 +45,7 @@ Words = dict[str, str]
 """What became of runs, by id: the ledger's words."""
 
 _RANDOM_ID = re.compile(r"[0-9a-f]{32}")
-_GUESSABLE = frozenset({"cron", "interval", "at"})
+_GUESSABLE = frozenset({"cron", "interval", "at", "celery"})
 _BATCH = 100
 _LOOK_SECONDS = 0.5
 _OUTAGE_SECONDS = 1.0

@@ -165,9 +165,10 @@ async def test_a_problem_is_meant_for_all_callers(client: httpx.AsyncClient, des
 async def test_a_run_that_could_be_guessed_needs_a_key_though_its_function_is_public(
     client: httpx.AsyncClient, desk: Desk, key
 ):
-    named, tick = submit(desk, "shop.open_door", "order-17"), submit(desk, "shop.open_door", trigger="cron")
+    named = submit(desk, "shop.open_door", "order-17")
+    tick, task = (submit(desk, "shop.open_door", trigger=trigger) for trigger in ("cron", "celery"))
     assert (await client.get(f"/_/runs/{submit(desk, 'shop.open_door')}")).status_code == 200
-    for run_id in (named, tick):
+    for run_id in (named, tick, task):
         assert (await client.get(f"/_/runs/{run_id}")).status_code == 401
         assert (await client.get(f"/_/runs/{run_id}", headers=key("invoke"))).status_code == 200
     # And whether there is one is not told, either.

@@ -168,6 +168,14 @@ def test_a_flow_is_listed_as_a_run_of_its_own(trial: Trial):
     assert [view.name for view in do(trial.client, trial.ledger.queues())] == ["default"]
 
 
+def test_a_run_whose_function_is_called_as_a_flow_is_shown(trial: Trial):
+    """Without a catalogue, submit takes any name."""
+    run_id = trial.accept("flow:chain")
+    assert (trial.show(run_id).function, trial.show(run_id).steps) == ("flow:chain", None)
+    trial.cancel(run_id)
+    trial.purge(run_id)
+
+
 def test_a_delayed_flow_begins_when_it_is_due(trial: Trial):
     trial.works()
     flow = trial.start(chain(step()), delay_seconds=60.0)
@@ -208,6 +216,26 @@ def test_10_000_steps_are_begun_and_stopped_100_at_a_time(trial: Trial):
     assert trial.queue().ready == 9_900
     trial.reap()
     assert (trial.state(flow), counts(trial, flow)) == ("cancelled", (10_000, 0, 0, 0, 10_000))
+
+
+def test_steps_with_long_arguments_are_begun_fewer_at_a_time(trial: Trial):
+    trial.works()
+    flow = trial.start(chain(step(), group(*[step("g", '{"x": ', "}") for _ in range(30)])))
+    finish_next(trial, "x" * 500_000)
+    assert trial.queue().ready == 10
+    assert do(trial.client, trial.ledger.reap()) == 1
+    assert trial.queue().ready == 20
+    trial.reap()
+    assert counts(trial, flow)[:2] == (31, 30)
+
+
+def test_what_is_left_of_flows_that_are_over_is_dropped_100_at_a_time(trial: Trial):
+    flows = [trial.start(group(*[step() for _ in range(19)]), delay_seconds=9.0) for _ in range(210)]
+    assert set(do(trial.client, trial.ledger.cancel(flows))) == {"cancelled"}
+    assert trial.client.zcard(trial.key("flows")) > 100
+    assert do(trial.client, trial.ledger.reap()) == 100
+    trial.reap()
+    assert trial.client.exists(trial.key("flows")) == 0
 
 
 def test_the_results_of_thousands_of_steps_are_in_order(trial: Trial):
@@ -352,6 +380,30 @@ def test_arguments_too_large_with_the_last_result_fail_the_step(trial: Trial):
     assert why(trial, flow)[:2] == ("failed", "bad arguments")
     assert trial.redrive(flow) == "queued"
     assert (trial.state(flow), trial.show(f"{flow}-2").redriven) == ("failed", 1)
+
+
+def test_results_of_a_group_that_are_too_much_for_a_script_fail_it(trial: Trial):
+    trial.works()
+    flow = trial.start(group(chord([step() for _ in range(17)], step()), step("g", priority=9), collect=True))
+    finish_next(trial)
+    for _ in range(17):
+        finish_next(trial, "x" * 1_000_000)
+    (outcome, good) = result_of(trial, flow)
+    assert good == {"state": "succeeded", "result": 1}
+    message = "the results of its parts are more than 16000000 bytes"
+    assert outcome == {"state": "failed", "reason": "bad result", "error": message, "run_id": flow}
+    assert counts(trial, flow) == (19, 0, 18, 0, 0)
+    assert trial.claim() == []
+
+
+def test_a_flow_that_is_such_a_group_fails_again_when_it_is_redriven(trial: Trial):
+    trial.works()
+    flow = trial.start(group(*[step() for _ in range(17)]))
+    for _ in range(17):
+        finish_next(trial, "x" * 1_000_000)
+    message = "group 0 of the flow failed: the results of its parts are more than 16000000 bytes"
+    assert why(trial, flow) == ("failed", "bad result", message)
+    assert (trial.redrive(flow), trial.state(flow), counts(trial, flow)) == ("queued", "failed", (17, 0, 17, 0, 0))
 
 
 def test_a_step_whose_id_another_run_has_fails(trial: Trial):
@@ -593,6 +645,17 @@ def test_a_step_that_is_left_of_a_purged_flow_is_a_run_of_its_own(trial: Trial):
     assert trial.redrive(f"{flow}-1") == "queued"
     finish_next(trial)
     assert (trial.state(f"{flow}-1"), trial.find(flow)) == ("succeeded", None)
+
+
+def test_so_is_one_whose_flow_s_id_a_run_has_now(trial: Trial):
+    trial.works()
+    trial.start(chain(step()), id="again")
+    trial.finish(trial.claim_one(), "failed")
+    trial.purge("again")
+    trial.accept(id="again")
+    trial.finish(trial.claim_one(), "failed")
+    assert trial.redrive("again-1") == "queued"
+    assert (finish_next(trial), trial.state("again")) == ("again-1", "failed")
 
 
 def test_a_flow_of_an_id_that_was_there_before_has_steps_of_its_own(trial: Trial):

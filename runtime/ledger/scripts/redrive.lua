@@ -16,8 +16,8 @@ local function redrive(id)
     return flows().redrive(id, fn)
   end
   local flow = place and place_of(place)
-  local known = flow and redis.call('HMGET', ns .. 'run:' .. flow, 'state', 'fn')
-  if known and known[1] then
+  local known = flow and redis.call('HMGET', ns .. 'run:' .. flow, 'state', 'fn', 'q')
+  if known and known[3] == '' then
     return is_open(known[1]) and 'open' or known[1] == 'succeeded' and 'succeeded' or flows().redrive(flow, known[2])
   elseif flow then
     redis.call('HDEL', run, 'flow') -- it is gone

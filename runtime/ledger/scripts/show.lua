@@ -5,7 +5,8 @@ local answer = {}
 local function steps_of(id, fields)
   for at = 1, #fields, 2 do
     if fields[at] == 'fn' and string.sub(fields[at + 1], 1, 5) == 'flow:' then
-      return redis.call('HMGET', ns .. 'flow:' .. id, 'steps', 'open', 'succeeded', 'failed', 'cancelled')
+      local found = redis.call('HMGET', ns .. 'flow:' .. id, 'steps', 'open', 'succeeded', 'failed', 'cancelled')
+      return found[1] and found or {}
     end
   end
   return {}

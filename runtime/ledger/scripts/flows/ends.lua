@@ -1,14 +1,26 @@
 -- What follows from the end of a step.
--- The result of a group all of whose children are decided, from theirs, which are needed no more.
+local MOST_RESULT = 16000000 -- bytes of a group's result: to write one holds up the store
+local AT_ONCE = 50 -- results read with one command
+
+-- The result of a group all of whose children are decided, from theirs, which are needed no more; nil if it is too long.
 local function compose(flow, group)
-  local names, results = {}, {}
-  for n = group.first, group.first + group.count - 1 do
-    names[#names + 1] = 'result:' .. n
+  local results, size, last = {}, 0, group.first + group.count - 1
+  for from = group.first, last, AT_ONCE do
+    local names = {}
+    for n = from, math.min(last, from + AT_ONCE - 1) do
+      names[#names + 1] = 'result:' .. n
+    end
+    read(flow, names)
+    for _, name in ipairs(names) do
+      results[#results + 1] = flow.known[name]
+      size = size + #flow.known[name]
+    end
+    if size > MOST_RESULT then
+      return nil
+    end
   end
-  read(flow, names)
-  for at, name in ipairs(names) do
-    results[at] = flow.known[name]
-    set(flow, name, false)
+  for n = group.first, last do
+    set(flow, 'result:' .. n, false)
   end
   return '[' .. table.concat(results, ',') .. ']'
 end
@@ -29,8 +41,26 @@ local function drop_result(flow, n)
   set(flow, name, false)
 end
 
+local function failure_of(kind, message)
+  return cjson.encode({type = kind, traceback = '', message = message})
+end
+
+local succeed, fail
+
+-- All children of a group are decided.
+local function end_group(flow, n)
+  local result = compose(flow, node_of(flow, n))
+  if result then
+    return succeed(flow, n, result)
+  end
+  return fail(flow, n, {
+    what = string.format('group %d of the flow', n), id = flow.id, state = 'failed', reason = 'bad result',
+    output = failure_of('BadResult', string.format('the results of its parts are more than %d bytes', MOST_RESULT))
+  })
+end
+
 -- A node has succeeded: its parent goes on, or has succeeded, too. result: nil for one that stands from an earlier round.
-local function succeed(flow, n, result)
+function succeed(flow, n, result)
   while true do
     local path = node_of(flow, n).path
     read(flow, path[1] and {'node:' .. path[1], 'left:' .. path[1]} or {})
@@ -57,14 +87,10 @@ local function succeed(flow, n, result)
       if flow.known[left] > 0 then
         return
       end
-      result = compose(flow, above)
+      return end_group(flow, path[1])
     end
     n = path[1]
   end
-end
-
-local function failure_of(kind, message)
-  return cjson.encode({type = kind, traceback = '', message = message})
 end
 
 -- The whole flow ends so, as soon as its open steps have.
@@ -76,8 +102,9 @@ local function stop_flow(flow, state, reason, failure)
   push(flow, 'stop', 0, 1)
 end
 
--- A step has not succeeded: the nearest collecting group takes that as the outcome of its child, else the flow fails.
-local function fail(flow, n, step)
+-- A step, or a group, has not succeeded: the nearest collecting group takes that as the outcome of its child, else the flow
+-- fails.
+function fail(flow, n, step)
   local child = n
   for _, above in ipairs(node_of(flow, n).path) do
     if node_of(flow, above).collect then
@@ -89,8 +116,8 @@ local function fail(flow, n, step)
   local said = message_of(step.output, reason)
   if child == 0 then
     local how = step.state == 'failed' and 'failed: ' .. said or 'was cancelled'
-    local message = string.format('step %d of the flow (%s, run %s) %s', n, step.fn, step.id, how)
-    return stop_flow(flow, step.state, reason, failure_of('StepFailed', message))
+    local what = step.what or string.format('step %d of the flow (%s, run %s)', n, step.fn, step.id)
+    return stop_flow(flow, step.state, reason, failure_of('StepFailed', what .. ' ' .. how))
   end
   set_state(flow, child, step.state)
   set(flow, 'result:' .. child, cjson.encode({
@@ -103,7 +130,7 @@ local function fail(flow, n, step)
   local group = node_of(flow, child).path[1]
   count(flow, 'left:' .. group, -1)
   if flow.known['left:' .. group] == 0 then
-    succeed(flow, group, compose(flow, node_of(flow, group)))
+    end_group(flow, group)
   end
 end
 
@@ -130,7 +157,7 @@ local function end_step(step)
   set_state(flow, n, 'succeeded') -- for a redrive
   keep_result(flow, n, step.output)
   if large and not is_bad(state_of(flow, 0)) then
-    stop_flow(flow, 'failed', 'bad result', failure_of('TooLarge', string.format(
+    stop_flow(flow, 'failed', 'bad result', failure_of('BadResult', string.format(
       'the results of its steps are more than %d bytes, with step %d (%s, run %s); keep them elsewhere and return where '
       .. 'they are', MOST_BYTES, n, step.fn, step.id
     )))

@@ -1,9 +1,4 @@
--- How nodes begin, and are stopped: so much in one script, the rest is left for later.
-local steps_left, nodes_left = MOST_STEPS, MOST_NODES
-local function has_budget()
-  return steps_left > 0 and nodes_left > 0
-end
-
+-- How nodes begin, and are stopped.
 local DO = {}
 
 -- A node begins: a step, the first child of a chain, all of a group.
@@ -118,18 +113,17 @@ local function go_on()
     redis.call('ZADD', ns .. 'flows', now - at / 1024, text_of(op))
   end
   work = {}
-  for _, flow in ipairs(seen) do
-    if flow.known.size then
-      close_flow(flow)
-      write(flow)
-    end
+  for _, flow in ipairs(touched) do
+    close_flow(flow)
+    write(flow)
   end
+  touched = {}
 end
 
--- Do some of what is left to be done. How much of that there was.
+-- Do some of what is left to be done, of which some is for flows that are over. How much of that there was.
 local function go_on_with_rest()
   local done = 0
-  while has_budget() do
+  while has_budget() and done < MOST_STEPS do
     local text = redis.call('ZRANGEBYSCORE', ns .. 'flows', '-inf', now, 'LIMIT', 0, 1)[1]
     if not text then
       break

@@ -2,9 +2,18 @@
 local MOST_STEPS = 100 -- started or stopped by one script
 local MOST_NODES = 2000 -- looked at by one script
 local MOST_BYTES = 64e6 -- of the results of a flow's steps: they are joined in one script
+local STEP_BYTES = 50000 -- of arguments written: so many are as much work as a step
 local CHUNK = 500 -- values of one command: Lua's stack holds some thousands
 
 local BASE = {'size', 'open', 'succeeded', 'failed', 'cancelled', 'round', 'over', 'stops', 'fn', 'trace', 'payload_max', 'bytes'}
+
+-- What this script may still do; the rest is left for later.
+local steps_left, nodes_left = MOST_STEPS, MOST_NODES
+local function has_budget()
+  return steps_left > 0 and nodes_left > 0
+end
+
+local flows, touched = {}, {}
 
 -- Read fields of a flow that are not known yet. Those that are not there are false.
 local function read(flow, names)
@@ -30,6 +39,9 @@ end
 
 -- value: false to have the field no more.
 local function set(flow, name, value)
+  if next(flow.changed) == nil then
+    touched[#touched + 1] = flow
+  end
   flow.known[name] = value
   flow.changed[name] = true
 end
@@ -39,7 +51,6 @@ local function count(flow, name, more)
 end
 
 -- A flow by its id; nil if there is none. n: a node that will be asked for.
-local flows, seen = {}, {}
 local function flow_of(id, n)
   local flow = flows[id]
   if not flow then
@@ -51,7 +62,6 @@ local function flow_of(id, n)
     end
     read(flow, names)
     flows[id] = flow
-    seen[#seen + 1] = flow
   end
   return flow.known.size and flow
 end

@@ -12,27 +12,32 @@ local function previous(flow, n)
   return 'null'
 end
 
--- A step's arguments, with the last result where it is to stand.
-local function payload_of(flow, n)
+-- A step's arguments, with the last result where it is to stand, and their bytes; false if they are too long.
+local function payload_of(flow, n, limit)
   local pieces = node_of(flow, n).pieces
-  return #pieces == 1 and pieces[1] or table.concat(pieces, previous(flow, n))
+  local last = #pieces > 1 and previous(flow, n) or ''
+  local size = (#pieces - 1) * #last
+  for _, piece in ipairs(pieces) do
+    size = size + #piece
+  end
+  return (limit == 0 or size <= limit) and table.concat(pieces, last), size
 end
 
 local function add_step(flow, n, run)
   local node, limit = node_of(flow, n), tonumber(flow.known.payload_max or 0)
-  local payload = payload_of(flow, n)
-  local size = #payload
-  local large = limit > 0 and size > limit
+  local payload, size = payload_of(flow, n, limit)
   local extra = {'flow', run.flow}
   if flow.known.round ~= '0' then
     extra = {'flow', run.flow, 'redriven', flow.known.round}
   end
   add_run({
-    id = run.id, fn = node.fn, q = node.q, prio = node.prio, trigger = 'flow', payload = large and '' or payload,
-    due = not large and node.delay and string.format('%d', now + node.delay), age = node.age, parent = flow.id,
+    id = run.id, fn = node.fn, q = node.q, prio = node.prio, trigger = 'flow', payload = payload or '',
+    due = payload and node.delay and string.format('%d', now + node.delay), age = node.age, parent = flow.id,
     trace = flow.known.trace
   }, extra)
-  if large then
+  if payload then
+    steps_left = steps_left - math.floor(size / STEP_BYTES)
+  else
     redis.call('ZREM', ns .. 'ready:' .. node.q, run.id)
     close(run.id, node.fn, 'failed', 'bad arguments', failure_of('InputError', string.format(
       'the arguments of %s are %d bytes with the last result in them, and more than %d are not taken', node.fn, size, limit
