@@ -30,6 +30,7 @@ _BEATS = 5
 _CLOSE_SECONDS = 1.0
 _PAUSE_SECONDS = 1.0
 _LONGEST_PAUSE_SECONDS = 15.0
+_DOUBLINGS = 10
 
 
 class Found(msgspec.Struct, frozen=True, kw_only=True):
@@ -95,7 +96,8 @@ async def take_patiently(take: TakesKeys, key: str, run: Claimed) -> Found:
 
 def pause_seconds(waits: int) -> float:
     """How long a run leaves the call alone that has its key, the so-manieth time."""
-    return random.uniform(1.0, min(_LONGEST_PAUSE_SECONDS, 2.0**waits))  # noqa: S311 - so that they do not come at once
+    longest = min(_LONGEST_PAUSE_SECONDS, 2.0 ** min(waits, _DOUBLINGS))
+    return random.uniform(1.0, longest)  # noqa: S311 - so that they do not come at once
 
 
 async def accept_once(desk: Asks, key: str, request: str, run: Submission) -> Found:
