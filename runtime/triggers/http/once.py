@@ -136,7 +136,10 @@ class OnceRoute:
             raise QueueFull(run.queue, run.max_length)
         if found.verdict not in ("accepted", "run"):
             return _replay((await self._instead(found)).answer)
-        answer = await self._route.answer_accepted(found.run_id, preference)
+        try:
+            answer = await self._route.answer_accepted(found.run_id, preference)
+        except Problem as error:  # that of the run, whoever asks
+            answer = problem_answer(found.run_id, error)
         return answer if found.run_id == run_id else _replay(answer)
 
     @property
@@ -202,7 +205,11 @@ class OnceRoute:
             raise Problem(410, detail=f"this is run {run_id}, which is no longer kept")
         if not view.is_finished:
             raise _under_way({"Location": f"/_/runs/{run_id}"})
-        return Worked(answer=self._route.answer_finished(view), replayed=True)
+        try:
+            answer = self._route.answer_finished(view)
+        except Problem as error:
+            answer = problem_answer(run_id, error)
+        return Worked(answer=answer, replayed=True)
 
     def _kept_for_caller(self, worked: Worked) -> tuple[bytes, bytes | None] | None:
         """What is kept of a call for its own caller: the answer, unless it asks to be called again."""
@@ -229,12 +236,12 @@ class OnceRoute:
         if isinstance(body, Response):
             headers = [*body.raw_headers, *headers]
             body = getattr(body, "body", None)  # what streams has none
-        if not isinstance(body, bytes):
+        if not isinstance(body, bytes | memoryview):
             kept = _Kept(lost="it was a stream")
         elif len(body) > most:
             kept = _Kept(lost=f"it is longer than {most} bytes")
         else:
-            kept = _Kept(int(answer.status), [one for one in headers if one[0].lower() != leave_out], body)
+            kept = _Kept(int(answer.status), [one for one in headers if one[0].lower() != leave_out], bytes(body))
         return msgspec.msgpack.encode(kept)
 
 

@@ -21,7 +21,7 @@ FILES = {
     "functions/app.py": """
         import asyncio
         from collections.abc import AsyncIterator
-        from starlette.responses import JSONResponse, PlainTextResponse, StreamingResponse
+        from starlette.responses import JSONResponse, PlainTextResponse, Response, StreamingResponse
         from runtime import PlainText, Problem, Reply, Request, UploadFile, fn, http, queue
         from runtime.base.errors import StoreDown
 
@@ -79,6 +79,11 @@ FILES = {
         async def response():
             calls.append(1)
             return JSONResponse({"n": len(calls)}, 202, {"X-Own": "1"})
+
+        @http.post("/view")
+        async def view():
+            calls.append(1)
+            return Response(memoryview(b"abc"), 202, {"X-Own": "1"})
 
         @http.post("/text")
         async def text() -> PlainText:
@@ -315,8 +320,9 @@ async def test_a_call_whose_answer_cannot_be_kept_is_not_carried_out_twice(clien
     assert app["calls"] == [1]
 
 
-async def test_a_response_of_the_functions_own_is_kept(client, app):
-    first, second = [await post(client, "/response") for _ in range(2)]
+@pytest.mark.parametrize("path", ["/response", "/view"])
+async def test_a_response_of_the_functions_own_is_kept(client, app, path: str):
+    first, second = [await post(client, path) for _ in range(2)]
     assert (first.status_code, first.headers["x-own"]) == (202, "1")
     assert same(first, second)
 
@@ -429,6 +435,18 @@ async def test_who_does_not_prefer_gets_the_answer_of_the_run(client, desk):
     assert later.headers["preference-applied"] == "respond-async, wait=5"
     desk.ask_sync(desk.ledger.purge([accepted.json()["id"]]))
     assert (await post(client, "/other", json={"sku": "x"})).status_code == 410
+
+
+async def test_a_run_that_has_failed_is_its_keys_answer_too(client, desk):
+    accepted = await client.post("/other", json={"sku": "x"}, headers=key(**LATER))
+    worker = Worker(desk, "app.other")
+    worker.fail(worker.claim())
+    first = await client.post("/other", json={"sku": "x"}, headers=key(prefer="respond-async, wait=5"))
+    second = await post(client, "/other", json={"sku": "x"})
+    for answer in (first, second):
+        assert (answer.status_code, answer.headers["idempotency-replayed"]) == (500, "true")
+        assert answer.json()["run_id"] == accepted.json()["id"] != answer.headers["x-run-id"]
+    assert first.headers["preference-applied"] == "respond-async, wait=5"
 
 
 async def test_who_prefers_gets_what_was_answered_at_once(client, desk):
