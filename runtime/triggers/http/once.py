@@ -25,12 +25,13 @@ from runtime.base.logs import get_logger
 from runtime.declare.markers import Reply
 from runtime.declare.registry import Function
 from runtime.declare.request import Request
+from runtime.invoke.execute import noting_what_is_left
 from runtime.invoke.idempotency import KeyFailed, plan_key
 from runtime.invoke.invocation import Outcome
 from runtime.invoke.readers import Form
 from runtime.invoke.results import Unencodable, encode_json
 from runtime.ledger.once import Found, accept_once, digest_of, key_of_function
-from runtime.triggers.http.answers import Answer, problem_answer, types_of
+from runtime.triggers.http.answers import Answer, Parts, problem_answer, types_of
 from runtime.triggers.http.durable import Later, LaterRoute
 from runtime.triggers.http.prefer import Preference
 
@@ -166,16 +167,18 @@ class OnceRoute:
         found = await holds.take(asked.key, run_id, asked.request, watch.lose)
         if found.verdict != "mine":
             return await self._instead(found)
-        try:
-            worked = await watch.over(work)
-            keep = kept(worked)
-            is_mine = keep is None or await holds.keep(asked.key, run_id, answer=keep[0], result=keep[1])
-        except BaseException:
-            await holds.release(asked.key, run_id)
-            raise
+        with noting_what_is_left() as left:
+            try:
+                worked = await watch.over(work)
+                keep = kept(worked)
+            except BaseException:
+                await holds.release(asked.key, run_id, left)
+                raise
         if keep is None:
-            await holds.release(asked.key, run_id)
-        if not is_mine:
+            await holds.release(asked.key, run_id, left)
+        elif not await holds.keep(asked.key, run_id, answer=keep[0], result=keep[1]):
+            if isinstance(worked.answer.body, Parts):
+                await worked.answer.body.aclose()
             raise _under_way()
         return worked
 

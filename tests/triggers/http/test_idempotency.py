@@ -20,6 +20,7 @@ from tests.live_servers import until
 FILES = {
     "functions/app.py": """
         import asyncio
+        import threading
         from collections.abc import AsyncIterator
         from starlette.responses import JSONResponse, PlainTextResponse, Response, StreamingResponse
         from runtime import PlainText, Problem, Reply, Request, UploadFile, fn, http, queue
@@ -27,6 +28,7 @@ FILES = {
 
         calls: list = []
         go = asyncio.Event()
+        go_on = threading.Event()
 
         @http("/orders", methods=["POST", "PUT", "PATCH", "DELETE", "GET"])
         async def orders(sku: str = "") -> Reply:
@@ -50,6 +52,12 @@ FILES = {
         @http.post("/blocks")
         def blocks(sku: str) -> int:
             calls.append(sku)
+            return len(calls)
+
+        @http.post("/lingers", timeout="100ms")
+        def lingers(sku: str) -> int:
+            calls.append(sku)
+            go_on.wait(60)
             return len(calls)
 
         @http.post("/fails/{status:int}")
@@ -251,6 +259,16 @@ async def test_a_call_that_is_under_way_is_409_and_says_when_to_ask_again(client
 
 async def begun(app: dict[str, Any], count: int = 1) -> None:
     await asyncio.to_thread(until, lambda: len(app["calls"]) == count)
+
+
+async def test_a_thread_that_is_at_work_when_its_time_is_over_keeps_its_key_until_it_ends(client, app):
+    first = await post(client, "/lingers", json={"sku": "x"})
+    second = await post(client, "/lingers", json={"sku": "x"})
+    assert [one.status_code for one in (first, second)] == [504, 409]
+    assert second.headers["retry-after"] == "1"
+    assert app["calls"] == ["x"]
+    app["go_on"].set()
+    assert (await final(client, "/lingers")).json() == 2
 
 
 NOT_YET = (409, 503)
