@@ -5,10 +5,10 @@ SystemExit included, comes back as a value: nothing an author's code does reache
 """
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Generator
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Generator, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import suppress
-from contextvars import Context, copy_context
+from contextlib import contextmanager, suppress
+from contextvars import Context, ContextVar, copy_context
 from functools import partial
 from threading import get_ident
 from typing import Any, Self
@@ -24,6 +24,31 @@ _GRACE_SECONDS = 1.0
 
 _abandoned: set[asyncio.Future[Any]] = set()
 """Handlers that swallowed their cancellation; asyncio itself keeps only weak references to tasks."""
+
+
+Left = asyncio.Future[Any] | Future[Any]
+"""A handler that goes on though its caller has been answered."""
+
+_left: ContextVar[list[Left] | None] = ContextVar("fnrun_left", default=None)
+
+
+@contextmanager
+def noting_what_is_left() -> Iterator[list[Left]]:
+    """Within: the handlers that are left running, whatever becomes of their callers. One list, if nested."""
+    if (noted := _left.get()) is not None:
+        yield noted
+        return
+    noted = []
+    token = _left.set(noted)
+    try:
+        yield noted
+    finally:
+        _left.reset(token)
+
+
+def _leave(handler: Left) -> None:
+    if (noted := _left.get()) is not None:
+        noted.append(handler)
 
 
 class Finished(msgspec.Struct, frozen=True):
@@ -86,7 +111,8 @@ async def run_in_thread(threads: Threads, call: Callable[[], Any], timeout_secon
     try:
         await asyncio.wait((asyncio.wrap_future(job),), timeout=timeout_seconds)
     finally:
-        job.cancel()  # if it still waits for a thread, it shall not begin; nothing happens to one that is done
+        if not job.cancel() and not job.done():  # if it still waits for a thread, it shall not begin
+            _leave(job)
     return job.result() if job.done() and not job.cancelled() else Finished(timed_out=True)
 
 
@@ -106,6 +132,7 @@ async def _stop(name: str, task: asyncio.Task[Any]) -> None:
     if not task.done():
         _abandoned.add(task)
         task.add_done_callback(_abandoned.discard)
+        _leave(task)
         log.error("handler ignores its cancellation and was left running", function=name, grace_seconds=_GRACE_SECONDS)
 
 

@@ -11,6 +11,7 @@ import msgspec
 from runtime.base.errors import FnrunError
 from runtime.declare.registry import Function
 from runtime.declare.signatures.keys import key_names
+from runtime.invoke.results import encode_json
 
 
 class KeyFailed(FnrunError):  # noqa: N818 - an outcome
@@ -34,13 +35,20 @@ class KeyPlan:
         try:
             found = self._call(**given)
         except BaseException as error:  # the author's code, a SystemExit among it
-            raise KeyFailed(f"{where} raised {type(error).__name__}: {error}") from error
+            raise KeyFailed(f"{where} raised {type(error).__name__}{_said(error)}") from error
         if found is None:
             return None
         try:
-            return msgspec.json.encode(found, order="deterministic")
+            return encode_json(msgspec.to_builtins(found, str_keys=True, order="deterministic"))
         except BaseException as error:  # as above
-            raise KeyFailed(f"{where} returned a {type(found).__name__} that is no JSON: {error}") from error
+            raise KeyFailed(f"{where} returned a {type(found).__name__} that is no JSON{_said(error)}") from error
+
+
+def _said(error: BaseException) -> str:
+    try:
+        return f": {error}"
+    except BaseException:  # noqa: BLE001 - the author's code, too
+        return ""
 
 
 def plan_key(function: Function) -> KeyPlan | None:

@@ -7,7 +7,7 @@ so that a loop that is blocked does not lose it; a run holds it for as long as i
 import asyncio
 import random
 import threading
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from hashlib import sha256
 from typing import Any, Literal, Protocol, TypeVar
 
@@ -30,6 +30,7 @@ _BEATS = 5
 _CLOSE_SECONDS = 1.0
 _PAUSE_SECONDS = 1.0
 _LONGEST_PAUSE_SECONDS = 15.0
+_DOUBLINGS = 10
 
 
 class Found(msgspec.Struct, frozen=True, kw_only=True):
@@ -58,6 +59,18 @@ class Asks(Protocol):
 
     def ask_sync(self, call: Call[T]) -> T:
         """Run a call without a loop. StoreDown."""
+        ...
+
+
+class Left(Protocol):
+    """A handler that goes on though its caller has been answered: a future."""
+
+    def done(self) -> bool:
+        """Whether it has ended."""
+        ...
+
+    def add_done_callback(self, call: Callable[[Any], object], /) -> object:
+        """Have this called at its end, in any thread; at once if that was before."""
         ...
 
 
@@ -95,7 +108,8 @@ async def take_patiently(take: TakesKeys, key: str, run: Claimed) -> Found:
 
 def pause_seconds(waits: int) -> float:
     """How long a run leaves the call alone that has its key, the so-manieth time."""
-    return random.uniform(1.0, min(_LONGEST_PAUSE_SECONDS, 2.0**waits))  # noqa: S311 - so that they do not come at once
+    longest = min(_LONGEST_PAUSE_SECONDS, 2.0 ** min(waits, _DOUBLINGS))
+    return random.uniform(1.0, longest)  # noqa: S311 - so that they do not come at once
 
 
 async def accept_once(desk: Asks, key: str, request: str, run: Submission) -> Found:
@@ -116,7 +130,7 @@ class Holds:
     def __init__(self, desk: Asks) -> None:
         self._desk = desk
         self._lease_ms = round(desk.ledger.lease_seconds * 1000)
-        self._held: dict[tuple[str, str], Callable[[], object]] = {}
+        self._held: dict[tuple[str, str], Callable[[], object] | None] = {}  # None: its handler has ended
         self._unwritten: dict[tuple[str, str], Call[bool]] = {}
         self._closed = threading.Event()
         self._starting = threading.Lock()
@@ -147,28 +161,54 @@ class Holds:
                 kept += (name, content)
         return await self._end(key, call_id, WINDOW_SECONDS, kept)
 
-    async def release(self, key: str, call_id: str) -> None:
-        """Let the next call with this key go on. Later, if the store is away."""
-        await self._end(key, call_id, 0.0, ())
+    async def release(self, key: str, call_id: str, left: Collection[Left] = ()) -> None:
+        """Let the next call with this key go on. Later, if the store is away.
+
+        left: what is still at work for this call, though its caller has its answer: the next one waits for its end.
+        """
+        waits_for = {one for one in left if not one.done()}
+        if not waits_for:
+            await self._end(key, call_id, 0.0, ())
+            return
+        if (key, call_id) not in self._held:
+            return
+        self._held[key, call_id] = None
+        call = self._call_to_end(key, call_id, 0.0, ())
+
+        def ended(one: Left) -> None:  # in whichever thread it ends
+            waits_for.discard(one)
+            if not waits_for:
+                self._unwritten[key, call_id] = call
+
+        for one in list(waits_for):
+            one.add_done_callback(ended)
 
     async def _end(self, key: str, call_id: str, seconds: float, kept: Sequence[Argument]) -> bool:
-        if (key, call_id) not in self._held:
+        one = key, call_id
+        if one not in self._held:
             return False
-        call = self._desk.ledger.call("once_end", (key, call_id, round(seconds * 1000), *kept), bool)
-        is_held = False
+        self._held[one] = None
+        call = self._call_to_end(key, call_id, seconds, kept)
         try:
-            return await self._desk.ask(call)
+            is_mine = await self._desk.ask(call)
         except StoreDown as error:
             log.warning("what became of a call with a key is written later", run_id=call_id, reason=str(error))
-            self._unwritten[key, call_id] = call
-            is_held = True
+            self._unwritten[one] = call
             return True
-        finally:
-            if not is_held:
-                self._held.pop((key, call_id), None)
+        except asyncio.CancelledError:
+            self._unwritten[one] = call
+            raise
+        except BaseException:
+            self._held.pop(one, None)
+            raise
+        self._held.pop(one, None)
+        return is_mine
+
+    def _call_to_end(self, key: str, call_id: str, seconds: float, kept: Sequence[Argument]) -> Call[bool]:
+        return self._desk.ledger.call("once_end", (key, call_id, round(seconds * 1000), *kept), bool)
 
     def close(self) -> None:
-        """Renew nothing more. The store is still there."""
+        """Renew nothing more; what has not been written is, if the store is still there."""
         self._closed.set()
         if self._thread is not None:
             self._thread.join(_CLOSE_SECONDS)
@@ -182,13 +222,18 @@ class Holds:
 
     def _keep(self) -> None:
         while not self._closed.wait(self._desk.ledger.lease_seconds / _BEATS):
-            try:
-                self._write()
-                self._renew()
-            except StoreDown as error:
-                log.debug("keys of calls are not renewed", reason=str(error))
-            except Exception:
-                log.exception("keys of calls cannot be renewed")
+            self._try(self._renew)  # before what may be much to write
+            self._try(self._write)
+        self._try(self._write)
+
+    @staticmethod
+    def _try(work: Callable[[], None]) -> None:
+        try:
+            work()
+        except StoreDown as error:
+            log.debug("keys of calls are not renewed", reason=str(error))
+        except Exception:
+            log.exception("keys of calls cannot be renewed")
 
     def _write(self) -> None:
         for one, call in list(self._unwritten.items()):
@@ -203,7 +248,7 @@ class Holds:
         arguments: list[Argument] = [self._lease_ms, *(part for one in held for part in one)]
         taken = self._desk.ask_sync(self._desk.ledger.call("once_beat", arguments, list))
         for one, is_mine in zip(held, taken, strict=True):
-            on_loss = None if is_mine else self._held.pop(one, None)  # None: it has ended meanwhile
+            on_loss = None if is_mine else self._held.pop(one, None)
             if on_loss is not None:
                 log.warning("a call has lost its key to another; its handler is ended", run_id=one[1])
                 on_loss()

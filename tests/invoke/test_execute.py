@@ -4,13 +4,14 @@ import asyncio
 import contextvars
 import threading
 from collections.abc import AsyncIterator, Iterator
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from functools import partial
 
 import anyio
 import pytest
 
-from runtime.invoke.execute import Stream, Threads, in_threads, run_async, run_in_thread
+from runtime.invoke.execute import Stream, Threads, in_threads, noting_what_is_left, run_async, run_in_thread
+from tests.live_servers import until
 
 here: contextvars.ContextVar[str] = contextvars.ContextVar("here", default="outside")
 
@@ -53,6 +54,28 @@ async def test_a_cancelled_caller_cancels_its_handler():
     with pytest.raises(asyncio.CancelledError):
         await caller
     assert ended.is_set()
+
+
+async def test_what_is_left_running_is_noted(threads: Threads):
+    release, go_on = threading.Event(), asyncio.Event()
+
+    async def stubborn() -> None:
+        while not go_on.is_set():
+            with suppress(asyncio.CancelledError):
+                await go_on.wait()
+
+    with noting_what_is_left() as left:
+        assert not (await run_async("f", lambda: asyncio.sleep(0), 5)).timed_out
+        assert not (await run_in_thread(threads, lambda: None, 5)).timed_out
+        assert left == []
+        with noting_what_is_left() as same:
+            assert (await run_in_thread(threads, lambda: release.wait(60), 0.01)).timed_out
+            assert (await run_async("f", stubborn, 0.01)).timed_out
+    assert [one.done() for one in left] == [False, False]
+    assert same is left
+    release.set()
+    go_on.set()
+    await asyncio.to_thread(until, lambda: all(one.done() for one in left))
 
 
 async def test_a_task_group_and_a_timeout_work_in_a_handler():

@@ -25,12 +25,13 @@ from runtime.base.logs import get_logger
 from runtime.declare.markers import Reply
 from runtime.declare.registry import Function
 from runtime.declare.request import Request
+from runtime.invoke.execute import noting_what_is_left
 from runtime.invoke.idempotency import KeyFailed, plan_key
 from runtime.invoke.invocation import Outcome
 from runtime.invoke.readers import Form
 from runtime.invoke.results import Unencodable, encode_json
 from runtime.ledger.once import Found, accept_once, digest_of, key_of_function
-from runtime.triggers.http.answers import Answer, problem_answer, types_of
+from runtime.triggers.http.answers import Answer, Parts, problem_answer, types_of
 from runtime.triggers.http.durable import Later, LaterRoute
 from runtime.triggers.http.prefer import Preference
 
@@ -136,7 +137,10 @@ class OnceRoute:
             raise QueueFull(run.queue, run.max_length)
         if found.verdict not in ("accepted", "run"):
             return _replay((await self._instead(found)).answer)
-        answer = await self._route.answer_accepted(found.run_id, preference)
+        try:
+            answer = await self._route.answer_accepted(found.run_id, preference)
+        except Problem as error:  # that of the run, whoever asks
+            answer = problem_answer(found.run_id, error)
         return answer if found.run_id == run_id else _replay(answer)
 
     @property
@@ -163,16 +167,18 @@ class OnceRoute:
         found = await holds.take(asked.key, run_id, asked.request, watch.lose)
         if found.verdict != "mine":
             return await self._instead(found)
-        try:
-            worked = await watch.over(work)
-            keep = kept(worked)
-            is_mine = keep is None or await holds.keep(asked.key, run_id, answer=keep[0], result=keep[1])
-        except BaseException:
-            await holds.release(asked.key, run_id)
-            raise
+        with noting_what_is_left() as left:
+            try:
+                worked = await watch.over(work)
+                keep = kept(worked)
+            except BaseException:
+                await holds.release(asked.key, run_id, left)
+                raise
         if keep is None:
-            await holds.release(asked.key, run_id)
-        if not is_mine:
+            await holds.release(asked.key, run_id, left)
+        elif not await holds.keep(asked.key, run_id, answer=keep[0], result=keep[1]):
+            if isinstance(worked.answer.body, Parts):
+                await worked.answer.body.aclose()
             raise _under_way()
         return worked
 
@@ -202,7 +208,11 @@ class OnceRoute:
             raise Problem(410, detail=f"this is run {run_id}, which is no longer kept")
         if not view.is_finished:
             raise _under_way({"Location": f"/_/runs/{run_id}"})
-        return Worked(answer=self._route.answer_finished(view), replayed=True)
+        try:
+            answer = self._route.answer_finished(view)
+        except Problem as error:
+            answer = problem_answer(run_id, error)
+        return Worked(answer=answer, replayed=True)
 
     def _kept_for_caller(self, worked: Worked) -> tuple[bytes, bytes | None] | None:
         """What is kept of a call for its own caller: the answer, unless it asks to be called again."""
@@ -229,12 +239,12 @@ class OnceRoute:
         if isinstance(body, Response):
             headers = [*body.raw_headers, *headers]
             body = getattr(body, "body", None)  # what streams has none
-        if not isinstance(body, bytes):
+        if not isinstance(body, bytes | memoryview):
             kept = _Kept(lost="it was a stream")
         elif len(body) > most:
             kept = _Kept(lost=f"it is longer than {most} bytes")
         else:
-            kept = _Kept(int(answer.status), [one for one in headers if one[0].lower() != leave_out], body)
+            kept = _Kept(int(answer.status), [one for one in headers if one[0].lower() != leave_out], bytes(body))
         return msgspec.msgpack.encode(kept)
 
 
