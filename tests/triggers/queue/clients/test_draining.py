@@ -11,6 +11,7 @@ from runtime.base.errors import StoreDown
 from runtime.ledger.calls import do
 from runtime.roles import load_project
 from runtime.triggers.queue.clients.draining import Draining, keys_of
+from runtime.triggers.queue.clients.messages import run_id_of
 from runtime.triggers.queue.parts import Options
 from runtime.triggers.queue.plans import RunPlan, plan_runs
 from tests.celery_clients import celery_client, socket_url
@@ -156,6 +157,11 @@ def test_what_is_revoked_is_cancelled_now_or_when_it_comes(app, drain, trial):  
     send(app, task_id="early")
     drain_all(draining)
     assert trial.state("early") == "cancelled"
+    assert draining.revoke(["order/1"]) == {"order/1": "unknown"}  # which no run can be called
+    (one,) = send(app, task_id="order/1")
+    drain_all(draining)
+    assert trial.state(run_id_of(one, "")) == "cancelled"
+    assert draining.revoke([one]) == {one: "finished"}
 
 
 def test_a_dead_letter_is_told_of_in_the_log(app, drain, trial, log):  # noqa: F811
