@@ -291,10 +291,11 @@ def test_a_step_that_ends_before_it_heard_counts_as_it_ended(trial: Trial):
 
 def test_a_step_of_a_flow_that_failed_is_not_given_to_a_worker(trial: Trial):
     trial.works()
-    flow = trial.start(group(*[step() for _ in range(150)]))
+    flow = trial.start(group(*[step(max_age_seconds=5.0) for _ in range(150)]))
     trial.reap()
     first = trial.claim_one()
     trial.finish(first, "failed")
+    trial.now += 6  # which is no failure of its own
     assert (trial.queue().ready, trial.claim(slots=100)) == (49, [])
     assert counts(trial, flow) == (150, 0, 0, 1, 149)
     assert why(trial, flow)[:2] == ("failed", "error")
