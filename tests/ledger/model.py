@@ -24,6 +24,7 @@ class Run:
     due: int
     stamp: int
     expires: int | None = None
+    accepted: int = 0
     place: int = 0
     worker: str = ""
     parked_until: int | None = None
@@ -84,6 +85,7 @@ class Model:
         if dedupe:
             self.dedupe[new.function, dedupe] = (self.now + window, new.id)
         self.runs[new.id] = new
+        new.accepted = self.now
         new.listed_at = self.now
         self.queues.add(new.queue)
         if new.due > self.now:
@@ -242,6 +244,8 @@ class Model:
         if state == "failed" and run.function in self.on_failure and run.links < LINKS:
             function, queue = self.on_failure[run.function]
             another = f"{run.id}-failed{run.redriven or ''}"
+            if another in self.runs:
+                another += f"-{run.accepted}"
             if another not in self.runs:
                 new = Run(
                     another,
@@ -251,6 +255,7 @@ class Model:
                     "queued",
                     self.now,
                     self.next(),
+                    accepted=self.now,
                     links=run.links + 1,
                     listed_at=self.now,
                 )

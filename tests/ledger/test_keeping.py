@@ -210,6 +210,16 @@ def test_each_time_a_redriven_run_fails_it_is_told_again(trial: Trial):
     assert trial.claim_ids("w", "alarms") == [f"{run_id}-failed", f"{run_id}-failed1", f"{run_id}-failed2"]
 
 
+def test_a_run_that_has_the_id_of_an_earlier_one_is_told_of_too(trial: Trial):
+    trial.works("w", "f", "tell", f=("tell", "alarms"))
+    for _ in range(2):
+        trial.accept(id="again")
+        trial.finish(trial.claim_one(), "failed")
+        trial.purge("again")
+        trial.now += 1
+    assert trial.claim_ids("w", "alarms") == ["again-failed", f"again-failed-{round(START * 1000) + 1000}"]
+
+
 def test_names_with_spaces_are_told_of_too(trial: Trial):
     trial.works("w", "f", "tell all", f=("tell all", "big alarms"))
     trial.accept()

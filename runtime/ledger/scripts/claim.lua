@@ -34,10 +34,10 @@ end
 
 local function claim(q, id, fn, found)
   local token, failures, crashes, trigger, prio, accepted, due, expires, parent, trace, first, flow = unpack(found, 2, 13)
-  if expires and token == '0' and now > tonumber(expires) then
-    return close(id, fn, 'failed', 'expired', '', flow)
-  elseif flow and is_stopped(flow) then
+  if flow and is_stopped(flow) then
     return close(id, fn, 'cancelled', 'cancelled', '', flow)
+  elseif expires and token == '0' and now > tonumber(expires) then
+    return close(id, fn, 'failed', 'expired', '', flow)
   end
   local run, input = keys_of(id)
   local fence = new_token()

@@ -73,9 +73,12 @@ local function start_on_failure(id, fn, reason, failure)
     return
   end
   local target, q = unpack(cjson.decode(named))
-  local found = redis.call('HMGET', ns .. 'run:' .. id, 'redriven', 'links', 'trace')
+  local found = redis.call('HMGET', ns .. 'run:' .. id, 'redriven', 'links', 'trace', 'accepted')
   local links = tonumber(found[2] or 0) + 1
   local another = id .. '-failed' .. (found[1] or '')
+  if redis.call('EXISTS', ns .. 'run:' .. another) == 1 then
+    another = another .. '-' .. found[4] -- that was of an earlier run with this id
+  end
   if links > LINKS or redis.call('EXISTS', ns .. 'run:' .. another) == 1 then
     return
   end

@@ -55,7 +55,9 @@ local function end_group(flow, n)
   end
   return fail(flow, n, {
     what = string.format('group %d of the flow', n), id = flow.id, state = 'failed', reason = 'bad result',
-    output = failure_of('BadResult', string.format('the results of its parts are more than %d bytes', MOST_RESULT))
+    output = failure_of('BadResult', string.format(
+      'the results of its parts are more than %d bytes; keep them elsewhere and return where they are', MOST_RESULT
+    ))
   })
 end
 

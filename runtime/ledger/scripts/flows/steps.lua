@@ -40,7 +40,8 @@ local function add_step(flow, n, run)
   else
     redis.call('ZREM', ns .. 'ready:' .. node.q, run.id)
     close(run.id, node.fn, 'failed', 'bad arguments', failure_of('InputError', string.format(
-      'the arguments of %s are %d bytes with the last result in them, and more than %d are not taken', node.fn, size, limit
+      'the arguments of %s are %d bytes with the last result in them, more than %d; keep that elsewhere and return where it is',
+      node.fn, size, limit
     )), run.flow)
   end
 end
@@ -61,7 +62,7 @@ local function start_step(flow, n)
     return add_step(flow, n, run)
   elseif is_open(state) or found[5] ~= run.flow then
     run.state, run.reason = 'failed', 'error'
-    run.output = failure_of('SubmitError', 'there is another run ' .. id)
+    run.output = failure_of('SubmitError', 'there is another run ' .. id .. '; purge it, and redrive the flow')
     ended[#ended + 1] = run
   elseif before and redis.call('STRLEN', ns .. 'in:' .. id) > 0 then
     run_again(id, fn, found[3], found[4])

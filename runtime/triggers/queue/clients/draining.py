@@ -15,7 +15,7 @@ from runtime.base.logs import get_logger
 from runtime.ledger.calls import do
 from runtime.ledger.ledger import Ledger
 from runtime.ledger.records import Adopted, Adoption, Foreign
-from runtime.triggers.queue.clients.messages import Reader
+from runtime.triggers.queue.clients.messages import Reader, run_id_of
 from runtime.triggers.queue.parts import Options
 from runtime.triggers.queue.plans import RunPlan, declared_queues, queues_of
 
@@ -70,14 +70,17 @@ class Draining:
         self._note(read, words)
         return 0.0 if _TAKEN.intersection(words) else _IDLE_SECONDS
 
-    def revoke(self, run_ids: list[str]) -> dict[str, str]:
-        """Cancel runs, and those that will come. What became of each, in the words of Ledger.cancel. StoreDown."""
-        found: list[str] = do(self._client, self._ledger.cancel(run_ids))
-        words = dict(zip(run_ids, found, strict=True))
-        self._revoked |= {run_id: None for run_id, word in words.items() if word == "unknown"}
+    def revoke(self, task_ids: list[str]) -> dict[str, str]:
+        """Cancel the runs of tasks, and those that will come. What became of each, in the words of Ledger.cancel.
+
+        StoreDown.
+        """
+        run_ids = [run_id_of(task_id, "") for task_id in task_ids]
+        words: list[str] = do(self._client, self._ledger.cancel(run_ids))
+        self._revoked |= {run_id: None for run_id, word in zip(run_ids, words, strict=True) if word == "unknown"}
         while len(self._revoked) > _MOST_REVOKED:
             del self._revoked[next(iter(self._revoked))]
-        return words
+        return dict(zip(task_ids, words, strict=True))
 
     def _look(self, keys: list[str]) -> list[Foreign]:
         """What is there. A user of the store that may not read lists outside of the namespace does without them."""

@@ -1,6 +1,6 @@
 """Lists of Celery's own clients are drained into the ledger: what a worker's thread does, step by step."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -11,10 +11,10 @@ from runtime.base.errors import StoreDown
 from runtime.ledger.calls import do
 from runtime.roles import load_project
 from runtime.triggers.queue.clients.draining import Draining, keys_of
+from runtime.triggers.queue.clients.messages import run_id_of
 from runtime.triggers.queue.parts import Options
 from runtime.triggers.queue.plans import RunPlan, plan_runs
 from tests.celery_clients import celery_client, socket_url
-from tests.ledger.conftest import client, trial  # noqa: F401 - fixtures
 from tests.ledger.trial import Trial
 
 FUNCTIONS = """
@@ -35,20 +35,12 @@ def plans(write_project: Callable[..., Path]) -> dict[str, RunPlan]:
 
 
 @pytest.fixture
-def drain(trial: Trial, plans: dict[str, RunPlan]) -> Callable[..., Draining]:  # noqa: F811
+def drain(trial: Trial, plans: dict[str, RunPlan]) -> Callable[..., Draining]:
     def drain(**options) -> Draining:
         said = {"celery_prefix": "", "max_length": 1000, **options}
         return Draining(trial.client, trial.ledger, Options(worker="w", **said), lambda: plans)
 
     return drain
-
-
-@pytest.fixture
-def app(client: Redis) -> Iterator[Celery]:  # noqa: F811
-    with celery_client(socket_url(client)) as app:
-        yield app
-        for key in client.scan_iter("*kombu*"):
-            client.delete(key)
 
 
 def send(app: Celery, count: int = 1, queue: str = "orders", **options) -> list[str]:
@@ -60,11 +52,11 @@ def drain_all(draining: Draining) -> None:
         pass
 
 
-def waiting(client: Redis, *keys: str) -> list[int]:  # noqa: F811
+def waiting(client: Redis, *keys: str) -> list[int]:
     return [client.llen(key) for key in keys or ("orders",)]
 
 
-def test_all_that_was_sent_is_drained_in_order(app, drain, trial):  # noqa: F811
+def test_all_that_was_sent_is_drained_in_order(app, drain, trial):
     ids = send(app, 250)
     drain_all(drain())
     assert waiting(trial.client) == [0]
@@ -76,7 +68,7 @@ def test_with_nothing_there_it_looks_again_soon(drain):
     assert 0 < drain().step() <= 0.2
 
 
-def test_every_priority_has_a_list_that_is_drained(app, drain, trial):  # noqa: F811
+def test_every_priority_has_a_list_that_is_drained(app, drain, trial):
     app.conf.broker_transport_options = {"priority_steps": list(range(10))}
     ids = [send(app, priority=priority)[0] for priority in range(10)]
     drain_all(drain())
@@ -84,7 +76,7 @@ def test_every_priority_has_a_list_that_is_drained(app, drain, trial):  # noqa: 
     assert waiting(trial.client, *keys_of("", "orders")) == [0] * 10
 
 
-def test_two_that_drain_at_once_make_each_message_one_run(app, drain, trial):  # noqa: F811
+def test_two_that_drain_at_once_make_each_message_one_run(app, drain, trial):
     ids = send(app, 300)
     one, other = drain(), drain()
     looked_at = [one._read(found) for found in do(trial.client, trial.ledger.peek(one._keys(), 10_000))]
@@ -93,7 +85,7 @@ def test_two_that_drain_at_once_make_each_message_one_run(app, drain, trial):  #
     assert sorted(trial.list_ids("shop.create")) == sorted(ids)
 
 
-def test_only_declared_queues_are_drained_outside_of_the_namespace(app, drain, trial):  # noqa: F811
+def test_only_declared_queues_are_drained_outside_of_the_namespace(app, drain, trial):
     send(app, queue="default")
     send(app, queue="others")
     drain_all(drain())
@@ -101,7 +93,7 @@ def test_only_declared_queues_are_drained_outside_of_the_namespace(app, drain, t
     trial.client.delete("default", "others")
 
 
-def test_in_the_namespace_every_queue_of_a_function_is_drained(client, drain, trial):  # noqa: F811
+def test_in_the_namespace_every_queue_of_a_function_is_drained(client, drain, trial):
     with celery_client(socket_url(client), trial.key("celery:")) as app:
         ids = send(app, queue="default") + send(app, queue="orders")
     drain_all(drain())
@@ -110,7 +102,7 @@ def test_in_the_namespace_every_queue_of_a_function_is_drained(client, drain, tr
         client.delete(key)
 
 
-def test_another_prefix(client, app, drain, trial):  # noqa: F811
+def test_another_prefix(client, app, drain, trial):
     send(app)
     with celery_client(socket_url(client), "shop-") as other:
         ids = send(other)
@@ -120,7 +112,7 @@ def test_another_prefix(client, app, drain, trial):  # noqa: F811
     client.delete("orders")
 
 
-def test_a_worker_of_other_queues_leaves_a_queue_alone(app, drain, trial):  # noqa: F811
+def test_a_worker_of_other_queues_leaves_a_queue_alone(app, drain, trial):
     send(app)
     drain_all(drain(queues=("others",)))
     assert waiting(trial.client) == [1]
@@ -128,7 +120,7 @@ def test_a_worker_of_other_queues_leaves_a_queue_alone(app, drain, trial):  # no
     assert waiting(trial.client) == [0]
 
 
-def test_a_full_queue_is_left_alone_for_a_while_and_said_once(app, drain, trial, log):  # noqa: F811
+def test_a_full_queue_is_left_alone_for_a_while_and_said_once(app, drain, trial, log):
     send(app, 5)
     draining = drain(max_length=2)
     drain_all(draining)
@@ -147,7 +139,7 @@ def test_a_full_queue_is_left_alone_for_a_while_and_said_once(app, drain, trial,
     trial.client.delete("orders")
 
 
-def test_what_is_revoked_is_cancelled_now_or_when_it_comes(app, drain, trial):  # noqa: F811
+def test_what_is_revoked_is_cancelled_now_or_when_it_comes(app, drain, trial):
     draining = drain()
     (known,) = send(app)
     drain_all(draining)
@@ -156,9 +148,14 @@ def test_what_is_revoked_is_cancelled_now_or_when_it_comes(app, drain, trial):  
     send(app, task_id="early")
     drain_all(draining)
     assert trial.state("early") == "cancelled"
+    assert draining.revoke(["order/1"]) == {"order/1": "unknown"}  # which no run can be called
+    (one,) = send(app, task_id="order/1")
+    drain_all(draining)
+    assert trial.state(run_id_of(one, "")) == "cancelled"
+    assert draining.revoke([one]) == {one: "finished"}
 
 
-def test_a_dead_letter_is_told_of_in_the_log(app, drain, trial, log):  # noqa: F811
+def test_a_dead_letter_is_told_of_in_the_log(app, drain, trial, log):
     (one,) = send(app, serializer="pickle")
     drain_all(drain())
     view = trial.show(one)
@@ -167,7 +164,7 @@ def test_a_dead_letter_is_told_of_in_the_log(app, drain, trial, log):  # noqa: F
     assert b"application/x-python-serialize" in bytes(view.payload)
 
 
-def test_a_user_that_may_not_read_other_keys_drains_the_namespace(client, app, plans, trial, log):  # noqa: F811
+def test_a_user_that_may_not_read_other_keys_drains_the_namespace(client, app, plans, trial, log):
     send(app)
     with celery_client(socket_url(client), trial.key("celery:")) as seen:
         ids = send(seen)
@@ -185,7 +182,7 @@ def test_a_user_that_may_not_read_other_keys_drains_the_namespace(client, app, p
         client.delete(key)
 
 
-def test_a_store_that_refuses_everything_is_one_that_is_down(client, app, plans, trial, log):  # noqa: F811
+def test_a_store_that_refuses_everything_is_one_that_is_down(client, app, plans, trial, log):
     send(app)
     client.acl_setuser("nobody", enabled=True, nopass=True, keys=[], categories=["+@all"])
     try:

@@ -3,7 +3,7 @@
 import base64
 import json
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from hashlib import sha1
@@ -18,7 +18,6 @@ from runtime.ledger.records import Adoption, Foreign
 from runtime.roles import load_project
 from runtime.triggers.queue.clients.messages import Reader, by_name, run_id_of
 from runtime.triggers.queue.plans import RunPlan, plan_runs
-from tests.celery_clients import celery_client, socket_url
 
 FUNCTIONS = """
     from runtime import Context, fn, queue
@@ -36,19 +35,6 @@ FUNCTIONS = """
 def plans(write_project: Callable[..., Path]) -> dict[str, RunPlan]:
     project = load_project(write_project(**{"functions/orders.py": FUNCTIONS}))
     return plan_runs(project.registry.functions.values())
-
-
-@pytest.fixture
-def client(valkey: Path) -> Iterator[Redis]:
-    with Redis(unix_socket_path=str(valkey)) as client:
-        yield client
-        client.flushdb()
-
-
-@pytest.fixture
-def app(client: Redis) -> Iterator[Celery]:
-    with celery_client(socket_url(client)) as app:
-        yield app
 
 
 @pytest.fixture
