@@ -7,6 +7,7 @@ so that a loop that is blocked does not lose it; a run holds it for as long as i
 import asyncio
 import random
 import threading
+import time
 from collections.abc import Awaitable, Callable, Collection, Sequence
 from hashlib import sha256
 from typing import Any, Literal, Protocol, TypeVar
@@ -143,7 +144,11 @@ class Holds:
         another thread, if the key is another's because this process stood still.
         """
         call = self._desk.ledger.call("once_take", (key, request, "call", call_id, self._lease_ms), _read_found)
-        found = await self._desk.ask(call)
+        while True:
+            asked = time.monotonic()
+            found = await self._desk.ask(call)
+            if found.verdict != "mine" or time.monotonic() - asked < self._desk.ledger.lease_seconds / 2:
+                break  # else this process stood still, and the key may be another's by now
         if found.verdict == "mine":
             self._held[key, call_id] = on_loss
             self._start()

@@ -11,6 +11,7 @@ import pytest
 from runtime.base.errors import StoreDown
 from runtime.base.keys import KeyFile
 from runtime.ledger.desk import Desk
+from runtime.ledger.ledger import Ledger
 from runtime.ledger.once import key_of_function, take_by_run
 from runtime.roles import HttpRole, Project, load_project
 from tests.conftest import client_of, client_on
@@ -425,6 +426,28 @@ async def test_a_call_that_was_taken_over_is_ended_and_not_kept(project, valkey,
             assert (await second).json() == 2
             assert (await post(client, "/slow", json={"sku": "x"})).json() == 2
         other.close()
+
+
+async def test_a_call_whose_key_is_taken_over_before_it_has_begun_is_not_carried_out(project, desk, app, log):
+    short = Desk(desk.store, Ledger(desk.store.namespace, lease_seconds=0.2))
+    ask, told = short.ask, asyncio.Event()
+    async with (
+        client_of(project, desk=short, open_locally=True) as here,
+        client_of(project, desk=desk, open_locally=True) as there,
+    ):
+
+        async def late(call: Any) -> Any:
+            found = await ask(call)
+            if not told.is_set():
+                told.set()  # the key is its own; and now the process stands still
+                assert (await final(there, "/orders")).status_code == 201
+            return found
+
+        short.ask = late
+        answer = await post(here, "/orders", json={"sku": "x"})
+    assert (answer.json(), answer.headers["idempotency-replayed"]) == ({"n": 1}, "true")
+    assert app["calls"] == ["x"]
+    short.holds.close()
 
 
 async def test_a_call_that_is_cut_off_leaves_its_key(project, desk, app, log):
