@@ -4,12 +4,13 @@ Called by authors, in handlers and in scripts. All that can be wrong is said bef
 accepted is in the store when the call returns.
 """
 
-from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, Unpack, overload
 
 import msgspec
 
-from runtime.base.errors import QueueFull, SubmitError
+from runtime.base.errors import InputError, QueueFull, SubmitError
 from runtime.base.ids import new_run_id
 from runtime.declare.context import current as current_context
 from runtime.ledger.flows.nodes import FlowSubmission
@@ -73,7 +74,8 @@ class _Options:
 
         target = target_of(function, None if desk.registry is None else desk.registry())
         options = self._options
-        payload = payload_of(target, function, args, arguments)
+        with _as_submit_error(target.name):
+            payload = payload_of(target, function, args, arguments)
         check_size(target, len(payload), desk.payload_max)
         parent, trace = _origin()
         submission = Submission(
@@ -97,7 +99,8 @@ class _Options:
 
         options = self._options
         catalogue = None if desk.registry is None else desk.registry()
-        plan = Planner(catalogue, options, desk.payload_max).plan(flow)
+        with _as_submit_error(flow.kind):
+            plan = Planner(catalogue, options, desk.payload_max).plan(flow)
         parent, trace = _origin()
         submission = FlowSubmission(
             id=options.id or new_run_id(),
@@ -139,6 +142,15 @@ class _Options:
         return [one.run(found, named=False) for one, found in zip(prepared, accepted, strict=True)]
 
 
+@contextmanager
+def _as_submit_error(what: str) -> Iterator[None]:
+    """Wrong arguments are a fault of whoever submits. As InputError they would be one of its own caller."""
+    try:
+        yield
+    except InputError as error:
+        raise SubmitError(f"{what}: {error}") from None
+
+
 def _origin() -> tuple[str, str]:
     """The run that submits, "" if none does, and the trace it continues."""
     context = current_context.get(None)
@@ -150,7 +162,7 @@ def _origin() -> tuple[str, str]:
 class Submit(_Options):
     """`await submit(function, ...)`, `await submit(flow)`.
 
-    What can be wrong is raised before anything is accepted: SubmitError, UnknownFunction, InputError. Then QueueFull;
+    What can be wrong is raised before anything is accepted: SubmitError, UnknownFunction. Then QueueFull;
     and StoreDown within 5 s, after which the run may be accepted or not.
     """
 

@@ -13,7 +13,7 @@ import msgspec
 import pytest
 
 from runtime import PREVIOUS, QueueFull, Run, RunFailed, SubmitError, chain, chord, group, step, submit, submit_sync
-from runtime.base.errors import InputError, UnknownRun
+from runtime.base.errors import UnknownRun
 from runtime.declare.context import current as current_context
 from runtime.declare.loader import load
 from runtime.ledger.desk import Desk
@@ -216,11 +216,11 @@ async def test_a_flow_that_a_handler_submits_is_its_child(sums, trial, desk):
 async def test_what_cannot_be_is_refused_before_anything_is_accepted(sums, trial, desk):
     good = step(sums.add, 1)
     for submitted, error, says in (
-        (lambda: submit(chain(good, step(sums.add))), InputError, r"chain\[1\], step\(add\): .*x: required"),
+        (lambda: submit(chain(good, step(sums.add))), SubmitError, r"chain\[1\], step\(add\): .*x: required"),
         (lambda: submit(chain(good), x=1), SubmitError, r"submit\(flow\) takes no arguments"),
         (lambda: submit(good), SubmitError, r"step\(add\) alone is no flow: write submit\(function, ...\), or chain"),
         (lambda: submit.many(chain(good), [{}]), SubmitError, "flows are submitted one by one"),
-        (lambda: submit(sums.add, x=PREVIOUS), InputError, "objects of type PREVIOUS is unsupported"),
+        (lambda: submit(sums.add, x=PREVIOUS), SubmitError, "objects of type PREVIOUS is unsupported"),
     ):
         with pytest.raises(error, match=says):
             await submitted()

@@ -17,7 +17,7 @@ import msgspec
 import pytest
 
 from runtime import INJECTED, QueueFull, Run, RunFailed, StoreDown, SubmitError, SyncRun, submit, submit_sync
-from runtime.base.errors import DeclarationError, InputError, UnknownFunction, UnknownRun
+from runtime.base.errors import DeclarationError, UnknownFunction, UnknownRun
 from runtime.declare.context import current as current_context
 from runtime.declare.loader import load
 from runtime.ledger.desk import Desk
@@ -118,11 +118,11 @@ async def test_arguments_come_by_place_or_by_name_and_may_have_any_name(orders, 
 @pytest.mark.parametrize(
     ("arguments", "error", "says"),
     [
-        ({"customer": "c1"}, InputError, "order: required, but missing"),
-        ({"customer": "c1", "order": {"sku": "X", "qty": 0}}, InputError, "order: Expected `int` >= 1"),
-        ({"customer": "c1", "order": {"sku": "X"}, "size": 1}, InputError, "size: unknown argument"),
-        ({"customer": {1, 2}, "order": object()}, InputError, "orders.create are sent as JSON, and these cannot be"),
-        ({"customer": math.nan, "order": None}, InputError, "sent as JSON, and these cannot be: Out of range float"),
+        ({"customer": "c1"}, SubmitError, "order: required, but missing"),
+        ({"customer": "c1", "order": {"sku": "X", "qty": 0}}, SubmitError, "order: Expected `int` >= 1"),
+        ({"customer": "c1", "order": {"sku": "X"}, "size": 1}, SubmitError, "size: unknown argument"),
+        ({"customer": {1, 2}, "order": object()}, SubmitError, "orders.create are sent as JSON, and these cannot be"),
+        ({"customer": math.nan, "order": None}, SubmitError, "sent as JSON, and these cannot be: Out of range float"),
     ],
 )
 async def test_arguments_that_do_not_fit_are_refused_at_once(orders, trial, arguments, error, says):
@@ -155,7 +155,7 @@ async def test_what_is_no_function_is_refused(orders, trial):
             await submit(what)
     with pytest.raises(SubmitError, match="with a name, arguments come by name"):
         await submit("orders.note", "x")  # type: ignore[call-overload]
-    with pytest.raises(InputError, match="too many positional"):
+    with pytest.raises(SubmitError, match="too many positional"):
         await submit(orders.note, 1, 2, 3)
     assert trial.list_ids() == []
 
@@ -238,7 +238,7 @@ async def test_many_are_submitted_in_their_order(orders, trial):
     assert [msgspec.json.decode(trial.show(run.id).payload)["limit"] for run in runs[::50]] == [0, 50, 100, 150, 200]
     assert len(trial.list_ids()) == 230
     assert await submit.many(orders.feed, []) == []
-    with pytest.raises(InputError, match="7 is no mapping of arguments by name"):
+    with pytest.raises(SubmitError, match="7 is no mapping of arguments by name"):
         await submit.many(orders.feed, [{"limit": 1}, 7])
     for options in ({"id": "x"}, {"dedupe": "x"}):
         with pytest.raises(SubmitError, match="is of one run; submit them one by one"):
@@ -386,7 +386,7 @@ def test_the_same_without_a_loop(orders, trial):
     assert repr(run) == f"SyncRun('{run.id}')"
     runs = submit_sync.using(queue="bulk").many(orders.feed, [{"limit": 1}, {"limit": 2}])
     assert [one.cancel(tree=True) for one in runs] == ["cancelled", "cancelled"]
-    with pytest.raises(InputError, match="size: unknown argument"):
+    with pytest.raises(SubmitError, match="size: unknown argument"):
         submit_sync("orders.feed", size=1)
 
 
@@ -460,7 +460,7 @@ def test_a_script_reads_the_files_it_needs(folder, trial):
     ):
         with pytest.raises(error, match=says):
             submit_sync(name)
-    with pytest.raises(InputError, match="customer: required"):
+    with pytest.raises(SubmitError, match="customer: required"):
         submit_sync("orders.create")
 
 

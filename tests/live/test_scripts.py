@@ -42,9 +42,9 @@ SAID = """\
 orders are imported
 queued False
 scheduled cancelled cancelled queued
-InputError
+SubmitError
 scheduled cancelled cancelled queued
-InputError
+SubmitError
 """
 
 

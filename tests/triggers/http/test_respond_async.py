@@ -388,6 +388,31 @@ async def test_a_handler_that_submits_is_answered_alike(write_project, gone: Des
     assert "10.0.0.1" not in down.text
 
 
+async def test_a_handler_that_submits_what_does_not_fit_has_failed_itself(write_project, desk: Desk, log, monkeypatch):
+    files = {
+        "functions/app.py": """
+        from runtime import http, queue, submit
+
+        @queue("numbers")
+        def leaf(n: int) -> int:
+            return n
+
+        @http.post("/inner")
+        async def inner() -> None:
+            await submit(leaf, n="x")
+        """
+    }
+    project = load_project(write_project(**files))
+    desk.registry = lambda: project.registry
+    monkeypatch.setattr("runtime.ledger.desk._current", desk)
+    async with client_of(project, open_locally=True, desk=desk) as client:
+        answer = await client.post("/inner")
+    assert (answer.status_code, answer.json().get("errors")) == (500, None)
+    (failed,) = [line for line in log.entries if line["event"] == "handler failed"]
+    assert "app.leaf: " in str(failed["exc_info"])
+    assert "n: Expected `int`, got `str`" in str(failed["exc_info"])
+
+
 async def test_every_answer_that_depends_on_what_is_preferred_tells_caches(client: httpx.AsyncClient):
     found = [await client.get("/text/x", headers=said) for said in ({}, LATER, {"prefer": "return=minimal"})]
     assert [answer.headers["vary"] for answer in found] == ["prefer"] * 3
