@@ -23,6 +23,7 @@ from runtime.declare.signatures.parameters import know_names
 from runtime.declare.triggers import Declaration, Queue, declaration_of
 from runtime.invoke.binding import PayloadPlan
 from runtime.invoke.results import Unencodable, encode_json
+from runtime.ledger.flows.steps import no_argument
 
 Named = Callable[..., Any] | str
 
@@ -146,7 +147,7 @@ def by_name(function: Named, args: tuple[Any, ...], arguments: Mapping[str, Any]
     return {name: value for name, value in arguments.items() if value is not INJECTED}
 
 
-def written(target: Target, given: Mapping[str, Any], hook: Callable[[Any], Any] | None = None) -> bytes:
+def written(target: Target, given: Mapping[str, Any], hook: Callable[[Any], Any] = no_argument) -> bytes:
     """Arguments as JSON, as encode_json. InputError if they cannot be written so."""
     try:
         return encode_json(given, hook=hook)

@@ -415,8 +415,8 @@ def test_a_step_whose_id_another_run_has_fails(trial: Trial):
     assert why(trial, flow) == (
         "failed",
         "error",
-        "step 1 of the flow (f, run taken-1) failed: there is another run taken-1, which is an id of this flow: give the "
-        "flow another id; or purge that run once it is over, and redrive the flow",
+        "step 1 of the flow (f, run taken-1) failed: there is another run taken-1, which is an id of this flow: give "
+        "the flow another id; or purge that run once it is over, and redrive the flow",
     )
     assert trial.state(other) == "queued"
 
