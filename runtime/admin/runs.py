@@ -45,6 +45,7 @@ Words = dict[str, str]
 """What became of runs, by id: the ledger's words."""
 
 _RANDOM_ID = re.compile(r"[0-9a-f]{32}")
+_OF_NODE = re.compile(r"-\d+\Z")
 _GUESSABLE = frozenset({"cron", "interval", "at", "celery"})
 _BATCH = 100
 _LOOK_SECONDS = 0.5
@@ -243,7 +244,9 @@ def _call_of(verb: Verb, ids: Sequence[str], ledger: Ledger) -> LedgerCall[list[
 
 
 def _unknown(run_id: str) -> Problem:
+    within = ", or a chain or a group within a flow, which has none" if _OF_NODE.search(run_id) else ""
     return Problem(
         404,
-        detail=f"there is no run {run_id[:100]}: it is unknown, no longer kept, or a synchronous call, not recorded",
+        detail=f"there is no run {run_id[:100]}: it is unknown, no longer kept, or a synchronous call, not recorded"
+        + within,
     )

@@ -23,7 +23,7 @@ def show_run(view: RunView, reach: Reach = "read", children: tuple[list[str], bo
     shown = {
         "id": view.id,
         "function": view.function,
-        "queue": view.queue,
+        "queue": view.queue or None,
         "state": view.state,
         "reason": view.reason,
         "trigger": view.trigger,

@@ -55,7 +55,13 @@ class UnknownFunction(FnrunError):  # noqa: N818 - as the built-in LookupError's
 
     def __init__(self, name: str, known: Iterable[str]) -> None:
         known = sorted(known)
-        hint = did_you_mean(name, known) or f"; there are: {', '.join(known) or 'none'}"
+        file, _, function = name.rpartition(".")
+        same = file in known and file.rpartition(".")[2] == function  # of a file and a function of one name
+        hint = (
+            f'; did you mean "{file}"?'
+            if same
+            else did_you_mean(name, known) or f"; there are: {', '.join(known) or 'none'}"
+        )
         super().__init__(f'no function "{name}"{hint}')
 
 

@@ -55,8 +55,8 @@ def list_runs(root: Path, /, limit: int, as_json: bool, **said: Any) -> None:
             ("ID", "STATE", "FUNCTION", "QUEUE", "TRIGGER", "ACCEPTED", "FINISHED"),
             [
                 (
-                    run["id"], _state(run), run["function"], run["queue"], run["trigger"], _time(run["accepted_at"]),
-                    _time(run.get("finished_at", "")),
+                    run["id"], _state(run), run["function"], run.get("queue", ""), run["trigger"],
+                    _time(run["accepted_at"]), _time(run.get("finished_at", "")),
                 )
                 for run in found
             ],

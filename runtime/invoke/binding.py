@@ -25,6 +25,7 @@ from runtime.invoke.readers import (
     form_reader,
     infinite_faults,
     may_be_infinite,
+    unfit,
 )
 
 _P = ParamSpec("_P")
@@ -108,8 +109,11 @@ class HttpPlan:
         given = self._collect(request)
         try:
             arguments = msgspec.convert(given, self._text_model, strict=False)
-        except msgspec.ValidationError:
-            return {}, [*faults_of(given, self._texts, strict=False)]
+        except msgspec.ValidationError as error:
+            faults: list[Mapping[str, str]] = [*faults_of(given, self._texts, strict=False)]
+            if not faults:
+                raise unfit(faults, error) from None
+            return {}, faults
         return arguments, infinite_faults(arguments, self._numbers)
 
     def _collect(self, request: Request) -> dict[str, str | list[str]]:
@@ -147,12 +151,12 @@ class PayloadPlan:
         if not isinstance(given, dict):
             raise InputError(422, "the payload is one JSON object of arguments by name")
         faults = self._unknown(given.keys())
-        if not faults:
-            try:
-                return dict(msgspec.convert(given, self._model, str_keys=True))
-            except msgspec.ValidationError:
-                faults = faults_of(given, self._inputs)
-        raise InputError(422, UNFIT, faults)
+        if faults:
+            raise InputError(422, UNFIT, faults)
+        try:
+            return dict(msgspec.convert(given, self._model, str_keys=True))
+        except msgspec.ValidationError as error:
+            raise unfit(faults_of(given, self._inputs), error) from None
 
     def by_name(self, args: Sequence[msgspec.Raw], kwargs: Mapping[str, msgspec.Raw]) -> bytes:
         """The payload of arguments of which some come by place: injected parameters have none. InputError."""

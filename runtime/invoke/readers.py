@@ -43,11 +43,11 @@ def _fields_reader(fields: Sequence[Input]) -> Callable[[bytes], dict[str, Any]]
     def read(body: bytes) -> dict[str, Any]:
         try:
             return decoder.decode(body or b"{}")  # type: ignore[no-any-return]
-        except _MALFORMED:
+        except _MALFORMED as error:
             given = decode_untyped(body or b"{}")
             if not isinstance(given, dict):
                 raise InputError(422, f"the body is one JSON object with {', '.join(i.name for i in fields)}") from None
-            raise InputError(422, UNFIT, faults_of(given, fields)) from None
+            raise unfit(faults_of(given, fields), error) from None
 
     return read
 
@@ -85,8 +85,10 @@ def form_reader(inputs: Sequence[Input]) -> Callable[[Form], dict[str, Any]]:
         arguments: dict[str, Any] = {}
         try:
             arguments = msgspec.convert(given, model, strict=False)
-        except msgspec.ValidationError:
-            faults += faults_of(given, fields, strict=False)
+        except msgspec.ValidationError as error:
+            if not (found := faults_of(given, fields, strict=False)):
+                raise unfit(faults, error) from None
+            faults += found
         faults += infinite_faults(arguments, numbers)
         if faults:
             raise InputError(422, UNFIT, faults)
@@ -192,6 +194,11 @@ def faults_of(given: Mapping[str, Any], inputs: Sequence[Input], *, strict: bool
         except msgspec.ValidationError as error:
             faults.append(_fault(one, error))
     return faults
+
+
+def unfit(faults: Sequence[Mapping[str, str]], error: Exception) -> InputError:
+    """What does not fit. error: what reading all at once failed with; told where no parameter by itself is wrong."""
+    return InputError(422, UNFIT if faults else f"{UNFIT}: {error}", faults)
 
 
 def _fault(one: Input, error: msgspec.ValidationError) -> dict[str, str]:

@@ -4,11 +4,13 @@ Used by submit, before anything is accepted; and by workers, which tell the ledg
 """
 
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from inspect import signature
 from pathlib import Path
 from typing import Any, Protocol, get_type_hints
 
 import msgspec
+from msgspec.inspect import type_info
 
 from runtime.base.errors import InputError, SubmitError, UnknownFunction
 from runtime.base.settings import FunctionSettings
@@ -17,9 +19,11 @@ from runtime.declare.lifespan import load_lifespan
 from runtime.declare.markers import INJECTED
 from runtime.declare.modules import PACKAGE, function_name, open_package, open_root
 from runtime.declare.registry import DEFAULT_QUEUE, Function
+from runtime.declare.signatures.parameters import know_names
 from runtime.declare.triggers import Declaration, Queue, declaration_of
 from runtime.invoke.binding import PayloadPlan
 from runtime.invoke.results import Unencodable, encode_json
+from runtime.ledger.flows.steps import no_argument
 
 Named = Callable[..., Any] | str
 
@@ -91,7 +95,7 @@ def _unchecked(name: str, function: Callable[..., Any]) -> Target:
         name=name,
         queue=queues[0] if queues else DEFAULT_QUEUE,
         max_age_seconds=declared.policy.max_age_seconds,
-        returns=returns,
+        returns=_readable(returns),
     )
 
 
@@ -102,9 +106,16 @@ def _checked(function: Function) -> Target:
         name=function.name,
         queue=function.queue,
         max_age_seconds=function.policy.max_age_seconds,
-        returns=function.returns,
+        returns=_readable(function.returns),
         plan=PayloadPlan(function),
     )
+
+
+def _readable(returns: Any) -> Any:
+    """An annotation, by which results will be read."""
+    with suppress(TypeError, NameError):  # a class of the author's own
+        know_names(type_info(returns))
+    return returns
 
 
 def payload_of(target: Target, function: Named, args: tuple[Any, ...], arguments: Mapping[str, Any]) -> bytes:
@@ -136,7 +147,7 @@ def by_name(function: Named, args: tuple[Any, ...], arguments: Mapping[str, Any]
     return {name: value for name, value in arguments.items() if value is not INJECTED}
 
 
-def written(target: Target, given: Mapping[str, Any], hook: Callable[[Any], Any] | None = None) -> bytes:
+def written(target: Target, given: Mapping[str, Any], hook: Callable[[Any], Any] = no_argument) -> bytes:
     """Arguments as JSON, as encode_json. InputError if they cannot be written so."""
     try:
         return encode_json(given, hook=hook)

@@ -55,7 +55,9 @@ async def test_a_flow_shows_its_steps_and_they_show_their_flow(local: httpx.Asyn
     assert (shown["function"], shown["state"], shown["parent"]) == ("flow:chord", "running", above)
     assert shown["steps"] == {"total": 3, "open": 1, "succeeded": 1, "failed": 0, "cancelled": 0}
     assert shown["children"] == [f"{flow}-3", f"{flow}-4"]
-    assert not shown.keys() & {"more_children", "flow", "step", "attempts"}
+    assert not shown.keys() & {"more_children", "flow", "step", "attempts", "queue"}
+    within = (await local.get(f"/_/runs/{flow}-1")).json()["detail"]
+    assert within.endswith("not recorded, or a chain or a group within a flow, which has none")
     of_step = (await local.get(f"/_/runs/{flow}-4")).json()
     assert (of_step["flow"], of_step["step"], of_step["parent"], of_step["trigger"]) == (flow, 4, flow, "flow")
     assert (await local.get(f"/_/runs/{above}")).json()["children"] == [flow]

@@ -1,3 +1,5 @@
+import subprocess
+import sys
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from decimal import Decimal
@@ -261,3 +263,39 @@ def test_one_model_reads_all_and_leaves_out_what_is_absent():
     with pytest.raises(msgspec.ValidationError, match="missing required field `n`"):
         msgspec.convert({"word": "y"}, model)
     assert get_type_hints(model, include_extras=True)["word"] == NotRequired[str]
+
+
+IN_A_NEW_PROCESS = """
+from dataclasses import dataclass
+from typing import TypedDict
+import msgspec
+from runtime.declare.signatures.inputs import inputs_for, model_of
+from runtime.declare.signatures.parameters import parameters_of
+from runtime.declare.triggers import Http
+from runtime.invoke.readers import body_reader
+
+@dataclass
+class Größe:
+    höhe: int
+    länge: int = 1
+
+class Maß(TypedDict):
+    größe: Größe
+
+class Ä(msgspec.Struct, tag_field="für", tag="ä"): ...
+class Ö(msgspec.Struct, tag_field="für", tag="ö"): ...
+
+def function(wört: str, maße: list[Maß], welches: Ä | Ö, zahl: int = 1): ...
+
+body = '{"wört": "ß", "maße": [{"größe": {"höhe": 2, "länge": 3}}], "welches": {"für": "ö"}}'.encode()
+found = parameters_of(function)
+by_name, post = (inputs_for(trigger, found, "POST", "/x") for trigger in (None, Http(line=1, methods=("POST",))))
+objects = {"maße": [{"größe": Größe(2, 3)}], "welches": Ö()}
+assert body_reader(post)(body) == objects  # the others are read from the query
+assert msgspec.convert(msgspec.json.decode(body), model_of(by_name)) == {"wört": "ß", **objects}
+"""
+
+
+def test_names_that_are_not_ascii_are_read_by_a_process_that_never_wrote_them():
+    done = subprocess.run([sys.executable, "-c", IN_A_NEW_PROCESS], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr

@@ -67,5 +67,7 @@ def test_a_function_is_found_by_its_name():
 
 def test_an_unknown_name_hears_what_comes_near():
     registry = Registry(functions={"shop.orders": made(plain)})
+    with pytest.raises(UnknownFunction, match=r'^no function "shop.a.a"; did you mean "shop.a"\?$'):
+        raise UnknownFunction("shop.a.a", ["shop.a", "shop.a.at"])
     with pytest.raises(UnknownFunction, match=r'^no function "shop.order"; did you mean "shop.orders"\?$'):
         registry.get("shop.order")

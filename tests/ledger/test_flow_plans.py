@@ -1,6 +1,8 @@
 """What authors write as step, chain, group and chord: the nodes it becomes, and what is refused before that."""
 
 import copy
+import inspect
+import pickle
 import sys
 from types import ModuleType
 from typing import Any
@@ -14,7 +16,7 @@ from runtime.declare.loader import load
 from runtime.declare.registry import Registry
 from runtime.ledger.flows import plan as limits
 from runtime.ledger.flows.plan import Plan, Planner
-from runtime.ledger.flows.steps import Flow
+from runtime.ledger.flows.steps import Flow, Previous
 from runtime.ledger.options import options_of
 from tests.declare.conftest import _restored_imports  # noqa: F401 - what is loaded here is put back
 
@@ -157,6 +159,12 @@ def test_what_is_no_step_is_refused_where_it_is_written(sums):
         (chain, r"chain\(\) has no step"),
         (lambda: chain(sums.add), r"chain: add is no step; write step\(add, ...\)"),
         (lambda: group(step(sums.add, 1), "sums.add"), r'group: sums.add is no step; write step\("sums.add", ...\)'),
+        (lambda: group([step(sums.add, 1)]), r"group: a list is no step; write group\(\*steps\)"),
+        (lambda: group(step(sums.add, n) for n in range(2)), r"group: a generator is no step; write group\(\*steps\)"),
+        (lambda: chain((step(sums.add, 1),)), r"chain: a tuple is no step; write chain\(\*steps\)"),
+        (lambda: chain({}), r"chain: {} is no step; write step\(function, ...\)"),
+        (lambda: group(collect="yes"), r"group\(..., collect='yes'\): it is True or False"),
+        (lambda: chord([], step(sums.total), collect=1), r"chord\(..., collect=1\): it is True or False"),
         (lambda: chord([step(sums.add, 1)], 7), r"chord: 7 is no step; write step\(function, ...\)"),
         (lambda: chord(step(sums.add, 1), step(sums.total)), r"write chord\(\[step, ...\], body\)"),
         (lambda: chord(group(), step(sums.total)), "a list of steps"),
@@ -188,6 +196,11 @@ def test_what_does_not_fit_names_the_step(sums, planned):
             chain(step(add, {1, object()})),
             InputError,
             "are sent as JSON, and these cannot be: Encoding objects of type",
+        ),
+        (
+            chain(step(add, [first])),
+            InputError,
+            r"step\(add\) runs only within a flow; write submit\(chain\(step\(add\), ",
         ),
         (chain(first, step(untyped, [PREVIOUS, float("nan")])), InputError, "these cannot be: Out of range float"),
         (chain(first, step(untyped, {PREVIOUS: 1})), SubmitError, "it can only be a value"),
@@ -250,13 +263,40 @@ def test_without_a_registry_a_function_says_itself_what_it_is(sums):
 
 
 def test_previous_is_no_value():
-    assert repr(PREVIOUS) == "PREVIOUS"
-    with pytest.raises(TypeError, match="cannot be a part of a text"):
-        f"{PREVIOUS}"
+    assert repr(PREVIOUS) == f"{PREVIOUS!r}" == "PREVIOUS"
+    for spell in (lambda: f"{PREVIOUS}", lambda: str(PREVIOUS), lambda: "%s" % PREVIOUS):  # noqa: UP031
+        with pytest.raises(TypeError, match="cannot be a part of a text"):
+            spell()
+    for use in (
+        lambda: PREVIOUS[0],
+        lambda: PREVIOUS["x"],
+        lambda: PREVIOUS + 1,
+        lambda: 1 + PREVIOUS,
+        lambda: "a" + PREVIOUS,
+        lambda: 2 * PREVIOUS,
+        lambda: PREVIOUS > 1,
+        lambda: -PREVIOUS,
+        lambda: len(PREVIOUS),
+        lambda: list(PREVIOUS),
+        lambda: group(*PREVIOUS),
+        lambda: int(PREVIOUS),
+    ):
+        with pytest.raises(TypeError, match="let a step take it whole and pick what it needs"):
+            use()
+    with pytest.raises(AttributeError, match="let a step take it whole and pick what it needs"):
+        PREVIOUS.value  # noqa: B018
     with pytest.raises(TypeError, match="nothing can be decided by it"):
         bool(PREVIOUS)
     with pytest.raises(TypeError, match="type PREVIOUS is unsupported"):
         msgspec.json.encode(PREVIOUS)
+
+
+def test_previous_is_looked_at_and_copied_as_any_object():
+    for one in (copy.copy(PREVIOUS), copy.deepcopy([PREVIOUS])[0], pickle.loads(pickle.dumps(PREVIOUS))):
+        assert isinstance(one, Previous)
+    assert not hasattr(PREVIOUS, "__wrapped__")
+    assert "__repr__" in dict(inspect.getmembers(PREVIOUS))
+    assert PREVIOUS in {PREVIOUS: 1}
 
 
 def test_what_authors_write_shows_itself():

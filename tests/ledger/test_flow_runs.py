@@ -220,7 +220,9 @@ async def test_what_cannot_be_is_refused_before_anything_is_accepted(sums, trial
         (lambda: submit(chain(good), x=1), SubmitError, r"submit\(flow\) takes no arguments"),
         (lambda: submit(good), SubmitError, r"step\(add\) alone is no flow: write submit\(function, ...\), or chain"),
         (lambda: submit.many(chain(good), [{}]), SubmitError, "flows are submitted one by one"),
-        (lambda: submit(sums.add, x=PREVIOUS), SubmitError, "objects of type PREVIOUS is unsupported"),
+        (lambda: submit(sums.add, x=PREVIOUS), SubmitError, "PREVIOUS is a value only within a flow; write submit"),
+        (lambda: submit(sums.add, x=good), SubmitError, r"step\(add\) runs only within a flow; write submit"),
+        (lambda: submit(sums.add, x=[chain(good)]), SubmitError, "<chain of 1> runs only within a flow"),
     ):
         with pytest.raises(error, match=says):
             await submitted()

@@ -376,7 +376,7 @@ def test_arguments_too_large_with_the_last_result_fail_the_step(trial: Trial):
     assert view.failure
     assert (
         view.failure.message == "the arguments of g are 208 bytes with the last result in them, more than 100; "
-        "keep that elsewhere and return where it is"
+        "keep that elsewhere and return where it is, or raise [queue] payload_max, for flows submitted from then on"
     )
     assert why(trial, flow)[:2] == ("failed", "bad arguments")
     assert trial.redrive(flow) == "queued"
@@ -415,7 +415,8 @@ def test_a_step_whose_id_another_run_has_fails(trial: Trial):
     assert why(trial, flow) == (
         "failed",
         "error",
-        "step 1 of the flow (f, run taken-1) failed: there is another run taken-1; purge it, and redrive the flow",
+        "step 1 of the flow (f, run taken-1) failed: there is another run taken-1, which is an id of this flow: give "
+        "the flow another id; or purge that run once it is over, and redrive the flow",
     )
     assert trial.state(other) == "queued"
 

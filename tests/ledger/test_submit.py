@@ -31,6 +31,7 @@ from tests.stores import Proxy
 
 ORDERS = """
     import functools
+    from dataclasses import dataclass
     from typing import Annotated
     import msgspec
     from runtime import INJECTED, Context, PlainText, Request, fn, http, queue
@@ -52,6 +53,13 @@ ORDERS = """
 
     @http.get("/note")
     def note(function: str = "", queue: str = "") -> PlainText: ...
+
+    @dataclass
+    class Box:
+        höhe_in_cm: int = 0
+
+    @fn()
+    def box() -> Box: ...
 
     @http.get("/stream")
     async def stream():
@@ -286,6 +294,13 @@ async def test_a_result_is_what_the_annotation_says(orders, trial):
     nothing = await submit(orders.note)
     worked_off(trial, result=b"null")
     assert await nothing.result() is None
+
+
+async def test_a_result_is_read_whatever_letters_its_names_have(orders, trial):
+    run = await submit(orders.box)
+    trial.works("w", "orders.box")
+    trial.finish(trial.claim("w", "default")[0], result='{"höhe_in_cm": 7}'.encode())
+    assert await run.result() == orders.Box(7)
 
 
 async def test_a_failure_is_raised_or_returned(orders, trial):

@@ -12,7 +12,7 @@ import msgspec
 from runtime.base.errors import DeclarationError, did_you_mean
 from runtime.declare.markers import Body, Cookie, Header, Query, Source
 from runtime.declare.paths import CONVERTERS, path_names
-from runtime.declare.signatures.parameters import Parameter
+from runtime.declare.signatures.parameters import Parameter, know_name
 from runtime.declare.triggers import Http, Schedule, Trigger
 
 Origin = Literal[
@@ -55,6 +55,8 @@ def inputs_for(trigger: Trigger | None, parameters: Sequence[Parameter], method:
 
 def model_of(inputs: Sequence[Input]) -> Any:
     """A TypedDict of these parameters, so that one msgspec call reads them all; absent optional ones stay absent."""
+    for one in inputs:
+        know_name(one.name)
     fields = {i.name: i.parameter.type if i.parameter.required else NotRequired[i.parameter.type] for i in inputs}
     return TypedDict("Arguments", fields)  # type: ignore[operator]  # made from a function's own signature
 

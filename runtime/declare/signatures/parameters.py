@@ -129,6 +129,7 @@ def _inspect(name: str, annotation: Any) -> types.Type:
         msgspec.json.Decoder(annotation)
     except (TypeError, NameError) as error:
         raise DeclarationError(f"parameter {name}: {error}") from None
+    know_names(info)
     for found in walk_types(info):
         if isinstance(found, types.CustomType):
             if found.cls.__module__.startswith("starlette."):
@@ -138,6 +139,24 @@ def _inspect(name: str, annotation: Any) -> types.Type:
                 "dataclass, a TypedDict or a plain type, or declare a @resource of that type in functions/_lifespan.py"
             )
     return info
+
+
+def know_names(info: types.Type) -> None:
+    """Have msgspec find the fields of a type whose names are not ASCII.
+
+    msgspec 0.22 compares with the UTF-8 that a text keeps once it was encoded; until then, those of a dataclass or a
+    TypedDict are "missing". Source: https://github.com/msgspec/msgspec/pull/1126.
+    """
+    for found in walk_types(info):
+        for field in getattr(found, "fields", ()):
+            know_name(field.encode_name)
+        if isinstance(found, types.StructType) and found.tag_field is not None:
+            know_name(found.tag_field)
+
+
+def know_name(name: str) -> None:
+    """The same for one name: of this very object, as msgspec holds it."""
+    msgspec.json.encode(name)
 
 
 def walk_types(info: types.Type) -> Iterator[types.Type]:

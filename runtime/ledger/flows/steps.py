@@ -5,7 +5,7 @@ any number of times, and stand in others.
 """
 
 from collections.abc import Callable, Coroutine, Iterable, Mapping
-from typing import Any, Final, Generic, Literal, ParamSpec, TypeVar, Unpack, overload
+from typing import Any, Final, Generic, Literal, NoReturn, ParamSpec, TypeVar, Unpack, overload
 
 from typing_extensions import override
 
@@ -29,13 +29,32 @@ class Previous:
         return "PREVIOUS"
 
     @override
-    def __format__(self, _: str) -> str:
+    def __str__(self) -> str:
         raise TypeError("PREVIOUS is known when the step runs, so it cannot be a part of a text: pass it on its own")
+
+    @override
+    def __format__(self, _: str) -> str:
+        return str(self)
 
     def __bool__(self) -> bool:
         raise TypeError("PREVIOUS is known when the step runs, so nothing can be decided by it here")
 
+    def __getattr__(self, name: str) -> NoReturn:
+        raise AttributeError(name if name.startswith("__") else _WHOLE)  # copy, pickle and inspect look for some
 
+    def _refuse(self, *_: Any) -> NoReturn:
+        raise TypeError(_WHOLE)
+
+    __getitem__ = __len__ = _refuse
+    __add__ = __sub__ = __mul__ = __truediv__ = __floordiv__ = __mod__ = __pow__ = __and__ = __or__ = _refuse
+    __radd__ = __rsub__ = __rmul__ = __rtruediv__ = __rfloordiv__ = __rmod__ = __rpow__ = __rand__ = __ror__ = _refuse
+    __lt__ = __le__ = __gt__ = __ge__ = __neg__ = __abs__ = __int__ = __float__ = _refuse
+
+
+_WHOLE = (
+    "PREVIOUS is known when the step runs, so nothing can be made of it here: let a step take it whole and pick what "
+    "it needs"
+)
 Previous.__name__ = "PREVIOUS"  # what plain submit says of it: "objects of type PREVIOUS"
 PREVIOUS: Final[Any] = Previous()
 """The last result: in a chain that of the step before, in a chord's body the list of all, in their order.
@@ -78,6 +97,8 @@ class Flow(Part[R_co]):
     __slots__ = ("collect", "kind", "parts")
 
     def __init__(self, kind: Kind, parts: Iterable[Part[Any]], *, collect: bool = False) -> None:
+        if not isinstance(collect, bool):
+            raise SubmitError(f"{kind}(..., collect={collect!r}): it is True or False")
         self.kind = kind
         self.parts = tuple(parts)
         self.collect = collect
@@ -168,6 +189,8 @@ def _parts(kind: Kind, steps: Iterable[Any]) -> Iterable[Part[Any]]:
         elif callable(one) or isinstance(one, str):
             name = f'"{one}"' if isinstance(one, str) else shown(one)
             raise SubmitError(f"{kind}: {shown(one)} is no step; write step({name}, ...)")
+        elif kind != "chord" and isinstance(one, Iterable) and not isinstance(one, Mapping):
+            raise SubmitError(f"{kind}: a {type(one).__name__} is no step; write {kind}(*steps)")
         else:
             raise SubmitError(f"{kind}: {one!r} is no step; write step(function, ...)")
 
@@ -176,8 +199,15 @@ def writer(token: str) -> Callable[[Any], str]:
     """For an encoder of arguments: PREVIOUS becomes a text that stands nowhere else."""
 
     def write(value: Any) -> str:
-        if isinstance(value, Previous):
-            return token
-        raise TypeError(f"Encoding objects of type {type(value).__name__} is unsupported")
+        return token if isinstance(value, Previous) else no_argument(value)
 
     return write
+
+
+def no_argument(value: Any) -> NoReturn:
+    """For an encoder of arguments: TypeError for what stands in flows alone, and for all that has no JSON."""
+    if isinstance(value, Previous):
+        raise TypeError("PREVIOUS is a value only within a flow; write submit(chain(step(...), step(f, x=PREVIOUS)))")
+    if isinstance(value, Part):
+        raise TypeError(f"{value!r} runs only within a flow; write submit(chain({value!r}, step(f, x=PREVIOUS)))")
+    raise TypeError(f"Encoding objects of type {type(value).__name__} is unsupported")

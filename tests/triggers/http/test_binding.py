@@ -1,10 +1,13 @@
 """What a call must look like, seen from outside: parameters of every kind, over HTTP."""
 
+import re
 import uuid
 from typing import Any
 
 import httpx
 import pytest
+
+from runtime.invoke import binding, readers
 
 KEY = str(uuid.UUID(int=5))
 SCALARS = {
@@ -197,6 +200,19 @@ async def test_a_number_no_float_can_hold_is_the_callers_fault(http: httpx.Async
         422,
         "the JSON holds what cannot be read: Number out of range",
     )
+
+
+@pytest.mark.parametrize(
+    ("path", "body"), [("/needs?a=x", None), ("/two", {"json": {}}), ("/two", {"data": {"a": "x"}})]
+)
+async def test_what_no_parameter_by_itself_is_at_fault_for_is_said_as_msgspec_says_it(
+    http: httpx.AsyncClient, path: str, body: Any, monkeypatch: pytest.MonkeyPatch
+):
+    for module in (binding, readers):
+        monkeypatch.setattr(module, "faults_of", lambda *_, **__: [])
+    answer = await (http.post(path, **body) if body else http.get(path, headers={"x-agent": "u"}))
+    assert (answer.status_code, answer.json().get("errors", [])) == (422, [])
+    assert re.match("the input does not fit the function: (Expected|Object missing) .*`", answer.json()["detail"])
 
 
 async def test_fields_want_one_object(http: httpx.AsyncClient):

@@ -40,7 +40,8 @@ local function add_step(flow, n, run)
   else
     redis.call('ZREM', ns .. 'ready:' .. node.q, run.id)
     close(run.id, node.fn, 'failed', 'bad arguments', failure_of('InputError', string.format(
-      'the arguments of %s are %d bytes with the last result in them, more than %d; keep that elsewhere and return where it is',
+      'the arguments of %s are %d bytes with the last result in them, more than %d; keep that elsewhere and return where it is, '
+      .. 'or raise [queue] payload_max, for flows submitted from then on',
       node.fn, size, limit
     )), run.flow)
   end
@@ -62,7 +63,10 @@ local function start_step(flow, n)
     return add_step(flow, n, run)
   elseif is_open(state) or found[5] ~= run.flow then
     run.state, run.reason = 'failed', 'error'
-    run.output = failure_of('SubmitError', 'there is another run ' .. id .. '; purge it, and redrive the flow')
+    run.output = failure_of('SubmitError', string.format(
+      'there is another run %s, which is an id of this flow: give the flow another id; or purge that run once it is over, '
+      .. 'and redrive the flow', id
+    ))
     ended[#ended + 1] = run
   elseif before and redis.call('STRLEN', ns .. 'in:' .. id) > 0 then
     run_again(id, fn, found[3], found[4])

@@ -65,4 +65,4 @@ def _check_http3(settings: HttpSettings) -> None:
             "http.http3 takes a single process: packets of one client would reach any; set http.workers = 1"
         )
     if find_spec("aioquic") is None:
-        raise StartError('http.http3 needs the package aioquic: pip install "fnrun[http3]"')
+        raise StartError('http.http3 needs the package aioquic: pip install ".[http3]" in a clone of fnrun')
