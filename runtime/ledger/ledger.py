@@ -82,7 +82,6 @@ class Ledger:
                 one.digest,
                 "" if one.expires is None else _ms(one.expires),
                 msgspec.json.encode(one.refused) if one.refused else b"",
-                int(one.as_it_came),
                 *fields_of(one.run),
             )
         return self._call("adopt", arguments, _read_words)  # type: ignore[arg-type]  # the script has no other words
