@@ -135,8 +135,15 @@ def test_what_cannot_be_run_is_a_dead_letter_with_the_message_as_it_came(trial):
     assert (view.state, view.reason, view.failure.message) == ("failed", "bad message", "no")
     assert bytes(view.payload) == b'{"body": 1}'
     assert trial.claim_ids("w", "orders") == []
-    assert trial.redrive("a") == "queued"
-    assert trial.claim_ids("w", "orders") == ["a"]
+
+
+def test_a_refused_message_is_not_run_again(trial):
+    push(trial, b'{"body": 1}')
+    adopt(trial, adoption(b'{"body": 1}', "a", refused=BAD))
+    assert trial.redrive("a") == "refused"
+    view = trial.show("a")
+    assert (view.state, view.reason, view.failure.message) == ("failed", "bad message", "no")
+    assert trial.claim_ids("w", "orders") == []
 
 
 def test_a_bad_message_is_refused_though_its_queue_is_full(trial):

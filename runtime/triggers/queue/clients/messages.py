@@ -228,7 +228,7 @@ def by_name(payload: bytes, plan: PayloadPlan) -> bytes:
     try:
         args, kwargs = _by_place_of(payload)
     except msgspec.DecodeError:
-        return payload  # a dead letter that was redriven: binding says what is wrong with it
+        return payload  # a list of another kind: binding says what is wrong with it
     return plan.by_name(args, kwargs)
 
 
