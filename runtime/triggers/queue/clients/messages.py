@@ -63,7 +63,7 @@ class _Headers(msgspec.Struct):
     """Of protocol 2. What is not here is not used: a function says its own time limits and retries."""
 
     task: str | None = None
-    id: str | None = None
+    id: str | int | None = None
     eta: str | None = None
     expires: str | None = None
     compression: str | None = None
@@ -91,7 +91,7 @@ class _Old(_Embedded):
     """A body of protocol 1."""
 
     task: str | None = None
-    id: str | None = None
+    id: str | int | None = None
     args: list[msgspec.Raw] | None = None
     kwargs: dict[str, msgspec.Raw] | None = None
     eta: str | None = None
@@ -102,7 +102,7 @@ class _Task(msgspec.Struct, frozen=True):
     """What a message asks for, whatever its protocol."""
 
     name: str | None
-    id: str | None
+    id: str | int | None
     eta: str | None
     expires: str | None
     body: bytes
@@ -200,7 +200,7 @@ class Reader:
         except Refused:
             name = UNNAMED
         named = sent.properties.correlation_id  # of protocol 1, whose own is in the body
-        task_id = sent.headers.id or (named if isinstance(named, str) else None)
+        task_id = sent.headers.id or (named if isinstance(named, str | int) else None)
         run = Submission(
             id=run_id_of(task_id, message.digest), function=name, queue=queue, trigger=TRIGGER, payload=b"",
         )  # fmt: skip
@@ -232,9 +232,10 @@ def by_name(payload: bytes, plan: PayloadPlan) -> bytes:
     return plan.by_name(args, kwargs)
 
 
-def run_id_of(task_id: str | None, digest: str) -> str:
+def run_id_of(task_id: str | int | None, digest: str) -> str:
     """The id of a task's run: the task's own if a run can have it. Else one that is always the same for that task."""
-    if task_id and RUN_ID.fullmatch(task_id):
+    task_id = "" if task_id is None else str(task_id)
+    if RUN_ID.fullmatch(task_id):
         return task_id
     if not task_id:
         return digest[:32]

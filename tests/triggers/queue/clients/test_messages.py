@@ -237,6 +237,13 @@ def test_a_body_that_is_too_long_is_refused(app, read):
     assert [one.refused and "payload_max, which is 10000" in one.refused.message for one in read()] == [None, True]
 
 
+@pytest.mark.parametrize("protocol", [1, 2])
+def test_an_id_that_is_a_number_is_one_as_text(app, read, protocol):
+    app.conf.task_protocol = protocol
+    send(app, task_id=12345)
+    assert read()[0].run.id == "12345"
+
+
 def test_a_refused_task_of_the_old_protocol_has_its_id(app, read):
     app.conf.task_protocol = 1
     sent = send(app, kwargs={"customer": "c" * 10_000})
