@@ -93,6 +93,14 @@ def test_only_declared_queues_are_drained_outside_of_the_namespace(app, drain, t
     trial.client.delete("default", "others")
 
 
+def test_default_is_drained_once_a_function_declares_it(app, drain, trial, plans, write_project):
+    root = write_project(**{"functions/shop.py": FUNCTIONS.replace('@queue("orders")', '@queue("default")')})
+    plans |= plan_runs(load_project(root).registry.functions.values())
+    (one,) = send(app, queue="default")
+    drain_all(drain())
+    assert trial.state(one) == "queued"
+
+
 def test_in_the_namespace_every_queue_of_a_function_is_drained(client, drain, trial):
     with celery_client(socket_url(client), trial.key("celery:")) as app:
         ids = send(app, queue="default") + send(app, queue="orders")
