@@ -9,6 +9,7 @@ import socket
 import sys
 from collections.abc import Sequence
 from concurrent.futures import Future
+from importlib.util import find_spec
 from typing import NoReturn
 
 import msgspec
@@ -40,6 +41,7 @@ _NOT_CELERYS = {
     "call": "what Celery sends by itself would never run: `fnrun invoke NAME --async` submits a run",
     "result": "what became of a run is told by `fnrun runs show ID`",
     "purge": "what waits are runs: `fnrun runs cancel` ends them",
+    "migrate": "runs are no messages, and stay in their store; `fnrun celery broker-url` says where clients send",
     "beat": "the functions' schedules are not Celery's, and this version does not run them yet",
 }
 """Commands that would find nothing, or seem to do what they do not, since runs are in the ledger; and what does it."""
@@ -146,6 +148,8 @@ def run_celery(project: Project, arguments: Sequence[str]) -> NoReturn:
     command = next((argument for argument in arguments if not argument.startswith("-")), "")
     if command in _NOT_CELERYS:
         raise StartError(_NOT_CELERYS[command])
+    if command == "flower" and find_spec("flower") is None:
+        raise StartError("Flower is not installed here: pip install flower")
     store = Store.open(project.root, project.settings.store)
     if command == "broker-url":
         sys.stdout.write(f"{store.broker_url}\n")

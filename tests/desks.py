@@ -3,6 +3,7 @@
 `desk` is what a process would have; `Worker` claims and finishes runs as one would.
 """
 
+import hashlib
 import secrets
 import socket
 import tempfile
@@ -21,7 +22,7 @@ from runtime.base.store import Store
 from runtime.declare.context import Context
 from runtime.ledger.desk import Desk, in_use, use
 from runtime.ledger.ledger import Ledger
-from runtime.ledger.records import Claimed, Ending, Failure, Submission
+from runtime.ledger.records import Adoption, Claimed, Ending, Failure, Submission
 from runtime.ledger.views import RunView
 from tests.live_servers import until
 
@@ -114,6 +115,18 @@ def submit(desk: Desk, function: str, run_id: str | None = None, **said: Any) ->
     """Have a run accepted; its id."""
     run = Submission(id=run_id or secrets.token_hex(16), function=function, **said)
     assert desk.ask_sync(desk.ledger.accept([run]))[0].verdict == "accepted"
+    return run.id
+
+
+def refuse_message(desk: Desk, function: str = "shop.sell") -> str:
+    """Have a message of a Celery client's become a dead letter; its id."""
+    message, run = b'{"body": 1}', Submission(id=secrets.token_hex(16), function=function, trigger="celery")
+    key = f"{desk.ledger.prefix}celery:default"
+    with desk.store.connect() as client:
+        client.lpush(key, message)
+    why, digest = Failure(type="BadMessage", message="no"), hashlib.sha1(message).hexdigest()
+    one = Adoption(key=key, digest=digest, run=run, refused=why)
+    assert desk.ask_sync(desk.ledger.adopt([one])) == ["refused"]
     return run.id
 
 

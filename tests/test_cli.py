@@ -89,11 +89,18 @@ def fnrun(root: Path):
         ("result", "fnrun runs show ID"),
         ("purge", "fnrun runs cancel"),
         ("beat", "does not run them yet"),
+        ("migrate", "fnrun celery broker-url"),
     ],
 )
 def test_celery_commands_that_would_mislead_name_what_to_use(fnrun, command: str, instead: str):
     result = fnrun("celery", "--quiet", command, "app.add")
     assert (result.exit_code, instead in result.output) == (1, True)
+
+
+def test_flower_that_is_not_installed_is_said_to_be(fnrun, monkeypatch):
+    monkeypatch.setattr("runtime.working.find_spec", lambda _: None)
+    result = fnrun("celery", "flower", "--port=5555")
+    assert (result.exit_code, "Flower is not installed here: pip install flower" in result.output) == (1, True)
 
 
 def test_list_shows_every_trigger_and_says_what_does_not_run_yet(fnrun):

@@ -13,7 +13,7 @@ from click.testing import CliRunner, Result
 from runtime.base.keys import KeyFile
 from runtime.cli import main
 from runtime.ledger.desk import Desk
-from tests.desks import Worker, submit, view_of
+from tests.desks import Worker, refuse_message, submit, view_of
 from tests.ledger.trees import group, step, submission
 from tests.wire_servers import Wired
 
@@ -131,6 +131,15 @@ def test_acts_by_id_say_what_became_of_each(fnrun, desk: Desk):
     assert (mixed.exit_code, mixed.stdout) == (1, f"{first}  open\n{second}  open\nnobody  unknown\n")
     assert good(fnrun("runs", "cancel", first, second)) == f"{first}  cancelled\n{second}  cancelled\n"
     assert good(fnrun("runs", "purge", first)) == f"{first}  purged\n"
+
+
+def test_redrive_says_what_to_do_about_a_refused_message(fnrun, desk: Desk):
+    run_id = refuse_message(desk)
+    one = fnrun("runs", "redrive", run_id)
+    assert (one.exit_code, one.stdout) == (1, f"{run_id}  refused\n")
+    assert "purge it, and have it sent again" in one.stderr
+    many = fnrun("runs", "redrive", "--function", "shop.sell", "--yes")
+    assert (many.exit_code, many.stdout, "purge it" in many.stderr) == (0, "1 refused\n", True)
 
 
 def test_cancel_takes_a_whole_tree(fnrun, desk: Desk):

@@ -29,6 +29,8 @@ STATES_OF: Mapping[Verb, tuple[tuple[State, ...], tuple[State, ...]]] = {
 """Which states an act on many runs is for if none is said, and which may be said."""
 DONE = frozenset({"cancelled", "cancelling", "queued", "purged"})
 """What the ledger says of a run that was acted on as was wished."""
+REFUSED_MESSAGE = "a refused message cannot be run: purge it, and have it sent again"
+"""What is said of a run that is `refused`."""
 
 _Limit = Annotated[int, msgspec.Meta(ge=1, le=MOST_RUNS)]
 _CURSOR = re.compile(r"[0-9]{1,20}(\.[0-9]{1,20})?(e[+-]?[0-9]{1,3})?:\S.{0,499}")

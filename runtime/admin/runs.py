@@ -16,6 +16,7 @@ import msgspec
 from runtime.admin.children import page_of_children, some_children
 from runtime.admin.queries import (
     DONE,
+    REFUSED_MESSAGE,
     STATES_OF,
     Chosen,
     RunQuery,
@@ -57,6 +58,7 @@ _REFUSED = {
     "finished": "the run is finished",
     "succeeded": "the run has succeeded; there is nothing to run again",
     "open": "the run is not finished; cancel it first",
+    "refused": REFUSED_MESSAGE,
 }
 
 

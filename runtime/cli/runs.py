@@ -9,7 +9,7 @@ from urllib.parse import quote
 
 import click
 
-from runtime.admin.queries import DONE, STATES_OF, Verb
+from runtime.admin.queries import DONE, REFUSED_MESSAGE, STATES_OF, Verb
 from runtime.cli.systems import Query, System, asked, for_systems, open_system
 from runtime.cli.tables import print_table
 
@@ -141,13 +141,21 @@ def _act(root: Path, verb: Verb, said: Mapping[str, Any]) -> None:
             if not said["yes"]:
                 click.confirm(f"{verb} {len(ids)} run{'s' if len(ids) > 1 else ''}?", abort=True, err=True)
         words = _act_on(system, verb, ids, tree=said.get("tree", False))
-    if not selects:
-        for run_id, word in words:
-            click.echo(f"{_plain(run_id)}  {word}")
-    else:
-        click.echo(", ".join(f"{count} {word}" for word, count in Counter(word for _, word in words).items()))
+    _tell(words, counted=selects)
     if not selects and any(word not in DONE for _, word in words):
         raise click.exceptions.Exit(1)
+
+
+def _tell(words: Sequence[tuple[str, str]], *, counted: bool) -> None:
+    """Print what became of runs."""
+    counts = Counter(word for _, word in words)
+    if counted:
+        click.echo(", ".join(f"{count} {word}" for word, count in counts.items()))
+    else:
+        for run_id, word in words:
+            click.echo(f"{_plain(run_id)}  {word}")
+    if "refused" in counts:
+        click.echo(f"refused: {REFUSED_MESSAGE}", err=True)
 
 
 def _act_on(system: System, verb: str, ids: Sequence[str], *, tree: bool) -> list[tuple[str, str]]:

@@ -82,7 +82,6 @@ class Ledger:
                 one.digest,
                 "" if one.expires is None else _ms(one.expires),
                 msgspec.json.encode(one.refused) if one.refused else b"",
-                int(one.as_it_came),
                 *fields_of(one.run),
             )
         return self._call("adopt", arguments, _read_words)  # type: ignore[arg-type]  # the script has no other words
@@ -159,7 +158,10 @@ class Ledger:
         return self._call("cancel", tuple(run_ids), _read_words)
 
     def redrive(self, run_ids: Iterable[str]) -> Call[list[str]]:
-        """Run failed and cancelled runs again. For each: queued, succeeded (left alone), open, unknown."""
+        """Run failed and cancelled runs again. For each: queued, unknown; left alone: succeeded, open, refused.
+
+        Refused is what a client of Celery's own sent and cannot be run.
+        """
         return self._call("redrive", tuple(run_ids), _read_words)
 
     def purge(self, run_ids: Iterable[str]) -> Call[list[str]]:

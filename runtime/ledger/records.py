@@ -61,7 +61,8 @@ class Accepted(msgspec.Struct, frozen=True):
 class Foreign(msgspec.Struct, frozen=True):
     """A message of a Celery client's own, the oldest on its list or one of those behind it.
 
-    content: as it came; b"" of one that is too long. size: its bytes. digest: its SHA-1, in hex.
+    content: as it came; of one that is too long, without its long strings, or b"". size: its bytes, as it came. digest:
+    its SHA-1, in hex.
     """
 
     key: str
@@ -73,7 +74,7 @@ class Foreign(msgspec.Struct, frozen=True):
 class Adoption(msgspec.Struct, frozen=True, kw_only=True):
     """What a foreign message is to become: a run, or a failed one that says why it cannot be run (refused).
 
-    expires: it may not begin later. as_it_came: the message itself is kept as the payload of a refused one.
+    expires: it may not begin later. The payload of a refused one is the message as it came.
     """
 
     key: str
@@ -81,7 +82,6 @@ class Adoption(msgspec.Struct, frozen=True, kw_only=True):
     run: Submission
     expires: float | None = None
     refused: "Failure | None" = None
-    as_it_came: bool = True
 
 
 Adopted = Literal["accepted", "known", "full", "refused", "gone"]

@@ -24,7 +24,7 @@ if TYPE_CHECKING:  # it loads the store's client
 R_co = TypeVar("R_co", covariant=True)
 
 Cancelled = Literal["cancelled", "cancelling", "finished"]
-Redriven = Literal["queued", "succeeded", "open"]
+Redriven = Literal["queued", "succeeded", "open", "refused"]
 
 
 class Run(Generic[R_co]):
@@ -97,7 +97,7 @@ class Run(Generic[R_co]):
         """Have it run again, with the arguments it had, if it failed or was cancelled: "queued".
 
         A flow goes on from where it stopped: what succeeded is not run again; a step's redrive is its flow's. One that
-        succeeded or is open is left alone.
+        succeeded or is open is left alone, and so is a message that was refused ("bad message").
         """
         desk = await desk_at_work()
         [word] = await desk.ask(desk.ledger.redrive([self.id]))

@@ -13,7 +13,7 @@ from runtime.ledger.desk import Desk
 from runtime.ledger.records import Held
 from runtime.roles import HttpRole, load_project
 from tests.conftest import client_of, client_on
-from tests.desks import Worker, submit, view_of
+from tests.desks import Worker, refuse_message, submit, view_of
 from tests.live_servers import until
 
 FILES = {
@@ -230,6 +230,17 @@ async def test_cancel_takes_descendants_if_asked(local: httpx.AsyncClient, desk:
     assert view_of(desk, stranger).state == "queued"
     wrong = await local.post(f"/_/runs/{top}/cancel?tree=perhaps")
     assert (wrong.status_code, wrong.json()["errors"][0]["name"]) == (422, "tree")
+
+
+async def test_a_refused_message_is_not_redriven(local: httpx.AsyncClient, desk: Desk):
+    refused, failed = refuse_message(desk), submit(desk, "shop.sell")
+    worker = Worker(desk, "shop.sell")
+    worker.fail(worker.claim())
+    answer = await local.post(f"/_/runs/{refused}/redrive")
+    assert (answer.status_code, "have it sent again" in answer.json()["detail"]) == (409, True)
+    many = await local.post("/_/runs/redrive", json={"function": "shop.sell"})
+    assert many.json()["runs"] == {failed: "queued", refused: "refused"}
+    assert (await local.get(f"/_/runs/{refused}")).json()["reason"] == "bad message"
 
 
 async def test_redrive_and_purge_say_when_a_state_does_not_allow_it(local: httpx.AsyncClient, desk: Desk):

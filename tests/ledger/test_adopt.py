@@ -27,7 +27,7 @@ def peek(trial: Trial, *keys: str, longest: int = 1000) -> list[Foreign]:
 
 
 def adoption(message: bytes, run_id: str, *, key: str = "orders", **fields) -> Adoption:
-    said = {name: fields.pop(name) for name in ("expires", "refused", "as_it_came") if name in fields}
+    said = {name: fields.pop(name) for name in ("expires", "refused") if name in fields}
     run = Submission(id=run_id, function="f", queue="orders", trigger="celery", **fields)
     return Adoption(key=key, digest=sha1(message).hexdigest(), run=run, **said)
 
@@ -59,11 +59,21 @@ def test_a_look_shows_some_of_each_list(trial):
 
 
 def test_a_look_leaves_out_what_is_too_long_and_what_is_no_list(trial):
-    push(trial, b"x" * 2000, b"1")
+    push(trial, b"x" * 3000, b"1")
     trial.client.hset("others", "a", 1)
     long, short = peek(trial, "others", "orders")
-    assert (long.content, long.size, long.digest) == (b"", 2000, sha1(b"x" * 2000).hexdigest())
+    assert (long.content, long.size, long.digest) == (b'"', 3000, sha1(b"x" * 3000).hexdigest())
     assert short.content == b"1"
+
+
+def test_of_a_message_that_is_too_long_its_short_strings_are_shown(trial):
+    long = b'{"body": "' + b"x" * 30_000 + b'", "headers": {"id": "a", "note": "' + b"y" * 1000 + b'"}}'
+    text = b'"x" ' * 10_000
+    open_end = b'{"body": "' + b"x" * 30_000
+    push(trial, long, text, open_end)
+    found = peek(trial)
+    assert [one.size for one in found] == [len(long), len(text), len(open_end)]
+    assert [one.content for one in found] == [long.replace(b"x", b""), b"", b'{"body": ""']
 
 
 def test_a_look_at_much_is_short(trial):
@@ -125,14 +135,15 @@ def test_what_cannot_be_run_is_a_dead_letter_with_the_message_as_it_came(trial):
     assert (view.state, view.reason, view.failure.message) == ("failed", "bad message", "no")
     assert bytes(view.payload) == b'{"body": 1}'
     assert trial.claim_ids("w", "orders") == []
-    assert trial.redrive("a") == "queued"
-    assert trial.claim_ids("w", "orders") == ["a"]
 
 
-def test_what_is_too_long_is_not_kept(trial):
-    push(trial, b"x" * 100)
-    assert adopt(trial, adoption(b"x" * 100, "a", refused=BAD, payload=b"null", as_it_came=False)) == ["refused"]
-    assert bytes(trial.show("a").payload) == b"null"
+def test_a_refused_message_is_not_run_again(trial):
+    push(trial, b'{"body": 1}')
+    adopt(trial, adoption(b'{"body": 1}', "a", refused=BAD))
+    assert trial.redrive("a") == "refused"
+    view = trial.show("a")
+    assert (view.state, view.reason, view.failure.message) == ("failed", "bad message", "no")
+    assert trial.claim_ids("w", "orders") == []
 
 
 def test_a_bad_message_is_refused_though_its_queue_is_full(trial):
@@ -174,3 +185,14 @@ def test_whoever_is_told_of_failures_is_told_of_a_bad_message(trial):
     told = trial.claim_one()
     assert (told.id, told.function, told.trigger) == ("a-failed", "told", "on_failure")
     assert b'"reason":"bad message"' in told.payload
+    assert b'"arguments":{"body": 1}' in told.payload
+
+
+def test_whoever_is_told_of_failures_is_not_told_what_is_very_long(trial):
+    trial.works("w", "f", "told", f=("told", "default"))
+    message = b'{"body": "%s"}' % (b"x" * 2_500_000)
+    push(trial, message)
+    adopt(trial, adoption(message, "a", refused=BAD))
+    assert b'"arguments":null' in trial.claim_one().payload
+    assert bytes(trial.show("a").payload) == message
+    assert trial.client.pttl(trial.key("in:a")) > 0

@@ -300,6 +300,13 @@ def test_revoke_cancels_what_waits_and_what_runs(listening, runs, seen, root):
     assert {view.state for view in reach(runs, ["not-yet"])} == {"cancelled"}
 
 
+def test_revoke_of_an_id_that_is_a_number(listening, runs, seen):
+    send(seen, "orders.work", task_id=12345, countdown=600)
+    until(lambda: arrived(runs, ["12345"]), 20)
+    seen.control.revoke(12345, reply=True, timeout=15, limit=1)
+    assert {view.state for view in reach(runs, ["12345"])} == {"cancelled"}
+
+
 def test_terminate_cancels_too(listening, runs, seen, root):
     (running,) = send(seen, "orders.work", kwargs={"seconds": 600})
     wait_for_lines(root, 1, 20)
@@ -314,13 +321,21 @@ def test_terminate_cancels_too(listening, runs, seen, root):
         ("rate_limit", {"task_name": "orders.work", "rate_limit": "1/m"}, "limits are the function's own"),
         ("time_limit", {"task_name": "orders.work", "hard": 1}, "a run's time is the function's own"),
         ("pool_grow", {"n": 1}, "[queue] concurrency"),
-        ("revoke_by_stamped_headers", {"headers": {"a": ["b"]}}, "revoke tasks by their ids"),
+        ("autoscale", {"max": 2, "min": 1}, "[queue] concurrency"),
+        ("pool_restart", {}, "`fnrun serve` starts another"),
     ],
 )
 def test_commands_that_would_do_nothing_say_what_does_it(seen, command, arguments, says):
     answers = seen.control.broadcast(command, arguments=arguments, reply=True, timeout=15, limit=1)
     (answer,) = answers[0].values()
     assert says in answer["error"]
+
+
+@pytest.mark.usefixtures("listening")
+def test_to_revoke_by_stamps_says_what_does_it(seen):
+    answers = seen.control.revoke_by_stamped_headers({"a": ["b"]}, reply=True, timeout=15, limit=1)
+    (answer,) = answers[0].values()
+    assert "revoke tasks by their ids" in answer["ok"]
 
 
 def test_cancel_consumer_keeps_one_worker_from_a_queue_and_add_consumer_gives_it_back(listening, runs, seen):

@@ -1,9 +1,10 @@
 -- Take messages of Celery's own clients off their lists, each in one step with the run it becomes, or the dead letter.
 -- ARGV of each: key, sha1 of the message as it was read, until when it may begin (ms, '' for ever), why it is none that can
--- be run (a failure as JSON, '' if it can), 1 if its payload is the message as it came; then the submission.
+-- be run (a failure as JSON, '' if it can; its payload is then the message as it came); then the submission.
 -- Returns a word for each: accepted, known, full (it stays), refused; gone if another message is the oldest by now.
 -- include: runs accepting ends
-local HEAD = 5
+local HEAD = 4
+local LONG = 2000000 -- bytes of a message that on_failure is not told: to look through it would hold up the store
 local answer, stays = {}, {}
 block = 2 * math.ceil((#ARGV - FIRST + 1) / (HEAD + SUBMISSION))
 
@@ -11,14 +12,15 @@ local function refuse(id, failure, message)
   local run, input = keys_of(id)
   local found = redis.call('HMGET', run, 'q', 'fn')
   redis.call('ZREM', ns .. 'ready:' .. found[1], id)
-  if message then
-    redis.call('SET', input, message)
-  end
+  redis.call('SET', input, #message <= LONG and message or 'null')
   close(id, found[2], 'failed', 'bad message', failure)
+  if #message > LONG then
+    redis.call('SET', input, message, 'KEEPTTL')
+  end
 end
 
 local function adopt(at)
-  local key, digest, expires, failure, as_it_came = unpack(ARGV, at, at + HEAD - 1)
+  local key, digest, expires, failure = unpack(ARGV, at, at + HEAD - 1)
   local message = not stays[key] and redis.call('LINDEX', key, -1)
   if not message or redis.sha1hex(message) ~= digest then
     stays[key] = stays[key] or 'gone'
@@ -31,7 +33,7 @@ local function adopt(at)
   end
   redis.call('RPOP', key)
   if word == 'accepted' and failure ~= '' then
-    refuse(id, failure, as_it_came == '1' and message)
+    refuse(id, failure, message)
     return 'refused'
   end
   if word == 'accepted' and expires ~= '' then

@@ -1,17 +1,19 @@
 -- Run finished runs again, with the payload they had. Of a step, its whole flow. ARGV: ids. Returns for each: queued,
--- succeeded (left alone), open or unknown.
+-- succeeded (left alone), open, refused (a message that cannot be run: its payload is no arguments) or unknown.
 -- include: runs ends acts flows
 local answer = {}
 
 local function redrive(id)
   local run = ns .. 'run:' .. id
-  local state, fn, q, prio, place = unpack(redis.call('HMGET', run, 'state', 'fn', 'q', 'prio', 'flow'), 1, 5)
+  local state, fn, q, prio, place, why = unpack(redis.call('HMGET', run, 'state', 'fn', 'q', 'prio', 'flow', 'reason'), 1, 6)
   if not state then
     return 'unknown'
   elseif state == 'succeeded' then
     return 'succeeded'
   elseif is_open(state) then
     return 'open'
+  elseif why == 'bad message' then
+    return 'refused'
   elseif q == '' then
     return flows().redrive(id, fn)
   end

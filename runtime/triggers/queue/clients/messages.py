@@ -55,6 +55,7 @@ class Refused(Exception):  # noqa: N818 - a verdict
 
 class _Properties(msgspec.Struct):
     body_encoding: str | None = None
+    correlation_id: Any = None
     priority: Any = None
 
 
@@ -62,7 +63,7 @@ class _Headers(msgspec.Struct):
     """Of protocol 2. What is not here is not used: a function says its own time limits and retries."""
 
     task: str | None = None
-    id: str | None = None
+    id: str | int | None = None
     eta: str | None = None
     expires: str | None = None
     compression: str | None = None
@@ -90,7 +91,7 @@ class _Old(_Embedded):
     """A body of protocol 1."""
 
     task: str | None = None
-    id: str | None = None
+    id: str | int | None = None
     args: list[msgspec.Raw] | None = None
     kwargs: dict[str, msgspec.Raw] | None = None
     eta: str | None = None
@@ -101,7 +102,7 @@ class _Task(msgspec.Struct, frozen=True):
     """What a message asks for, whatever its protocol."""
 
     name: str | None
-    id: str | None
+    id: str | int | None
     eta: str | None
     expires: str | None
     body: bytes
@@ -122,26 +123,29 @@ class Reader:
     def __init__(self, plan_of: Planned, *, payload_max: int, max_length: int) -> None:
         self._plan_of = plan_of
         self._payload_max = payload_max
+        self._limit = (
+            f"[queue] payload_max, which is {payload_max}; keep the data elsewhere and send where it is, or raise that"
+        )
         self._max_length = max_length
         # A body comes as base64.
         self.longest = payload_max * 4 // 3 + _HEAD_BYTES if payload_max else 2**62
 
     def read(self, message: Foreign, queue: str) -> Adoption:
         """What is to become of a message of that queue. Whatever it holds, nothing is raised."""
-        sent = _Message("")
-        if message.size > self.longest:
-            why = f"it has {message.size} bytes: its body is longer than [queue] payload_max"
-            return self._refuse(message, queue, sent.headers, why)
+        sent, why = _Message(""), ""
         try:
             sent = _message_of(message.content)
-            return self._adopt(message, queue, sent)
+            if message.size <= self.longest:
+                return self._adopt(message, queue, sent)
         except Refused as refused:
             why = str(refused)
         except msgspec.ValidationError as error:
             why = f"it is no task of Celery's: {error}"
         except Exception as error:  # noqa: BLE001 - one that cannot be read shall not hold up those behind it
             why = f"it cannot be read: {str(error) or type(error).__name__}"
-        return self._refuse(message, queue, sent.headers, why)
+        if message.size > self.longest:
+            why = f"it has {message.size} bytes: its body is longer than {self._limit}"
+        return self._refuse(message, queue, sent, why)
 
     def _adopt(self, message: Foreign, queue: str, sent: _Message) -> Adoption:
         task = self._task_of(sent)
@@ -180,7 +184,7 @@ class Reader:
         encoded = sent.properties.body_encoding == "base64"
         body = base64.b64decode(sent.body, validate=True) if encoded else sent.body.encode()
         if self._payload_max and len(body) > self._payload_max:
-            raise Refused(f"its body has {len(body)} bytes, and [queue] payload_max is {self._payload_max}")
+            raise Refused(f"its body has {len(body)} bytes, more than {self._limit}")
         body.decode()  # msgspec takes over what it does not read as it is
         if head.task is not None:
             args, kwargs, after = _body_of(body)
@@ -190,18 +194,18 @@ class Reader:
         old = _old_body_of(body)
         return _Task(old.task, old.id, old.eta, old.expires, body, (old.args or [], old.kwargs or {}), old)
 
-    def _refuse(self, message: Foreign, queue: str, head: _Headers, why: str) -> Adoption:
+    def _refuse(self, message: Foreign, queue: str, sent: _Message, why: str) -> Adoption:
         try:
-            name = _name_of(head.task)
+            name = _name_of(sent.headers.task)
         except Refused:
             name = UNNAMED
-        whole = bool(message.content)
+        named = sent.properties.correlation_id  # of protocol 1, whose own is in the body
+        task_id = sent.headers.id or (named if isinstance(named, str | int) else None)
         run = Submission(
-            id=run_id_of(head.id, message.digest), function=name, queue=queue, trigger=TRIGGER,
-            payload=b"" if whole else b"null",
+            id=run_id_of(task_id, message.digest), function=name, queue=queue, trigger=TRIGGER, payload=b"",
         )  # fmt: skip
         failure = Failure(type="BadMessage", message=f"the message on {message.key!r} is refused: {why}")
-        return Adoption(key=message.key, digest=message.digest, run=run, refused=failure, as_it_came=whole)
+        return Adoption(key=message.key, digest=message.digest, run=run, refused=failure)
 
 
 def _payload(plan: RunPlan | None, task: _Task) -> bytes:
@@ -224,13 +228,14 @@ def by_name(payload: bytes, plan: PayloadPlan) -> bytes:
     try:
         args, kwargs = _by_place_of(payload)
     except msgspec.DecodeError:
-        return payload  # a dead letter that was redriven: binding says what is wrong with it
+        return payload  # a list of another kind: binding says what is wrong with it
     return plan.by_name(args, kwargs)
 
 
-def run_id_of(task_id: str | None, digest: str) -> str:
+def run_id_of(task_id: str | int | None, digest: str) -> str:
     """The id of a task's run: the task's own if a run can have it. Else one that is always the same for that task."""
-    if task_id and RUN_ID.fullmatch(task_id):
+    task_id = "" if task_id is None else str(task_id)
+    if RUN_ID.fullmatch(task_id):
         return task_id
     if not task_id:
         return digest[:32]

@@ -93,6 +93,14 @@ def test_only_declared_queues_are_drained_outside_of_the_namespace(app, drain, t
     trial.client.delete("default", "others")
 
 
+def test_default_is_drained_once_a_function_declares_it(app, drain, trial, plans, write_project):
+    root = write_project(**{"functions/shop.py": FUNCTIONS.replace('@queue("orders")', '@queue("default")')})
+    plans |= plan_runs(load_project(root).registry.functions.values())
+    (one,) = send(app, queue="default")
+    drain_all(drain())
+    assert trial.state(one) == "queued"
+
+
 def test_in_the_namespace_every_queue_of_a_function_is_drained(client, drain, trial):
     with celery_client(socket_url(client), trial.key("celery:")) as app:
         ids = send(app, queue="default") + send(app, queue="orders")
@@ -162,6 +170,21 @@ def test_a_dead_letter_is_told_of_in_the_log(app, drain, trial, log):
     assert (view.state, view.reason) == ("failed", "bad message")
     assert view.failure.message in log.entries[0]["reason"]
     assert b"application/x-python-serialize" in bytes(view.payload)
+
+
+@pytest.mark.parametrize("size", [900_000, 1_200_000, 2_500_000])
+@pytest.mark.parametrize("protocol", [1, 2])
+def test_a_task_that_is_too_long_is_kept_under_its_id(app, drain, trial, size, protocol):
+    app.conf.task_protocol = protocol
+    (one,) = send(app, args=["c" * size], task_id="long-1")
+    (raw,) = trial.client.lrange("orders", 0, -1)
+    drain_all(drain(payload_max=800_000))
+    view = trial.show(one)
+    assert (view.id, view.state, view.reason) == ("long-1", "failed", "bad message")
+    assert view.function == ("celery:message" if protocol == 1 else "shop.create")
+    assert "payload_max, which is 800000" in view.failure.message
+    assert bytes(view.payload) == raw
+    assert waiting(trial.client) == [0]
 
 
 def test_a_user_that_may_not_read_other_keys_drains_the_namespace(client, app, plans, trial, log):

@@ -215,7 +215,7 @@ class Bomb:
 def test_pickle_is_not_read(app, read):
     sent = send(app, kwargs={"customer": Bomb()}, serializer="pickle")
     (one,) = read()
-    assert (one.run.id, one.run.function, one.as_it_came) == (sent.id, "orders.create", True)
+    assert (one.run.id, one.run.function) == (sent.id, "orders.create")
     assert "application/x-python-serialize" in one.refused.message
     assert 'set task_serializer = "json"' in one.refused.message
 
@@ -234,12 +234,33 @@ def test_what_is_compressed_is_not_unpacked(app, read, compression):
 def test_a_body_that_is_too_long_is_refused(app, read):
     send(app, kwargs={"customer": "c" * 9_800})
     send(app, kwargs={"customer": "c" * 10_000})
-    assert [one.refused and "payload_max is 10000" in one.refused.message for one in read()] == [None, True]
+    assert [one.refused and "payload_max, which is 10000" in one.refused.message for one in read()] == [None, True]
 
 
-def test_a_message_that_was_too_long_to_look_at_is_not_kept(reader):
-    one = reader.read(Foreign("orders", b"", reader.longest + 1, "a" * 40), "orders")
-    assert (one.as_it_came, one.run.payload, one.run.function) == (False, b"null", "celery:message")
+@pytest.mark.parametrize("protocol", [1, 2])
+def test_an_id_that_is_a_number_is_one_as_text(app, read, protocol):
+    app.conf.task_protocol = protocol
+    send(app, task_id=12345)
+    assert read()[0].run.id == "12345"
+
+
+def test_a_refused_task_of_the_old_protocol_has_its_id(app, read):
+    app.conf.task_protocol = 1
+    sent = send(app, kwargs={"customer": "c" * 10_000})
+    assert read()[0].run.id == sent.id
+
+
+def test_of_a_message_that_was_too_long_to_look_at_an_outline_is_read(reader):
+    outline = envelope([[]], headers={"task": "orders.create", "id": "a"}, body="")
+    one = reader.read(Foreign("orders", outline, reader.longest + 1, "a" * 40), "orders")
+    assert (one.run.id, one.run.function) == ("a", "orders.create")
+    assert "is longer than [queue] payload_max" in one.refused.message
+
+
+@pytest.mark.parametrize("outline", [b"", b'{"body": ""', b"{}"])
+def test_a_message_that_was_too_long_and_names_nothing(reader, outline):
+    one = reader.read(Foreign("orders", outline, reader.longest + 1, "a" * 40), "orders")
+    assert (one.run.id, one.run.function) == ("a" * 32, "celery:message")
     assert "is longer than [queue] payload_max" in one.refused.message
 
 
