@@ -13,7 +13,7 @@ from playwright.sync_api import Browser, Page, expect
 from runtime.base.store import Store
 from tests.live_browsers import Watch, a_browser, watched
 from tests.live_servers import Server
-from tests.live_workers import Runs
+from tests.live_workers import Runs, Starts, workers
 from tests.stores import TcpStore
 
 
@@ -51,9 +51,16 @@ def page(watch: Watch) -> Page:
     return watch.page
 
 
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TcpStore]:
+    """A store that has written what it answers."""
+    with TcpStore(tmp_path_factory.mktemp("store"), "--appendfsync", "always") as server:
+        yield server
+
+
 @pytest.fixture
 def runs(server: TcpStore, tmp_path: Path) -> Iterator[Runs]:
-    """The runs in the store that the module calls `server`; audited at the end."""
+    """The runs in the store `server`; audited at the end."""
     store = Store.open(tmp_path, server.settings)
     runs = Runs(store)
     runs.client.flushall()
@@ -61,3 +68,10 @@ def runs(server: TcpStore, tmp_path: Path) -> Iterator[Runs]:
     runs.account()
     runs.client.close()
     store.close()
+
+
+@pytest.fixture
+def start_worker(root: Path, server: TcpStore, runs: Runs) -> Iterator[Starts]:
+    """Start workers of the project `root` on that store."""
+    with workers(root, server.url) as start:
+        yield start

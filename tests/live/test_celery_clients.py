@@ -17,7 +17,7 @@ from runtime.ledger.calls import do
 from runtime.ledger.records import FINISHED
 from tests.celery_clients import PREFIX, celery_client
 from tests.live_servers import until
-from tests.live_workers import Runs, Starts, Worker, journal, wait_for_lines, workers
+from tests.live_workers import Runs, Worker, journal, wait_for_lines
 from tests.stores import TcpStore, free_port
 
 pytestmark = [pytest.mark.live, pytest.mark.timeout(180)]
@@ -85,21 +85,9 @@ CLIENT = """
 """
 
 
-@pytest.fixture(scope="module")
-def server(tmp_path_factory) -> Iterator[TcpStore]:
-    with TcpStore(tmp_path_factory.mktemp("store")) as server:
-        yield server
-
-
 @pytest.fixture
 def root(write_project: Callable[..., Path]) -> Path:
     return write_project(**{"functions/orders.py": FUNCTIONS})
-
-
-@pytest.fixture
-def start(root: Path, server: TcpStore, runs: Runs) -> Iterator[Starts]:
-    with workers(root, server.url) as start:
-        yield start
 
 
 @pytest.fixture
@@ -141,8 +129,8 @@ def reach(runs: Runs, ids: list[str], states: frozenset[str] = FINISHED, seconds
     return runs.reach(ids, states, seconds)
 
 
-def test_a_program_that_knows_celery_alone(start, runs, server, tmp_path):
-    start()
+def test_a_program_that_knows_celery_alone(start_worker, runs, server, tmp_path):
+    start_worker()
     sent = json.loads(run_client(tmp_path, CLIENT, server.url))
     views = dict(zip(sent, reach(runs, list(sent.values())), strict=True))
     succeeded = {name: json.loads(bytes(view.result)) for name, view in views.items() if view.state == "succeeded"}
@@ -164,34 +152,34 @@ def test_a_program_that_knows_celery_alone(start, runs, server, tmp_path):
     assert json.loads(bytes(heard.result)) == ["orders.fail", "no", {"why": "no"}]
 
 
-def test_what_was_sent_while_no_worker_was_there_runs_when_there_is_one(start, runs, app):
+def test_what_was_sent_while_no_worker_was_there_runs_when_there_is_one(start_worker, runs, app):
     ids = send(app, "orders.create", 20, kwargs={"customer": "c"})
     assert not arrived(runs, ids)
-    start()
+    start_worker()
     assert {view.state for view in reach(runs, ids)} == {"succeeded"}
 
 
-def test_a_function_that_is_not_there_yet_waits_for_it(start, runs, app, root):
-    first = start()
+def test_a_function_that_is_not_there_yet_waits_for_it(start_worker, runs, app, root):
+    first = start_worker()
     (run_id,) = send(app, "orders.later", args=["c1"])
     until(lambda: arrived(runs, [run_id]), 20)
     assert runs.show([run_id])[0].state == "queued"
     file = root / "functions" / "orders.py"
     file.write_text(file.read_text() + "\n@queue('orders')\nasync def later(name: str):\n    return name\n")
     assert first.stop() == 0
-    start()
+    start_worker()
     assert bytes(reach(runs, [run_id])[0].result) == b'"c1"'
 
 
-def test_a_task_that_is_published_twice_runs_once(start, runs, app, root):
+def test_a_task_that_is_published_twice_runs_once(start_worker, runs, app, root):
     send(app, "orders.work", 3, task_id="again")
-    start()
+    start_worker()
     reach(runs, ["again"])
     until(lambda: runs.client.llen("orders") == 0, 20)
     assert journal(root) == [("again", 1)]
 
 
-def test_workers_that_are_killed_while_a_client_sends_lose_nothing(start, runs, server, root, tmp_path):
+def test_workers_that_are_killed_while_a_client_sends_lose_nothing(start_worker, runs, server, root, tmp_path):
     """Each task is one run with one outcome; an attempt that a killed worker had begun is made again."""
     count = 2000
     client = f"""
@@ -206,7 +194,7 @@ def test_workers_that_are_killed_while_a_client_sends_lose_nothing(start, runs, 
     file = tmp_path / "client.py"
     file.write_text(dedent(client))
     ids = [f"task-{n}" for n in range(count)]
-    at_work = [start(), start()]
+    at_work = [start_worker(), start_worker()]
     sender = subprocess.Popen([sys.executable, "-I", file, server.url])
     kills = 0
     while sender.poll() is None:
@@ -214,7 +202,7 @@ def test_workers_that_are_killed_while_a_client_sends_lose_nothing(start, runs, 
         until(lambda begun=begun: sender.poll() is not None or len(journal(root)) >= begun + 100, 60)
         at_work[0].process.kill()
         kills += 1
-        at_work = [at_work[1], start()]
+        at_work = [at_work[1], start_worker()]
     assert sender.wait(60) == 0
     views = reach(runs, ids, seconds=120)
     assert Counter(view.state for view in views) == {"succeeded": count}
@@ -224,16 +212,16 @@ def test_workers_that_are_killed_while_a_client_sends_lose_nothing(start, runs, 
     assert kills >= 2
 
 
-def test_a_full_queue_leaves_tasks_with_the_client_until_there_is_room(start, runs, app):
+def test_a_full_queue_leaves_tasks_with_the_client_until_there_is_room(start_worker, runs, app):
     ids = send(app, "orders.work", 30, kwargs={"seconds": 0.2})
-    worker = start(FNRUN_QUEUE__MAX_LENGTH="5", FNRUN_QUEUE__CONCURRENCY="5")
+    worker = start_worker(FNRUN_QUEUE__MAX_LENGTH="5", FNRUN_QUEUE__CONCURRENCY="5")
     until(lambda: "a queue is full" in worker.output, 20)
     assert {view.state for view in reach(runs, ids, seconds=60)} == {"succeeded"}
     assert worker.output.count("a queue is full") < 3
 
 
-def test_a_store_that_was_away_is_drained_again(start, runs, app, server):
-    worker = start()
+def test_a_store_that_was_away_is_drained_again(start_worker, runs, app, server):
+    worker = start_worker()
     reach(runs, send(app, "orders.work"))
     server.kill()
     until(lambda: '"task": "drain"' in worker.output, 30)
@@ -241,8 +229,8 @@ def test_a_store_that_was_away_is_drained_again(start, runs, app, server):
     assert {view.state for view in reach(runs, send(app, "orders.work", 5))} == {"succeeded"}
 
 
-def test_celerys_own_beat_may_go_on(start, runs, server, tmp_path):
-    start()
+def test_celerys_own_beat_may_go_on(start_worker, runs, server, tmp_path):
+    start_worker()
     folder = tmp_path / "ticking"
     folder.mkdir()
     (folder / "shop.py").write_text(
@@ -273,9 +261,9 @@ def test_the_address_of_the_store_as_clients_write_it(root, server):
 
 
 @pytest.fixture
-def listening(start, seen: Celery) -> Worker:
+def listening(start_worker, seen: Celery) -> Worker:
     """A worker that hears commands: it says that it is ready a moment before it does."""
-    worker = start()
+    worker = start_worker()
     until(lambda: seen.control.ping(timeout=2, limit=1), 60)
     return worker
 

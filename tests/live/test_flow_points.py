@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from textwrap import dedent
 
@@ -99,12 +99,6 @@ POINTS: dict[int | str, list[str]] = {
 POINTS[99] = [f"finish {when}, of the last step" for when in BOTH]  # with the body in it, or before
 POINTS["body"] = [f"finish {when}, of the body" for when in BOTH]
 """By step; the one armed is the first of these at which nobody has died yet."""
-
-
-@pytest.fixture(scope="module")
-def server(tmp_path_factory) -> Iterator[TcpStore]:
-    with TcpStore(tmp_path_factory.mktemp("store"), "--appendfsync", "always") as server:
-        yield server
 
 
 @pytest.fixture

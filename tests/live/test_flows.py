@@ -16,7 +16,7 @@ from runtime.ledger.ledger import Ledger
 from runtime.ledger.run import SyncRun
 from tests.desks import desk_in_use
 from tests.live_servers import until
-from tests.live_workers import Runs, Starts, journal, wait_for_lines, workers
+from tests.live_workers import Runs, journal, wait_for_lines
 from tests.stores import TcpStore
 
 pytestmark = [pytest.mark.live, pytest.mark.timeout(180)]
@@ -69,21 +69,9 @@ FUNCTIONS = """
 """
 
 
-@pytest.fixture(scope="module")
-def server(tmp_path_factory) -> Iterator[TcpStore]:
-    with TcpStore(tmp_path_factory.mktemp("store"), "--appendfsync", "always") as server:
-        yield server
-
-
 @pytest.fixture
 def root(write_project: Callable[..., Path]) -> Path:
     return write_project(**{"functions/sums.py": FUNCTIONS})
-
-
-@pytest.fixture
-def start_worker(root: Path, server: TcpStore, runs: Runs) -> Iterator[Starts]:
-    with workers(root, server.url) as start_worker:
-        yield start_worker
 
 
 @pytest.fixture

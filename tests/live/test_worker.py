@@ -20,7 +20,7 @@ from runtime.ledger.calls import do
 from runtime.ledger.records import Submission
 from runtime.processes import Message
 from tests.live_servers import until
-from tests.live_workers import LEASE_SECONDS, Runs, Starts, journal, wait_for_lines, workers
+from tests.live_workers import LEASE_SECONDS, Runs, journal, wait_for_lines, workers
 from tests.stores import TcpStore, free_port
 
 pytestmark = [pytest.mark.live, pytest.mark.timeout(120)]
@@ -114,21 +114,9 @@ FUNCTIONS = """
 """
 
 
-@pytest.fixture(scope="module")
-def server(tmp_path_factory) -> Iterator[TcpStore]:
-    with TcpStore(tmp_path_factory.mktemp("store")) as server:
-        yield server
-
-
 @pytest.fixture
 def root(write_project: Callable[..., Path]) -> Path:
     return write_project(**{"functions/jobs.py": FUNCTIONS})
-
-
-@pytest.fixture
-def start(root: Path, server: TcpStore, runs: Runs) -> Iterator[Starts]:
-    with workers(root, server.url) as start:
-        yield start
 
 
 def celery(root: Path, server: TcpStore, *arguments: str) -> str:
@@ -150,8 +138,8 @@ def inspect(root: Path, server: TcpStore, what: str) -> dict:
     return found
 
 
-def test_celery_inspect_sees_the_worker_its_functions_and_its_runs(start, runs, root, server):
-    worker = start()
+def test_celery_inspect_sees_the_worker_its_functions_and_its_runs(start_worker, runs, root, server):
+    worker = start_worker()
     assert worker.ready.kind == "ready"
     assert worker.ready.functions == 9
     assert worker.ready.queues == ["default", "other"]
@@ -168,8 +156,8 @@ def test_celery_inspect_sees_the_worker_its_functions_and_its_runs(start, runs, 
     assert stats["pid"] == worker.process.pid
 
 
-def test_flower_lists_the_worker_and_its_runs(start, runs, root, server):
-    start()
+def test_flower_lists_the_worker_and_its_runs(start_worker, runs, root, server):
+    start_worker()
     port = free_port()
     flower = subprocess.Popen(
         [
@@ -202,16 +190,16 @@ def test_flower_lists_the_worker_and_its_runs(start, runs, root, server):
         flower.wait(10)
 
 
-def test_a_hundred_async_handlers_run_at_once(start, runs):
-    start()
+def test_a_hundred_async_handlers_run_at_once(start_worker, runs):
+    start_worker()
     began = time.monotonic()
     found = runs.reach(runs.submit("jobs.meet", count=100, seconds=2))
     assert time.monotonic() - began < 10
     assert max(json.loads(bytes(view.result)) for view in found) == 100
 
 
-def test_sync_handlers_run_at_once_in_threads(start, runs):
-    start()
+def test_sync_handlers_run_at_once_in_threads(start_worker, runs):
+    start_worker()
     began = time.monotonic()
     found = runs.reach(runs.submit("jobs.sync_nap", count=60, seconds=1))
     assert time.monotonic() - began < 6
@@ -247,9 +235,9 @@ def shared(tmp_path_factory) -> Iterator[Runs]:
     root = tmp_path_factory.mktemp("shared")
     (root / "functions").mkdir()
     (root / "functions" / "jobs.py").write_text(dedent(FUNCTIONS))
-    with TcpStore(root) as server, workers(root, server.url) as start:
+    with TcpStore(root) as server, workers(root, server.url) as start_worker:
         store = Store.open(root, server.settings)
-        start()
+        start_worker()
         runs = Runs(store)
         yield runs
         runs.account()
@@ -291,30 +279,30 @@ def test_progress_is_shown_and_a_cancelled_run_ends(shared):
     assert (view.state, view.reason) == ("cancelled", "cancelled")
 
 
-def test_sigterm_under_load_ends_in_order_and_nothing_runs_twice(start, runs, root):
+def test_sigterm_under_load_ends_in_order_and_nothing_runs_twice(start_worker, runs, root):
     ids = runs.submit("jobs.nap", count=3000, seconds=0.05)
-    first = start()
+    first = start_worker()
     wait_for_lines(root, 300)
     assert first.stop() == 0
     assert not [view for view in runs.show(ids) if view.state == "running"]
-    second = start()
+    second = start_worker()
     runs.reach(ids)
     assert Counter(Counter(run for run, _ in journal(root)).values()) == {1: 3000}
     assert second.stop() == 0
 
 
-def test_what_does_not_end_in_time_is_handed_back(start, runs, root):
+def test_what_does_not_end_in_time_is_handed_back(start_worker, runs, root):
     (run_id,) = runs.submit("jobs.nap", seconds=60)
-    worker = start(FNRUN_SERVE__DRAIN="1s")
+    worker = start_worker(FNRUN_SERVE__DRAIN="1s")
     wait_for_lines(root, 1)
     assert worker.stop() == 0
     (view,) = runs.show([run_id])
     assert (view.state, view.crashes, view.failures) == ("queued", 0, 0)
 
 
-def test_sigquit_hands_back_at_once(start, runs, root):
+def test_sigquit_hands_back_at_once(start_worker, runs, root):
     ids = runs.submit("jobs.nap", count=5, seconds=60)
-    worker = start(FNRUN_SERVE__DRAIN="60s")
+    worker = start_worker(FNRUN_SERVE__DRAIN="60s")
     wait_for_lines(root, 5)
     began = time.monotonic()
     assert worker.stop(signal.SIGQUIT) == 0
@@ -322,9 +310,9 @@ def test_sigquit_hands_back_at_once(start, runs, root):
     assert {view.state for view in runs.show(ids)} == {"queued"}
 
 
-def test_a_handler_that_blocks_the_loop_does_not_hold_up_the_end(start, runs, root):
+def test_a_handler_that_blocks_the_loop_does_not_hold_up_the_end(start_worker, runs, root):
     (run_id,) = runs.submit("jobs.block", seconds=60)
-    worker = start(FNRUN_SERVE__DRAIN="1s")
+    worker = start_worker(FNRUN_SERVE__DRAIN="1s")
     runs.reach([run_id], frozenset({"running"}))
     began = time.monotonic()
     assert worker.stop() == 0
@@ -333,9 +321,9 @@ def test_a_handler_that_blocks_the_loop_does_not_hold_up_the_end(start, runs, ro
     assert (view.state, view.crashes) == ("queued", 0)
 
 
-def test_a_killed_workers_runs_begin_again(start, runs, root):
+def test_a_killed_workers_runs_begin_again(start_worker, runs, root):
     ids = runs.submit("jobs.nap", count=20, seconds=2)
-    first, _ = start(), start()
+    first, _ = start_worker(), start_worker()
     wait_for_lines(root, 20)
     first.process.kill()
     killed = time.monotonic()
@@ -345,12 +333,12 @@ def test_a_killed_workers_runs_begin_again(start, runs, root):
     assert {view.failures for view in found} == {0}
 
 
-def test_a_worker_that_slept_through_its_lease_is_refused(start, runs, root):
+def test_a_worker_that_slept_through_its_lease_is_refused(start_worker, runs, root):
     (run_id,) = runs.submit("jobs.nap", seconds=LEASE_SECONDS)
-    first = start()
+    first = start_worker()
     wait_for_lines(root, 1)
     first.process.send_signal(signal.SIGSTOP)
-    second = start()
+    second = start_worker()
     wait_for_lines(root, 2)
     first.process.send_signal(signal.SIGCONT)
     until(lambda: "leases are lost" in first.output or "came too late" in first.output)
@@ -362,8 +350,8 @@ def test_a_worker_that_slept_through_its_lease_is_refused(start, runs, root):
     assert (first.stop(), second.stop()) == (0, 0)
 
 
-def test_what_takes_or_waits_longer_than_a_lease_runs_once(start, runs, root):
-    start(), start()
+def test_what_takes_or_waits_longer_than_a_lease_runs_once(start_worker, runs, root):
+    start_worker(), start_worker()
     (long,) = runs.submit("jobs.nap", seconds=LEASE_SECONDS * 2)
     late = Submission(id="late", function="jobs.nap", delay_seconds=LEASE_SECONDS * 1.5)
     do(runs.client, runs.ledger.accept([late]))
@@ -374,14 +362,14 @@ def test_what_takes_or_waits_longer_than_a_lease_runs_once(start, runs, root):
     assert Counter(journal(root)) == {(long, 1): 1, ("late", 1): 1}
 
 
-def test_a_blocked_event_loop_loses_no_lease(start, runs):
-    start()
+def test_a_blocked_event_loop_loses_no_lease(start_worker, runs):
+    start_worker()
     view = runs.run("jobs.block", seconds=LEASE_SECONDS * 2)
     assert (view.state, view.crashes) == ("succeeded", 0)
 
 
-def test_a_saved_file_is_taken_up(start, runs, root):
-    worker = start()
+def test_a_saved_file_is_taken_up(start_worker, runs, root):
+    worker = start_worker()
     file = root / "functions" / "jobs.py"
     file.write_text(file.read_text().replace("def sync_nap", "def other_nap"))
     worker.tell(Message("changed", files=["functions/jobs.py"]))
@@ -422,8 +410,8 @@ def test_resources_are_open_where_handlers_run_and_are_closed_at_the_end(write_p
     root = write_project(
         **{"functions/_lifespan.py": RESOURCE.format(seconds=0), "functions/jobs.py": FUNCTIONS + TAKES_NUMBER}
     )
-    with workers(root, server.url) as start:
-        worker = start()
+    with workers(root, server.url) as start_worker:
+        worker = start_worker()
         assert bytes(runs.run("jobs.take").result) == b"7"
         assert worker.stop() == 0
     assert (root / "seen").read_text() == "open, closed"
@@ -443,8 +431,8 @@ def test_sigterm_while_resources_open_ends_it_in_order(write_project, server, ru
         assert process.wait(15) == 0
 
 
-def test_it_ends_when_its_parent_is_gone(start):
-    worker = start()
+def test_it_ends_when_its_parent_is_gone(start_worker):
+    worker = start_worker()
     worker._messages.close()
     worker.line.close()
     assert worker.process.wait(15) == -signal.SIGKILL  # in order, and at last its whole group at once

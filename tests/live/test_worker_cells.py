@@ -2,7 +2,7 @@
 
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
@@ -10,8 +10,7 @@ import msgspec
 import pytest
 
 from tests.live_servers import until
-from tests.live_workers import Runs, Starts, journal, wait_for_lines, workers
-from tests.stores import TcpStore
+from tests.live_workers import journal, wait_for_lines
 
 pytestmark = [pytest.mark.live, pytest.mark.timeout(120)]
 
@@ -67,18 +66,6 @@ def root(write_project: Callable[..., Path]) -> Path:
     return write_project(**{"functions/jobs.py": FUNCTIONS})
 
 
-@pytest.fixture
-def server(tmp_path: Path) -> Iterator[TcpStore]:
-    with TcpStore(tmp_path) as server:
-        yield server
-
-
-@pytest.fixture
-def start(root: Path, server: TcpStore, runs: Runs) -> Iterator[Starts]:
-    with workers(root, server.url) as start:
-        yield start
-
-
 def descendants(process: int) -> set[int]:
     """Its children, theirs, and so on."""
     parents = {}
@@ -91,8 +78,8 @@ def descendants(process: int) -> set[int]:
     return found - {process}
 
 
-def test_an_isolated_run_has_a_process_to_itself(start, runs):
-    worker = start()
+def test_an_isolated_run_has_a_process_to_itself(start_worker, runs):
+    worker = start_worker()
     view = runs.run("jobs.apart", how="pid")
     assert (view.state, bytes(view.progress)) == ("succeeded", b'"pid"')
     assert int(bytes(view.result)) != worker.process.pid
@@ -101,16 +88,16 @@ def test_an_isolated_run_has_a_process_to_itself(start, runs):
     assert (failed.reason, failed.failure.type, failed.failure.message) == ("error", "ValueError", "no")
 
 
-def test_one_that_is_alone_submits_with_its_workers_functions(start, runs):
-    start()
+def test_one_that_is_alone_submits_with_its_workers_functions(start_worker, runs):
+    start_worker()
     view = runs.run("jobs.sends")
     assert view.state == "succeeded", view.failure
     (child,) = runs.reach([msgspec.json.decode(view.result)])
     assert (child.state, child.parent) == ("succeeded", view.id)
 
 
-def test_one_that_spins_is_killed(start, runs):
-    start()
+def test_one_that_spins_is_killed(start_worker, runs):
+    start_worker()
     neighbours = runs.submit("jobs.nap", count=10, seconds=0.5)
     began = time.monotonic()
     view = runs.run("jobs.apart", how="spin")
@@ -119,8 +106,8 @@ def test_one_that_spins_is_killed(start, runs):
     assert {one.state for one in runs.reach(neighbours)} == {"succeeded"}
 
 
-def test_one_that_ends_its_process_ends_nobody_else(start, runs, root):
-    worker = start()
+def test_one_that_ends_its_process_ends_nobody_else(start_worker, runs, root):
+    worker = start_worker()
     neighbours = runs.submit("jobs.nap", count=10, seconds=1)
     (view,) = runs.reach(runs.submit("jobs.apart", how="exit"), seconds=60)
     assert (view.state, view.reason, view.failures, view.crashes) == ("failed", "crashed", 0, 4)
@@ -129,11 +116,11 @@ def test_one_that_ends_its_process_ends_nobody_else(start, runs, root):
     assert worker.stop() == 0
 
 
-def test_what_kills_its_worker_runs_alone_from_then_on(start, runs, root):
-    first = start()
+def test_what_kills_its_worker_runs_alone_from_then_on(start_worker, runs, root):
+    first = start_worker()
     (run_id,) = runs.submit("jobs.murder")
     assert first.process.wait(10) == -9
-    second = start()
+    second = start_worker()
     wait_for_lines(root, 2, seconds=20)
     healthy = runs.run("jobs.nap")
     assert healthy.state == "succeeded"
@@ -143,13 +130,13 @@ def test_what_kills_its_worker_runs_alone_from_then_on(start, runs, root):
     assert len([one for one, _ in journal(root) if one == run_id]) == 4
 
 
-def test_what_ends_its_process_becomes_a_dead_letter_and_its_neighbours_finish(start, runs, root):
-    first = start()
+def test_what_ends_its_process_becomes_a_dead_letter_and_its_neighbours_finish(start_worker, runs, root):
+    first = start_worker()
     neighbours = runs.submit("jobs.nap", count=5, seconds=1)
     bad = runs.submit("jobs.die", how="segfault") + runs.submit("jobs.die", how="exit")
     wait_for_lines(root, 7)
     assert first.process.wait(10) != 0
-    second = start()
+    second = start_worker()
     found = runs.reach(neighbours)
     assert {(view.state, view.failures, view.crashes) for view in found} == {("succeeded", 0, 1)}
     found = runs.reach(bad)
@@ -160,8 +147,8 @@ def test_what_ends_its_process_becomes_a_dead_letter_and_its_neighbours_finish(s
     assert second.stop() == 0
 
 
-def test_a_worker_that_works_keeps_no_descriptors_and_no_processes(start, runs):
-    worker = start()
+def test_a_worker_that_works_keeps_no_descriptors_and_no_processes(start_worker, runs):
+    worker = start_worker()
 
     def load(count: int) -> None:
         ids = runs.submit("jobs.nap", count=count * 20) + runs.submit("jobs.apart", count=count, how="pid")
@@ -181,8 +168,8 @@ def test_a_worker_that_works_keeps_no_descriptors_and_no_processes(start, runs):
     until(lambda: len(runs.client.client_list()) == 1)
 
 
-def test_cells_end_with_their_worker(start, runs, root):
-    worker = start(FNRUN_SERVE__DRAIN="500ms")
+def test_cells_end_with_their_worker(start_worker, runs, root):
+    worker = start_worker(FNRUN_SERVE__DRAIN="500ms")
     runs.run("jobs.apart", how="pid")
     runs.submit("jobs.apart", how="spin")
     wait_for_lines(root, 2)
