@@ -30,7 +30,7 @@ dev: $(READY) ## run the functions here, reloading on save
 	@$(BIN)/fnrun dev $(ARGS)
 
 test: $(READY) browser ## run the tests
-	@$(BIN)/python -m pytest -n $(JOBS) $(ARGS)
+	@$(BIN)/python -m pytest -n $(JOBS) --dist worksteal $(ARGS)
 
 # The tests of pages drive a real browser. Where none is, Debian's is installed if that can be done unasked: as root, with
 # apt-get. A failure is only told here: without a browser those tests fail in CI and are skipped elsewhere.
@@ -68,7 +68,7 @@ arch: $(READY) ## check which module may import which (import-linter)
 # The old data goes first, else it would be added to the new.
 cover: $(READY) browser ## run the tests and require 95 % branch coverage
 	@$(BIN)/python -m coverage erase
-	@$(BIN)/python -m coverage run -m pytest -n $(JOBS) $(ARGS)
+	@$(BIN)/python -m coverage run -m pytest -n $(JOBS) --dist worksteal $(ARGS)
 	@$(BIN)/python -m coverage combine --quiet
 	@$(BIN)/python -m coverage report
 
