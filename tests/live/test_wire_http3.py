@@ -192,7 +192,7 @@ def test_without_its_package_the_start_says_what_to_install(write_project, monke
     )
     root = write_project(**APP)
     write_certificate(root)
-    with pytest.raises(StartError, match=r'needs the package aioquic: pip install "fnrun\[http3\]"'):
+    with pytest.raises(StartError, match=r'needs the package aioquic: pip install "\.\[http3\]"'):
         load_tls(root, HttpSettings(certfile="cert.pem", keyfile="cert-key.pem", http3=True))
 
 
