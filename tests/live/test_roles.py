@@ -15,6 +15,7 @@ import pytest
 from runtime.base.settings import load_settings
 from runtime.ledger.desk import open_desk
 from tests.live_servers import Server, until
+from tests.live_workers import Runs
 
 pytestmark = pytest.mark.live
 
@@ -280,15 +281,28 @@ def test_a_real_worker_is_replaced_and_ends_in_order(start_both, root):
     assert not server.family()
 
 
+NEW = """
+import os
+from runtime import fn
+
+@fn()
+def new() -> int:
+    return os.getpid()
+"""
+
+
 def test_a_real_worker_takes_changes_up_and_leaves(start_both, root):
     server = start_both("dev")
     both_are_there(server)
     first = worker_of(server)
-    (root / "functions" / "new.py").write_text("def broken(:\n")
-    until(lambda: "SyntaxError" in server.output)
-    (root / "functions" / "new.py").write_text("")
-    until(lambda: server.output.count('"reloaded"') == 2)  # said by one of them
+    (root / "functions" / "new.py").write_text(NEW)
+    with closing(open_desk(root, load_settings(root).settings, again=True)) as desk:
+        runs = Runs(desk.store)
+        assert bytes(runs.run("new").result) == b"%d" % first
+        runs.client.close()
     assert worker_of(server) == first
+    (root / "functions" / "new.py").write_text("def broken(:\n")
+    until(lambda: "SyntaxError" in server.output)  # said by one of them
     assert server.output.count("does not load") == 1
     (root / "functions.toml").write_text("[queue]\nconcurrency = 5\n")
     both_are_there(server, 2)
