@@ -59,7 +59,8 @@ class Model:
     keep_count: int
     now: int
     runs: dict[str, Run] = field(default_factory=dict)
-    queues: set[str] = field(default_factory=set)
+    queues: dict[str, None] = field(default_factory=dict)
+    """In the order they were first met in, as the store has them."""
     paused: set[str] = field(default_factory=set)
     workers: dict[str, tuple[int, frozenset[str]]] = field(default_factory=dict)
     on_failure: dict[str, tuple[str, str]] = field(default_factory=dict)
@@ -87,7 +88,7 @@ class Model:
         self.runs[new.id] = new
         new.accepted = self.now
         new.listed_at = self.now
-        self.queues.add(new.queue)
+        self.queues[new.queue] = None
         if new.due > self.now:
             new.state = "scheduled"
         else:
@@ -260,7 +261,7 @@ class Model:
                     listed_at=self.now,
                 )
                 self.runs[another] = new
-                self.queues.add(queue)
+                self.queues[queue] = None
                 self.make_ready(new)
 
     def trim(self, closed: Run) -> None:
@@ -315,7 +316,10 @@ class Model:
 
     def reap(self) -> int:
         self.workers = {name: (until, known) for name, (until, known) in self.workers.items() if until > self.now}
-        runs = list(self.runs.values())
+        return sum(self.reap_queue(queue) for queue in list(self.queues))
+
+    def reap_queue(self, queue: str) -> int:
+        runs = [run for run in self.runs.values() if run.queue == queue]
         due = [run for run in runs if run.state in {"scheduled", "retrying"} and run.due <= self.now]
         lost = [run for run in runs if run.state == "running" and run.lease_until <= self.now]
         unknown = [run for run in runs if run.parked_until is not None and run.parked_until <= self.now]

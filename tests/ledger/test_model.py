@@ -264,7 +264,7 @@ class Sides(RuleBasedStateMachine):
         assert self.do(self.ledger.pause(queue, paused=paused)) == changed
         self.model.paused ^= {queue} if changed else set()
         if paused:
-            self.model.queues.add(queue)
+            self.model.queues[queue] = None
 
     @rule(ms=st.sampled_from([1, 999, 5_000, 5_000, 10_000, 10_000, 29_000, 100_000]), reap=st.booleans())
     def advance(self, ms, reap):
