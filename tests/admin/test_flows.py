@@ -33,13 +33,6 @@ def root(write_project) -> Path:
     return write_project(**FILES)
 
 
-@pytest.fixture
-async def local(root: Path, desk: Desk, log):
-    """A caller who may do all."""
-    async with client_of(load_project(root), desk=desk, open_locally=True) as client:
-        yield client
-
-
 def start(desk: Desk, tree: Tree, **said) -> str:
     flow = submission(tree, id=secrets.token_hex(16), **said)
     assert desk.ask_sync(desk.ledger.accept_flow(flow)).verdict == "accepted"

@@ -39,13 +39,6 @@ def root(write_project) -> Path:
 
 
 @pytest.fixture
-async def local(root: Path, desk: Desk, log):
-    """A caller who may do all."""
-    async with client_of(load_project(root), desk=desk, open_locally=True) as client:
-        yield client
-
-
-@pytest.fixture
 async def client(root: Path, desk: Desk, log):
     async with client_of(load_project(root), desk=desk) as client:
         yield client

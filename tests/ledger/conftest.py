@@ -7,6 +7,8 @@ from pathlib import Path
 import pytest
 from redis import Redis
 
+from runtime.ledger.desk import Desk
+from tests.desks import desk_in_use
 from tests.ledger.audit import misplaced
 from tests.ledger.keys import stray_keys
 from tests.ledger.trial import Trial
@@ -36,3 +38,10 @@ def trial(client: Redis) -> Iterator[Trial]:
     yield trial
     assert stray_keys(client, trial.namespace) == []
     assert misplaced(client, trial.namespace) == []
+
+
+@pytest.fixture
+def desk(valkey: Path, trial: Trial) -> Iterator[Desk]:
+    """The desk of this process, on the trial's ledger."""
+    with desk_in_use(f"unix://{valkey}", trial.namespace, trial.ledger) as desk:
+        yield desk

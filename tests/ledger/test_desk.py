@@ -28,12 +28,6 @@ from tests.stores import Proxy
 
 
 @pytest.fixture
-def desk(valkey: Path, trial: Trial) -> Iterator[Desk]:
-    with desk_in_use(f"unix://{valkey}", trial.namespace, trial.ledger) as desk:
-        yield desk
-
-
-@pytest.fixture
 def proxy(valkey: Path) -> Iterator[Proxy]:
     with Proxy(valkey) as proxy:
         yield proxy

@@ -2,9 +2,8 @@
 
 import asyncio
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import reduce
-from pathlib import Path
 from random import Random
 from types import ModuleType
 from typing import Any
@@ -20,7 +19,7 @@ from runtime.ledger.desk import Desk
 from runtime.ledger.flows.steps import Flow
 from runtime.ledger.records import Failure
 from tests.declare.conftest import _restored_imports  # noqa: F401 - what is loaded here is put back
-from tests.desks import context, desk_in_use
+from tests.desks import context
 from tests.ledger.trial import START, Trial
 from tests.live_servers import until
 
@@ -40,12 +39,6 @@ SUMS = """
     @queue("sums")
     def echo(n: int, given=None) -> dict: ...
 """
-
-
-@pytest.fixture
-def desk(valkey: Path, trial: Trial) -> Iterator[Desk]:
-    with desk_in_use(f"unix://{valkey}", trial.namespace, trial.ledger) as desk:
-        yield desk
 
 
 @pytest.fixture

@@ -7,7 +7,6 @@ import math
 import os
 import sys
 import threading
-from collections.abc import Iterator
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
@@ -73,12 +72,6 @@ ORDERS = """
     class Kind:
         def method(self): ...
 """
-
-
-@pytest.fixture
-def desk(valkey: Path, trial: Trial) -> Iterator[Desk]:
-    with desk_in_use(f"unix://{valkey}", trial.namespace, trial.ledger) as desk:
-        yield desk
 
 
 @pytest.fixture

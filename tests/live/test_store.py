@@ -405,6 +405,7 @@ def test_the_log_does_not_grow_without_end(tmp_path, data):
         assert file.read_bytes().startswith(b"a line")
 
 
+# The kernel's own ENOSPC: a limit on a file's size is another error, and to fill the machine's disk is no test.
 @pytest.mark.skipif(os.getuid() != 0, reason="it fills a small file system, which only root may mount")
 def test_a_full_disk_is_named(tmp_path):
     mount = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=256k", "tmpfs", tmp_path], check=False)
