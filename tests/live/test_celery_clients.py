@@ -335,6 +335,8 @@ def test_cancel_consumer_keeps_one_worker_from_a_queue_and_add_consumer_gives_it
         return {queue["name"] for queue in found}
 
     until(lambda: "orders" not in queues(), 30)
+    runs.submit("orders.work", queue="another")  # the worker meets a new queue, and takes up that one alone
+    until(lambda: "another" in queues(), 30)
     ids = send(seen, "orders.work")
     until(lambda: arrived(runs, ids), 20)
     assert runs.show(ids)[0].state == "queued"

@@ -67,6 +67,7 @@ class QueueWorker:
         self._name = name
         self._stops = 0
         self._controller: Controller | None = None
+        self._queues_told: set[str] = set()
 
     def run(
         self,
@@ -89,6 +90,7 @@ class QueueWorker:
         if not self._crew.begin(functions, resources, new_loop):
             return 0
         self._app.adopt(self._crew.functions, self._crew.queues)
+        self._queues_told.update(self._crew.queues)
         control.install()
         self._controller = Controller(
             app=self._app,
@@ -133,5 +135,7 @@ class QueueWorker:
         if consumer.task_consumer is None:  # it is connecting, and will see them all
             return
         consumer.update_strategies()
-        for queue in self._crew.queues:
+        new = set(self._crew.queues) - self._queues_told  # another may have been taken from it by `cancel_consumer`
+        self._queues_told |= new
+        for queue in sorted(new):
             consumer.add_task_queue(queue)
