@@ -14,7 +14,7 @@ import msgspec
 from runtime.base.durations import Duration, parse_size
 from runtime.base.errors import DeclarationError, did_you_mean
 from runtime.declare.policies import Breaker, Retry, checked, policy_of, seconds
-from runtime.declare.rules import check_interval, check_queue, check_rule, check_zone
+from runtime.declare.timing.rules import check_interval, check_queue, check_rule, check_zone
 from runtime.declare.triggers import (
     At,
     Auth,
