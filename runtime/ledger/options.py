@@ -11,7 +11,7 @@ import msgspec
 
 from runtime.base.durations import Duration, parse_duration
 from runtime.base.errors import DeclarationError, SubmitError, did_you_mean
-from runtime.declare.rules import check_queue
+from runtime.declare.timing.rules import check_queue
 
 RUN_ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
 _MOST_URGENT = 9

@@ -1,7 +1,7 @@
 import pytest
 
 from runtime.base.errors import DeclarationError
-from runtime.declare.rules import check_interval, check_rule, check_zone
+from runtime.declare.timing.rules import check_interval, check_rule, check_zone
 
 
 @pytest.mark.parametrize(

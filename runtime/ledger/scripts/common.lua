@@ -9,6 +9,7 @@
 --                                         urgency; which functions have some; by ms of their end
 -- open:{fn} done:{fn} dead:{fn}  sorted sets of ids, for lists
 -- flow:{id} flows   a flow's nodes, and what is left to be done in flows: see flows.lua
+-- schedule:{id} ...   what is known of schedules: see schedules.lua and ticks.lua
 -- dedupe:{length of fn}:{fn}:{key}  until when (ms), and the id of the first
 -- worker:{w} info:{w}  set of the functions a worker knows, JSON; workers: sorted set by ms of their end
 --
@@ -83,10 +84,13 @@ local function new_token()
   return number()
 end
 
--- first: before all others of its priority
+-- The score of the next run in a ready set. first: before all others of its priority
+local function urgency(prio, first)
+  return (9 - prio) * BAND + (first and 0 or number())
+end
+
 local function make_ready(id, q, prio, first)
-  local place = first and 0 or number()
-  redis.call('ZADD', ns .. 'ready:' .. q, (9 - prio) * BAND + place, id)
+  redis.call('ZADD', ns .. 'ready:' .. q, urgency(prio, first), id)
   ring(q)
 end
 

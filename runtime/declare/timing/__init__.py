@@ -1,0 +1,1 @@
+"""When schedules fire: rules checked, and the instants they mean."""

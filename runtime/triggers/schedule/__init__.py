@@ -1,0 +1,1 @@
+"""The scheduler: APScheduler wakes it, the calendar says what is due, the ledger decides who fires."""
