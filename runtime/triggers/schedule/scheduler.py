@@ -1,0 +1,147 @@
+"""A scheduler: it has the ledger make runs of ticks as they come due. It never runs a handler.
+
+Held by the scheduler's role. Any number of them may do the same at once: a script lets one win each tick, and the
+others learn what it did. Nothing is kept here that the store does not know.
+"""
+
+import asyncio
+import math
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from contextlib import suppress
+from itertools import islice
+
+from runtime.base.errors import StoreDown
+from runtime.base.logs import get_logger
+from runtime.ledger.desk import Desk
+from runtime.ledger.schedules.book import Book
+from runtime.ledger.schedules.records import Definition, Firing
+from runtime.triggers.schedule.clock import Clock
+from runtime.triggers.schedule.jobs import Jobs
+from runtime.triggers.schedule.standing import Standing
+
+log = get_logger(__name__)
+
+_WATCH_SECONDS = 1.0
+_AGAIN_SECONDS = 0.25
+_END_SECONDS = 2.0
+_MOST_FIRED = 200
+_MOST_TICKS = 500
+"""Runs that one call makes, more or less: it holds up all others of the store meanwhile."""
+_AT_ONCE = 2
+"""One call is written while the store works on another."""
+
+
+class Scheduler:
+    """One scheduler. Make it inside the loop that will run it.
+
+    name: no other has it. deployment: what the settings say; 0 to have the store number it. info: JSON, for people.
+    registered: the store knows it, or did.
+    """
+
+    def __init__(self, desk: Desk, *, name: str, deployment: int = 0, info: bytes = b"{}") -> None:
+        self.registered = asyncio.Event()
+        self._desk = desk
+        self._book = Book(desk.ledger)
+        self._due = asyncio.Event()
+        """Something may be due."""
+        self._news = asyncio.Event()
+        """The store is to be asked at once."""
+        self._stopping = False
+        self._is_down = False
+        clock = Clock()
+        self._jobs = Jobs(clock, self._due.set)
+        self._standing = Standing(desk, self._jobs, clock, name=name, deployment=deployment, info=info)
+
+    def adopt(self, definitions: Sequence[Definition]) -> None:
+        """Bring these definitions from now on."""
+        self._standing.adopt(definitions)
+        self._news.set()
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Schedule until told to stop; what is under way then is finished."""
+        self._jobs.start()
+        tasks = [
+            asyncio.create_task(self._keep(self._watch, self._news, _WATCH_SECONDS)),
+            asyncio.create_task(self._keep(self._fire, self._due, None)),
+        ]
+        await stop.wait()
+        self._stopping = True
+        self._jobs.shutdown()
+        self._news.set()
+        self._due.set()
+        await asyncio.wait(tasks, timeout=_END_SECONDS)
+        for task in tasks:
+            task.cancel()
+        with suppress(StoreDown):
+            await self._standing.leave()
+
+    async def _keep(self, step: Callable[[], Awaitable[None]], event: asyncio.Event, every: float | None) -> None:
+        """Do a step each so many seconds (None: only then), and when the event is set."""
+        while not self._stopping:
+            event.clear()
+            wait = every
+            try:
+                await step()
+            except StoreDown as error:
+                self._note_down(error)
+                wait = every and _AGAIN_SECONDS
+            except Exception:
+                log.exception("a step of the scheduler failed")
+            with suppress(TimeoutError):
+                async with asyncio.timeout(wait):
+                    await event.wait()
+
+    async def _watch(self) -> None:
+        await self._standing.look()
+        if self._is_down:
+            self._is_down = False
+            log.info("the store answers again")
+        self.registered.set()
+        self._due.set()  # what no job woke for: what was missed, what is late
+
+    async def _fire(self) -> None:
+        """Fire what is due, until nothing is."""
+        standing = self._standing
+        while standing.fires and not self._stopping:
+            firings = standing.table.due(math.floor(standing.clock.now_ms()))
+            if not firings:
+                return
+            calls = _parts_of(firings)
+            went_on = False
+            while parts := list(islice(calls, _AT_ONCE)):
+                went_on |= any(await asyncio.gather(*(self._fire_part(part) for part in parts)))
+                if not standing.fires or self._stopping:
+                    return
+            if not went_on:
+                return  # rather a second later than at once, and again and again
+
+    async def _fire_part(self, firings: Sequence[Firing]) -> bool:
+        """Fire these; whether there is a point in going on at once."""
+        standing = self._standing
+        found = await self._desk.ask(self._book.fire(standing.name, standing.digest, firings))
+        if found is None:
+            standing.stand_down()
+            self._news.set()
+            return False
+        for firing, fired in zip(firings, found, strict=True):
+            standing.note(firing, fired)
+        return any(fired.verdict in ("fired", "stale") for fired in found)
+
+    def _note_down(self, error: StoreDown) -> None:
+        if not self._is_down:
+            log.warning("the store does not answer; ticks wait", reason=str(error))
+        self._is_down = True
+
+
+def _parts_of(firings: Sequence[Firing]) -> Iterator[list[Firing]]:
+    """As many as fit into a call, in their order."""
+    part: list[Firing] = []
+    ticks = 0
+    for firing in firings:
+        if part and (len(part) == _MOST_FIRED or ticks + len(firing.planned) > _MOST_TICKS):
+            yield part
+            part, ticks = [], 0
+        part.append(firing)
+        ticks += len(firing.planned)
+    if part:
+        yield part

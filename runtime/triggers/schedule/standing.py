@@ -1,0 +1,166 @@
+"""Where a scheduler stands: whether the store knows it, whether it is one that fires, and what it is to fire.
+
+Held by the scheduler, which has it `look` each second. Whatever may have changed in the store is read again from there.
+"""
+
+from collections.abc import Iterable, Sequence
+
+import msgspec
+
+from runtime.base.logs import get_logger
+from runtime.ledger.desk import Desk
+from runtime.ledger.schedules.book import Book
+from runtime.ledger.schedules.definitions import digest_of
+from runtime.ledger.schedules.records import Definition, Entry, Fired, Firing
+from runtime.triggers.schedule.clock import Clock
+from runtime.triggers.schedule.jobs import Jobs
+from runtime.triggers.schedule.timetable import Timetable
+
+log = get_logger(__name__)
+
+_MOST_UPLOADED = 500
+_MOST_READ = 1000
+_MOST_SHOWN = 200
+_TRIES = 3
+
+
+class Standing:
+    """name: of the scheduler; no other has it. deployment: what the settings say; 0 to have the store number it.
+
+    info: JSON, for people. fires: it may try. clock: the store's. table: what is due when.
+    """
+
+    def __init__(self, desk: Desk, jobs: Jobs, clock: Clock, *, name: str, deployment: int, info: bytes) -> None:
+        self.fires = False
+        self.clock = clock
+        self.table = Timetable()
+        self.digest = ""
+        self.name = name
+        self._deployment = deployment
+        self._info = info
+        self._desk = desk
+        self._book = Book(desk.ledger)
+        self._jobs = jobs
+        self._own: dict[str, Definition] = {}
+        self._known = False
+        self._seen = 0
+        self._entries: dict[str, Entry] | None = None
+        """Those that are fired; None if all are to be read."""
+        self._doubtful: set[str] = set()
+        self._said: tuple[object, ...] = ()
+
+    def adopt(self, definitions: Sequence[Definition]) -> None:
+        """Bring these definitions from now on."""
+        self._own = {definition.id: definition for definition in definitions}
+        self.digest = digest_of(definitions)
+        self.stand_down()
+
+    def stand_down(self) -> None:
+        """Fire nothing until the store has been asked who does."""
+        self.fires = self._known = False
+
+    def note(self, firing: Firing, fired: Fired) -> None:
+        """What became of a firing."""
+        self.table.note(firing, fired)
+        if fired.verdict in ("paused", "gone"):
+            self._doubtful.add(firing.definition.id)
+
+    async def look(self) -> None:
+        """Tell the store that we live, and take up what has changed there. StoreDown."""
+        if not self._known:
+            await self._register()
+        began = self.clock.begin()
+        told = await self._desk.ask(self._book.watch(self.name, self.digest, self._seen))
+        self.clock.measure(began, told.now_ms)
+        if not told.known:
+            self.stand_down()  # it was stopped for long, or the store has lost what it knew: next time
+            self._entries = None
+            return
+        if not told.firing:
+            self._entries = None
+        elif self._entries is None or told.changed is None:
+            await self._read_all()
+        else:
+            await self._read(self._doubtful.union(told.changed))
+        self._seen, self.fires = told.version, told.firing
+        self._say(told.firing)
+
+    async def leave(self) -> None:
+        """Tell the store that we end. StoreDown."""
+        await self._desk.ask(self._book.leave(self.name))
+
+    # --- what the store is told ---
+
+    async def _register(self) -> None:
+        """Be known, with all definitions."""
+        definitions = sorted(self._own.values(), key=lambda one: one.id)
+        digest = self.digest
+        for _ in range(_TRIES):
+            found = await self._desk.ask(self._book.register(self.name, digest, self._deployment, info=self._info))
+            if not found.missing:
+                break
+            for at in range(0, max(1, len(definitions)), _MOST_UPLOADED):
+                complete = at + _MOST_UPLOADED >= len(definitions)
+                part = definitions[at : at + _MOST_UPLOADED]
+                await self._desk.ask(self._book.upload(digest, part, complete=complete))
+        self._number = found.number
+        self._entries = None
+        self._known = self.digest == digest  # else others have come meanwhile
+
+    # --- what the store tells ---
+
+    async def _read_all(self) -> None:
+        entries: dict[str, Entry] = {}
+        after: str | None = ""
+        while after is not None:
+            page = await self._desk.ask(self._book.entries(after, _MOST_READ))
+            entries.update((entry.definition.id, entry) for entry in page)
+            after = page[-1].definition.id if len(page) == _MOST_READ else None
+        self._doubtful.clear()
+        self._entries = {name: ours for name, one in entries.items() if (ours := self._ours(one)) is not None}
+        self.table = Timetable()
+        self.table.adopt(self._entries.values())
+        self._set_jobs()
+
+    async def _read(self, names: Iterable[str]) -> None:
+        """Read these again."""
+        wanted = sorted(names)
+        if not wanted or self._entries is None:
+            return
+        gone = []
+        for at in range(0, len(wanted), _MOST_SHOWN):
+            part = wanted[at : at + _MOST_SHOWN]
+            found = await self._desk.ask(self._book.show(part))
+            for name, one in zip(part, found, strict=True):
+                ours = None if one is None else self._ours(one)
+                if ours is None:
+                    gone.append(name)
+                    self._entries.pop(name, None)
+                else:
+                    self._entries[name] = ours
+        self._doubtful.difference_update(wanted)
+        self.table.drop(gone)
+        self.table.adopt(self._entries[name] for name in wanted if name in self._entries)
+        self._set_jobs()
+
+    def _ours(self, entry: Entry) -> Entry | None:
+        """It, as it is to be fired by us: another deployment's definition may have been read in between."""
+        definition = entry.definition
+        if definition.source == "added":
+            return entry
+        own = self._own.get(definition.id)
+        return None if own is None else msgspec.structs.replace(entry, definition=own)
+
+    def _set_jobs(self) -> None:
+        assert self._entries is not None  # noqa: S101 - they were just read
+        self._jobs.adopt(one.effective.timing for one in self._entries.values() if not one.paused)
+
+    def _say(self, fires: bool) -> None:
+        """Once, whether it fires."""
+        said = (self.digest, self._number, fires)
+        if said != self._said:
+            self._said = said
+            if fires:
+                log.info("schedules fire", schedules=len(self._entries or ()), deployment=self._number)
+            else:
+                log.info("schedules of a newer deployment fire, these stand by", deployment=self._number)
