@@ -6,27 +6,23 @@ others learn what it did. Nothing is kept here that the store does not know.
 
 import asyncio
 import math
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from contextlib import suppress
 from itertools import islice
 
 from runtime.base.errors import StoreDown
 from runtime.base.logs import get_logger
+from runtime.declare.timing.calendar import Timing
 from runtime.ledger.desk import Desk
-from runtime.ledger.schedules.book import Book
 from runtime.ledger.schedules.records import Definition, Firing
-from runtime.triggers.schedule.clock import Clock
 from runtime.triggers.schedule.jobs import Jobs
-from runtime.triggers.schedule.standing import Standing
+from runtime.triggers.schedule.standing import Standing, parts_of
 
 log = get_logger(__name__)
 
 _WATCH_SECONDS = 1.0
 _AGAIN_SECONDS = 0.25
 _END_SECONDS = 2.0
-_MOST_FIRED = 200
-_MOST_TICKS = 500
-"""Runs that one call makes, more or less: it holds up all others of the store meanwhile."""
 _AT_ONCE = 2
 """One call is written while the store works on another."""
 
@@ -40,17 +36,14 @@ class Scheduler:
 
     def __init__(self, desk: Desk, *, name: str, deployment: int = 0, info: bytes = b"{}") -> None:
         self.registered = asyncio.Event()
-        self._desk = desk
-        self._book = Book(desk.ledger)
         self._due = asyncio.Event()
         """Something may be due."""
         self._news = asyncio.Event()
         """The store is to be asked at once."""
         self._stopping = False
         self._is_down = False
-        clock = Clock()
-        self._jobs = Jobs(clock, self._due.set)
-        self._standing = Standing(desk, self._jobs, clock, name=name, deployment=deployment, info=info)
+        self._standing = Standing(desk, self._adopt_rules, name=name, deployment=deployment, info=info)
+        self._jobs = Jobs(self._standing.clock, self._due.set)
 
     def adopt(self, definitions: Sequence[Definition]) -> None:
         """Bring these definitions from now on."""
@@ -91,6 +84,9 @@ class Scheduler:
                 async with asyncio.timeout(wait):
                     await event.wait()
 
+    def _adopt_rules(self, timings: Iterable[Timing]) -> None:
+        self._jobs.adopt(timings)
+
     async def _watch(self) -> None:
         await self._standing.look()
         if self._is_down:
@@ -106,7 +102,7 @@ class Scheduler:
             firings = standing.table.due(math.floor(standing.clock.now_ms()))
             if not firings:
                 return
-            calls = _parts_of(firings)
+            calls = parts_of(firings)
             went_on = False
             while parts := list(islice(calls, _AT_ONCE)):
                 went_on |= any(await asyncio.gather(*(self._fire_part(part) for part in parts)))
@@ -117,31 +113,12 @@ class Scheduler:
 
     async def _fire_part(self, firings: Sequence[Firing]) -> bool:
         """Fire these; whether there is a point in going on at once."""
-        standing = self._standing
-        found = await self._desk.ask(self._book.fire(standing.name, standing.digest, firings))
-        if found is None:
-            standing.stand_down()
+        found = await self._standing.fire(firings)
+        if not found:
             self._news.set()
-            return False
-        for firing, fired in zip(firings, found, strict=True):
-            standing.note(firing, fired)
         return any(fired.verdict in ("fired", "stale") for fired in found)
 
     def _note_down(self, error: StoreDown) -> None:
         if not self._is_down:
             log.warning("the store does not answer; ticks wait", reason=str(error))
         self._is_down = True
-
-
-def _parts_of(firings: Sequence[Firing]) -> Iterator[list[Firing]]:
-    """As many as fit into a call, in their order."""
-    part: list[Firing] = []
-    ticks = 0
-    for firing in firings:
-        if part and (len(part) == _MOST_FIRED or ticks + len(firing.planned) > _MOST_TICKS):
-            yield part
-            part, ticks = [], 0
-        part.append(firing)
-        ticks += len(firing.planned)
-    if part:
-        yield part

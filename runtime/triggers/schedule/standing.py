@@ -1,19 +1,20 @@
 """Where a scheduler stands: whether the store knows it, whether it is one that fires, and what it is to fire.
 
-Held by the scheduler, which has it `look` each second. Whatever may have changed in the store is read again from there.
+Held by the scheduler and by the harness, which have it `look` and `fire`. Whatever may have changed in the store is
+read again from there.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import msgspec
 
 from runtime.base.logs import get_logger
+from runtime.declare.timing.calendar import Timing
 from runtime.ledger.desk import Desk
 from runtime.ledger.schedules.book import Book
 from runtime.ledger.schedules.definitions import digest_of
 from runtime.ledger.schedules.records import Definition, Entry, Fired, Firing
 from runtime.triggers.schedule.clock import Clock
-from runtime.triggers.schedule.jobs import Jobs
 from runtime.triggers.schedule.timetable import Timetable
 
 log = get_logger(__name__)
@@ -21,26 +22,39 @@ log = get_logger(__name__)
 _MOST_UPLOADED = 500
 _MOST_READ = 1000
 _MOST_SHOWN = 200
+_MOST_FIRED = 200
+_MOST_TICKS = 500
+"""Runs that one call makes, more or less: it holds up all others of the store meanwhile."""
 _TRIES = 3
 
 
 class Standing:
     """name: of the scheduler; no other has it. deployment: what the settings say; 0 to have the store number it.
 
-    info: JSON, for people. fires: it may try. clock: the store's. table: what is due when.
+    info: JSON, for people. on_rules: told which rules there are, whenever that may have changed. fires: it may try.
+    clock: the store's. table: what is due when.
     """
 
-    def __init__(self, desk: Desk, jobs: Jobs, clock: Clock, *, name: str, deployment: int, info: bytes) -> None:
+    def __init__(
+        self,
+        desk: Desk,
+        on_rules: Callable[[Iterable[Timing]], object],
+        *,
+        name: str,
+        deployment: int = 0,
+        info: bytes = b"{}",
+    ) -> None:
         self.fires = False
-        self.clock = clock
+        self.clock = Clock()
         self.table = Timetable()
-        self.digest = ""
-        self.name = name
+        self._name = name
+        self._digest = ""
+        self._number = 0
         self._deployment = deployment
         self._info = info
         self._desk = desk
         self._book = Book(desk.ledger)
-        self._jobs = jobs
+        self._on_rules = on_rules
         self._own: dict[str, Definition] = {}
         self._known = False
         self._seen = 0
@@ -52,25 +66,19 @@ class Standing:
     def adopt(self, definitions: Sequence[Definition]) -> None:
         """Bring these definitions from now on."""
         self._own = {definition.id: definition for definition in definitions}
-        self.digest = digest_of(definitions)
+        self._digest = digest_of(definitions)
         self.stand_down()
 
     def stand_down(self) -> None:
         """Fire nothing until the store has been asked who does."""
         self.fires = self._known = False
 
-    def note(self, firing: Firing, fired: Fired) -> None:
-        """What became of a firing."""
-        self.table.note(firing, fired)
-        if fired.verdict in ("paused", "gone"):
-            self._doubtful.add(firing.definition.id)
-
     async def look(self) -> None:
         """Tell the store that we live, and take up what has changed there. StoreDown."""
         if not self._known:
             await self._register()
         began = self.clock.begin()
-        told = await self._desk.ask(self._book.watch(self.name, self.digest, self._seen))
+        told = await self._desk.ask(self._book.watch(self._name, self._digest, self._seen))
         self.clock.measure(began, told.now_ms)
         if not told.known:
             self.stand_down()  # it was stopped for long, or the store has lost what it knew: next time
@@ -85,18 +93,30 @@ class Standing:
         self._seen, self.fires = told.version, told.firing
         self._say(told.firing)
 
+    async def fire(self, firings: Sequence[Firing]) -> list[Fired]:
+        """Fire some of what is due, at most one of `parts_of`; [] if that is not ours any more. StoreDown."""
+        found = await self._desk.ask(self._book.fire(self._name, self._digest, firings))
+        if found is None:
+            self.stand_down()
+            return []
+        for firing, fired in zip(firings, found, strict=True):
+            self.table.note(firing, fired)
+            if fired.verdict in ("paused", "gone"):
+                self._doubtful.add(firing.definition.id)
+        return found
+
     async def leave(self) -> None:
         """Tell the store that we end. StoreDown."""
-        await self._desk.ask(self._book.leave(self.name))
+        await self._desk.ask(self._book.leave(self._name))
 
     # --- what the store is told ---
 
     async def _register(self) -> None:
         """Be known, with all definitions."""
         definitions = sorted(self._own.values(), key=lambda one: one.id)
-        digest = self.digest
+        digest = self._digest
         for _ in range(_TRIES):
-            found = await self._desk.ask(self._book.register(self.name, digest, self._deployment, info=self._info))
+            found = await self._desk.ask(self._book.register(self._name, digest, self._deployment, info=self._info))
             if not found.missing:
                 break
             for at in range(0, max(1, len(definitions)), _MOST_UPLOADED):
@@ -105,7 +125,7 @@ class Standing:
                 await self._desk.ask(self._book.upload(digest, part, complete=complete))
         self._number = found.number
         self._entries = None
-        self._known = self.digest == digest  # else others have come meanwhile
+        self._known = self._digest == digest  # else others have come meanwhile
 
     # --- what the store tells ---
 
@@ -120,7 +140,7 @@ class Standing:
         self._entries = {name: ours for name, one in entries.items() if (ours := self._ours(one)) is not None}
         self.table = Timetable()
         self.table.adopt(self._entries.values())
-        self._set_jobs()
+        self._tell_rules()
 
     async def _read(self, names: Iterable[str]) -> None:
         """Read these again."""
@@ -141,7 +161,7 @@ class Standing:
         self._doubtful.difference_update(wanted)
         self.table.drop(gone)
         self.table.adopt(self._entries[name] for name in wanted if name in self._entries)
-        self._set_jobs()
+        self._tell_rules()
 
     def _ours(self, entry: Entry) -> Entry | None:
         """It, as it is to be fired by us: another deployment's definition may have been read in between."""
@@ -151,16 +171,30 @@ class Standing:
         own = self._own.get(definition.id)
         return None if own is None else msgspec.structs.replace(entry, definition=own)
 
-    def _set_jobs(self) -> None:
+    def _tell_rules(self) -> None:
         assert self._entries is not None  # noqa: S101 - they were just read
-        self._jobs.adopt(one.effective.timing for one in self._entries.values() if not one.paused)
+        self._on_rules(one.effective.timing for one in self._entries.values() if not one.paused)
 
     def _say(self, fires: bool) -> None:
         """Once, whether it fires."""
-        said = (self.digest, self._number, fires)
+        said = (self._digest, self._number, fires)
         if said != self._said:
             self._said = said
             if fires:
                 log.info("schedules fire", schedules=len(self._entries or ()), deployment=self._number)
             else:
                 log.info("schedules of a newer deployment fire, these stand by", deployment=self._number)
+
+
+def parts_of(firings: Sequence[Firing]) -> Iterator[list[Firing]]:
+    """As many as fit into a call, in their order."""
+    part: list[Firing] = []
+    ticks = 0
+    for firing in firings:
+        if part and (len(part) == _MOST_FIRED or ticks + len(firing.planned) > _MOST_TICKS):
+            yield part
+            part, ticks = [], 0
+        part.append(firing)
+        ticks += len(firing.planned)
+    if part:
+        yield part
