@@ -94,8 +94,8 @@ async def _follow(parent: Parent, project: Project, role: SchedulerRole, stop: a
     async def tell_ready() -> None:
         await role.scheduler.registered.wait()
         registry = role.registry
-        counts = {"functions": len(registry.functions), "failures": len(registry.failures)}
-        line.tell(Message("ready", schedules=role.schedules, **counts))
+        functions, failures = len(registry.functions), len(registry.failures)
+        line.tell(Message("ready", functions=functions, failures=failures, schedules=role.schedules))
 
     telling = asyncio.create_task(tell_ready())
     await follow(line, project.root, project.loader, role, announce=parent.announce)

@@ -77,7 +77,7 @@ class Scheduler:
                 await step()
             except StoreDown as error:
                 self._note_down(error)
-                wait = every and _AGAIN_SECONDS
+                wait = None if every is None else _AGAIN_SECONDS
             except Exception:
                 log.exception("a step of the scheduler failed")
             with suppress(TimeoutError):
@@ -103,12 +103,12 @@ class Scheduler:
             if not firings:
                 return
             calls = parts_of(firings)
-            went_on = False
+            found: list[bool] = []
             while parts := list(islice(calls, _AT_ONCE)):
-                went_on |= any(await asyncio.gather(*(self._fire_part(part) for part in parts)))
+                found += await asyncio.gather(*(self._fire_part(part) for part in parts))
                 if not standing.fires or self._stopping:
                     return
-            if not went_on:
+            if not any(found):
                 return  # rather a second later than at once, and again and again
 
     async def _fire_part(self, firings: Sequence[Firing]) -> bool:

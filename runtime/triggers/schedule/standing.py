@@ -25,7 +25,6 @@ _MOST_SHOWN = 200
 _MOST_FIRED = 200
 _MOST_TICKS = 500
 """Runs that one call makes, more or less: it holds up all others of the store meanwhile."""
-_TRIES = 3
 
 
 class Standing:
@@ -113,19 +112,21 @@ class Standing:
 
     async def _register(self) -> None:
         """Be known, with all definitions."""
-        definitions = sorted(self._own.values(), key=lambda one: one.id)
         digest = self._digest
-        for _ in range(_TRIES):
+        found = await self._desk.ask(self._book.register(self._name, digest, self._deployment, info=self._info))
+        if found.missing:
+            await self._upload(digest)
             found = await self._desk.ask(self._book.register(self._name, digest, self._deployment, info=self._info))
-            if not found.missing:
-                break
-            for at in range(0, max(1, len(definitions)), _MOST_UPLOADED):
-                complete = at + _MOST_UPLOADED >= len(definitions)
-                part = definitions[at : at + _MOST_UPLOADED]
-                await self._desk.ask(self._book.upload(digest, part, complete=complete))
         self._number = found.number
         self._entries = None
-        self._known = self._digest == digest  # else others have come meanwhile
+        self._known = self._digest == digest and not found.missing  # else: next time
+
+    async def _upload(self, digest: str) -> None:
+        definitions = list(self._own.values())
+        for at in range(0, max(1, len(definitions)), _MOST_UPLOADED):
+            part = definitions[at : at + _MOST_UPLOADED]
+            complete = at + _MOST_UPLOADED >= len(definitions)
+            await self._desk.ask(self._book.upload(digest, part, complete=complete))
 
     # --- what the store tells ---
 
