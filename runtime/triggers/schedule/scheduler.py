@@ -98,7 +98,7 @@ class Scheduler:
     async def _fire(self) -> None:
         """Fire what is due, until nothing is."""
         standing = self._standing
-        while standing.fires and not self._stopping:
+        while self._may_fire():
             firings = standing.table.due(math.floor(standing.clock.now_ms()))
             if not firings:
                 return
@@ -106,10 +106,13 @@ class Scheduler:
             found: list[bool] = []
             while parts := list(islice(calls, _AT_ONCE)):
                 found += await asyncio.gather(*(self._fire_part(part) for part in parts))
-                if not standing.fires or self._stopping:
+                if not self._may_fire():
                     return
             if not any(found):
                 return  # rather a second later than at once, and again and again
+
+    def _may_fire(self) -> bool:
+        return self._standing.fires and not self._stopping
 
     async def _fire_part(self, firings: Sequence[Firing]) -> bool:
         """Fire these; whether there is a point in going on at once."""

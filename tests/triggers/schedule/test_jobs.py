@@ -1,4 +1,4 @@
-"""APScheduler under our rules: it wakes once a rule fires, whatever the machine's clock says; and canaries of its insides."""
+"""APScheduler under our rules: it wakes once a rule fires, whatever the machine's clock says; canaries of its insides."""
 
 import asyncio
 import inspect
@@ -29,14 +29,17 @@ class Wakes:
     def __init__(self, clock: Clock) -> None:
         self.clock = clock
         self.at: list[float] = []
+        self.woken = asyncio.Event()
 
     def __call__(self) -> None:
         self.at.append(self.clock.now_ms())
+        self.woken.set()
 
     async def reach(self, count: int) -> None:
         async with asyncio.timeout(15):
             while len(self.at) < count:
-                await asyncio.sleep(0.01)
+                self.woken.clear()
+                await self.woken.wait()
 
 
 @pytest.fixture
@@ -65,7 +68,9 @@ async def test_it_wakes_by_the_stores_clock_and_not_before(jobs, wakes):
     jobs.start()
     await wakes.reach(3)
     assert all(at % 1000 < 500 for at in wakes.at), wakes.at
-    assert [round(at / 1000) for at in wakes.at] == list(range(round(wakes.at[0] / 1000), round(wakes.at[0] / 1000) + 3))
+    assert [round(at / 1000) for at in wakes.at] == list(
+        range(round(wakes.at[0] / 1000), round(wakes.at[0] / 1000) + 3)
+    )
 
 
 async def test_a_rule_is_one_job_and_those_that_are_not_wanted_go(jobs):
