@@ -1,4 +1,4 @@
-"""APScheduler under our rules: it wakes once a rule fires, whatever the machine's clock says; canaries of its insides."""
+"""APScheduler under our rules: it wakes once a rule fires, whatever the machine's clock says. And canaries of it."""
 
 import asyncio
 import inspect
