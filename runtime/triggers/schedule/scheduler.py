@@ -42,6 +42,7 @@ class Scheduler:
         """The store is to be asked at once."""
         self._stopping = False
         self._is_down = False
+        self._said: tuple[object, ...] = ()
         self._standing = Standing(desk, self._adopt_rules, name=name, deployment=deployment, info=info)
         self._jobs = Jobs(self._standing.clock, self._due.set)
 
@@ -92,8 +93,20 @@ class Scheduler:
         if self._is_down:
             self._is_down = False
             log.info("the store answers again")
+        self._say()
         self.registered.set()
         self._due.set()  # what no job woke for: what was missed, what is late
+
+    def _say(self) -> None:
+        """Once, whether it fires."""
+        standing = self._standing
+        said = (standing.fires, standing.number)
+        if standing.is_known and said != self._said:
+            self._said = said
+            if standing.fires:
+                log.info("schedules fire", schedules=standing.count, deployment=standing.number)
+            else:
+                log.info("schedules of a newer deployment fire, these stand by", deployment=standing.number)
 
     async def _fire(self) -> None:
         """Fire what is due, until nothing is."""

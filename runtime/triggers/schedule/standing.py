@@ -8,16 +8,13 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import msgspec
 
-from runtime.base.logs import get_logger
 from runtime.declare.timing.calendar import Timing
 from runtime.ledger.desk import Desk
 from runtime.ledger.schedules.book import Book
 from runtime.ledger.schedules.definitions import digest_of
-from runtime.ledger.schedules.records import Definition, Entry, Fired, Firing
+from runtime.ledger.schedules.records import Definition, Entry, Fired, Firing, Watched
 from runtime.triggers.schedule.clock import Clock
 from runtime.triggers.schedule.timetable import Timetable
-
-log = get_logger(__name__)
 
 _MOST_UPLOADED = 500
 _MOST_READ = 1000
@@ -30,8 +27,8 @@ _MOST_TICKS = 500
 class Standing:
     """name: of the scheduler; no other has it. deployment: what the settings say; 0 to have the store number it.
 
-    info: JSON, for people. on_rules: told which rules there are, whenever that may have changed. fires: it may try.
-    clock: the store's. table: what is due when.
+    info: JSON, for people. on_rules: told which rules there are, whenever that may have changed. is_known: to the store.
+    fires: it may try. number: of its deployment. clock: the store's. table: what is due when.
     """
 
     def __init__(
@@ -46,21 +43,20 @@ class Standing:
         self.fires = False
         self.clock = Clock()
         self.table = Timetable()
+        self.number = 0
+        self.is_known = False
         self._name = name
         self._digest = ""
-        self._number = 0
         self._deployment = deployment
         self._info = info
         self._desk = desk
         self._book = Book(desk.ledger)
         self._on_rules = on_rules
         self._own: dict[str, Definition] = {}
-        self._known = False
         self._seen = 0
         self._entries: dict[str, Entry] | None = None
         """Those that are fired; None if all are to be read."""
         self._doubtful: set[str] = set()
-        self._said: tuple[object, ...] = ()
 
     def adopt(self, definitions: Sequence[Definition]) -> None:
         """Bring these definitions from now on."""
@@ -68,21 +64,21 @@ class Standing:
         self._digest = digest_of(definitions)
         self.stand_down()
 
+    @property
+    def count(self) -> int:
+        """How many schedules it fires."""
+        return len(self._entries or ())
+
     def stand_down(self) -> None:
         """Fire nothing until the store has been asked who does."""
-        self.fires = self._known = False
+        self.fires = self.is_known = False
 
     async def look(self) -> None:
         """Tell the store that we live, and take up what has changed there. StoreDown."""
-        if not self._known:
-            await self._register()
-        began = self.clock.begin()
-        told = await self._desk.ask(self._book.watch(self._name, self._digest, self._seen))
-        self.clock.measure(began, told.now_ms)
-        if not told.known:
-            self.stand_down()  # it was stopped for long, or the store has lost what it knew: next time
-            self._entries = None
-            return
+        told = await self._watch()
+        if not told.known:  # it was stopped for long, or the store has lost what it knew
+            self.stand_down()
+            told = await self._watch()
         if not told.firing:
             self._entries = None
         elif self._entries is None or told.changed is None:
@@ -90,7 +86,14 @@ class Standing:
         else:
             await self._read(self._doubtful.union(told.changed))
         self._seen, self.fires = told.version, told.firing
-        self._say(told.firing)
+
+    async def _watch(self) -> Watched:
+        if not self.is_known:
+            await self._register()
+        began = self.clock.begin()
+        told = await self._desk.ask(self._book.watch(self._name, self._digest, self._seen))
+        self.clock.measure(began, told.now_ms)
+        return told
 
     async def fire(self, firings: Sequence[Firing]) -> list[Fired]:
         """Fire some of what is due, at most one of `parts_of`; [] if that is not ours any more. StoreDown."""
@@ -117,9 +120,9 @@ class Standing:
         if found.missing:
             await self._upload(digest)
             found = await self._desk.ask(self._book.register(self._name, digest, self._deployment, info=self._info))
-        self._number = found.number
+        self.number = found.number
         self._entries = None
-        self._known = self._digest == digest and not found.missing  # else: next time
+        self.is_known = self._digest == digest and not found.missing  # else: next time
 
     async def _upload(self, digest: str) -> None:
         definitions = list(self._own.values())
@@ -175,16 +178,6 @@ class Standing:
     def _tell_rules(self) -> None:
         assert self._entries is not None  # noqa: S101 - they were just read
         self._on_rules(one.effective.timing for one in self._entries.values() if not one.paused)
-
-    def _say(self, fires: bool) -> None:
-        """Once, whether it fires."""
-        said = (self._digest, self._number, fires)
-        if said != self._said:
-            self._said = said
-            if fires:
-                log.info("schedules fire", schedules=len(self._entries or ()), deployment=self._number)
-            else:
-                log.info("schedules of a newer deployment fire, these stand by", deployment=self._number)
 
 
 def parts_of(firings: Sequence[Firing]) -> Iterator[list[Firing]]:
