@@ -180,7 +180,7 @@ class Standing:
         self._on_rules(one.effective.timing for one in self._entries.values() if not one.paused)
 
 
-def parts_of(firings: Sequence[Firing]) -> Iterator[list[Firing]]:
+def parts_of(firings: Iterable[Firing]) -> Iterator[list[Firing]]:
     """As many as fit into a call, in their order."""
     part: list[Firing] = []
     ticks = 0
