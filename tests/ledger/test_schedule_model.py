@@ -58,7 +58,7 @@ wish = st.fixed_dictionaries(
         "jitter": st.sampled_from([0, 0, 0, 700, 5000]),
         "missed": st.sampled_from([0, 0, 0, 3]),
         "after": st.sampled_from([0, 0, 0, 2]),
-        "fault": st.sampled_from(["", "", "", "", "", "", "stale", "other"]),
+        "fault": st.sampled_from(["", "", "", "", "", "early", "stale", "other"]),
     }
 )
 
@@ -146,14 +146,19 @@ class Sides(RuleBasedStateMachine):
                     "jitter": random.choice([0, 0, 700, 5000]),
                     "missed": random.choice([0, 0, 3]),
                     "after": random.choice([0, 0, 2]),
-                    "fault": "",
+                    "fault": random.choice(["", "", "", "", "early"]),
                 }
                 for name in NAMES
             ]
+            if random.random() < 0.3:
+                self.backfill(random.choice(NAMES), random.sample(range(-4, 2), 2))
             self.fire("a", wishes, keen=True)
             self.claim(random.choice([1, 3, 100]))
             while self.claimed and random.random() < 0.6:
                 self.finish([(random.randint(0, 100), random.choice(["succeeded", "succeeded", "failed", "retrying"]))])
+            for run_id, run in sorted(self.model.runs.items()):
+                if run.state in {"failed", "cancelled"} and random.random() < 0.4:
+                    self.act(sorted(self.model.runs).index(run_id), "redrive")
             self.both_know_the_same()
 
     def firing(self, *, name: str, back: list[int], jitter: int, missed: int, after: int, fault: str) -> Firing:
@@ -164,7 +169,9 @@ class Sides(RuleBasedStateMachine):
             definition = msgspec.structs.replace(definition, timing=OTHER if definition.timing == EVERY else EVERY)
         last = model.known[name].last if name in model.known else 0
         planned = [ms for one in back if (ms := model.now // 1000 * 1000 + 1000 * one) > last]
-        if planned and planned[-1] > model.now + 1000 and not fault:
+        if fault == "early":
+            planned.append(model.now + 1001)
+        elif planned and planned[-1] > model.now + 1000:
             planned.pop()
         return Firing(
             definition=definition,
@@ -176,7 +183,7 @@ class Sides(RuleBasedStateMachine):
             missed_after=after,
         )
 
-    @rule(name=names, back=st.lists(st.integers(-12, 0), min_size=1, max_size=5, unique=True))
+    @rule(name=names, back=st.lists(st.integers(-12, 1), min_size=1, max_size=5, unique=True))
     def backfill(self, name, back):
         if name in self.model.defined:
             definition = self.model.entry(name).effective
