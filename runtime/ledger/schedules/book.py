@@ -14,6 +14,7 @@ from runtime.ledger.calls import Argument, Call
 from runtime.ledger.ledger import Ledger
 from runtime.ledger.schedules.definitions import tick_id
 from runtime.ledger.schedules.records import Definition, Entry, Fired, Firing, Override, Registered, Skip, Watched
+from runtime.ledger.views import WorkerView, read_workers
 
 _MOST: dict[str, int | str] = {"skip": 1, "queue": 1, "allow": ""}
 
@@ -68,6 +69,10 @@ class Book:
     def show(self, ids: Sequence[str]) -> Call[list[Entry | None]]:
         """These schedules, with their skips; None for one that is not there."""
         return self._call("show", ids, lambda found: [one and _entry(*one) for one in found])
+
+    def schedulers(self) -> Call[list[WorkerView]]:
+        """The schedulers that live, as far as their watches tell."""
+        return self._call("schedulers", (), read_workers)
 
     # --- changes at run time ---
 
