@@ -18,7 +18,7 @@ from runtime.declare.files import failure_of, functions_in
 from runtime.declare.lifespan import load_lifespan
 from runtime.declare.markers import INJECTED
 from runtime.declare.modules import PACKAGE, function_name, open_package, open_root
-from runtime.declare.registry import DEFAULT_QUEUE, Function
+from runtime.declare.registry import DEFAULT_QUEUE, Function, Registry
 from runtime.declare.signatures.parameters import know_names
 from runtime.declare.triggers import Declaration, Queue, declaration_of
 from runtime.invoke.binding import PayloadPlan
@@ -33,6 +33,10 @@ class Catalogue(Protocol):
 
     def get(self, name: str) -> Function:
         """The function of that name. UnknownFunction."""
+        ...
+
+    def whole(self) -> Registry:
+        """All functions there are, as far as they load."""
         ...
 
 
@@ -185,6 +189,20 @@ class FolderCatalogue:
                 return found
         raise UnknownFunction(name, self._names())
 
+    def whole(self) -> Registry:
+        """All functions, each file read that was not yet; what does not load is left out."""
+        functions: dict[str, Function] = {}
+        for path in self._paths():
+            with suppress(SubmitError):
+                functions |= self._read(path)
+        return Registry(functions=functions)
+
+    def _paths(self) -> Iterator[Path]:
+        """The files that may hold functions, in their order."""
+        for path in sorted((self._root / PACKAGE).rglob("*.py")):
+            if not any(part[0] in "_." for part in path.relative_to(self._root / PACKAGE).with_suffix("").parts):
+                yield path
+
     def _places(self, name: str) -> Iterator[Path]:
         parts = name.split(".")
         for some in (parts, parts[:-1]):
@@ -212,10 +230,9 @@ class FolderCatalogue:
         """Names of the files that were read, and of all others: what is in those is not known."""
         for functions in self._files.values():
             yield from functions
-        for path in (self._root / PACKAGE).rglob("*.py"):
-            parts = path.relative_to(self._root / PACKAGE).with_suffix("").parts
-            if path not in self._files and not any(part[0] in "_." for part in parts):
-                yield ".".join(parts)
+        for path in self._paths():
+            if path not in self._files:
+                yield ".".join(path.relative_to(self._root / PACKAGE).with_suffix("").parts)
 
 
 def on_failure_map(functions: Mapping[str, Function]) -> dict[str, tuple[str, str]]:

@@ -194,6 +194,7 @@ class Harness:
         limits = {"max_length": queue.max_length, "payload_max": int(queue.payload_max)}
         limits["result_max"] = int(queue.result_max)
         self._desk = Desk(store, self._ledger, registry=lambda: registry, **limits)
+        self._desk.settings = self._registered.settings
         stack.callback(self._desk.close)
         stack.push_async_callback(self._desk.aclose)
         stack.callback(use, in_use())
