@@ -20,7 +20,7 @@ from runtime.ledger.views import Page, QueueView, RunView, WorkerView, read_page
 T = TypeVar("T")
 
 _SCORE = re.compile(r"\d{1,20}(\.\d{1,20})?(e[+-]?\d{1,3})?", re.ASCII)
-_CLAIMED_FIELDS = 15
+_CLAIMED_FIELDS = 16
 _REAPED = 100
 _MOST_RUNS = 1000
 _PEEKED = 100
@@ -225,7 +225,7 @@ class Ledger:
         return self._call("children", [part for place in places for part in place], _read_children)
 
     def call(self, name: str, arguments: Iterable[Argument], read: Callable[[Any], T]) -> Call[T]:
-        """A call of one of scripts/, for what stands beside this class: once."""
+        """A call of one of scripts/, for what stands beside this class: once, schedules."""
         return self._call(name, arguments, read)
 
     def _call(self, name: str, arguments: Iterable[Argument], read: Callable[[Any], T]) -> Call[T]:
@@ -317,7 +317,7 @@ def _read_claimed(found: Sequence[Any] | None) -> list[Claimed] | None:
 
 def _claimed(fields: Sequence[Any]) -> Claimed:
     run_id, function, queue, token, payload, failures, crashes, trigger, priority, *rest = fields
-    accepted, due, claimed, expires, parent, trace = rest
+    accepted, due, claimed, expires, parent, trace, tick = rest
     return Claimed(
         id=run_id.decode(),
         function=function.decode(),
@@ -334,4 +334,5 @@ def _claimed(fields: Sequence[Any]) -> Claimed:
         expires=int(expires) / 1000 if expires else None,
         parent=parent.decode(),
         trace=trace.decode(),
+        tick=tick,
     )

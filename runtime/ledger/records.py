@@ -92,7 +92,7 @@ class Claimed(msgspec.Struct, frozen=True, kw_only=True):
 
     token: the fence, to be shown at each beat and at the end; no two claims have the same. failures: earlier attempts
     whose handler failed. crashes: earlier leases that were lost; above 0 it runs alone. due: when it first was, before
-    all retries. expires: None for never.
+    all retries. expires: None for never. tick: of a tick's run, a TickNote as JSON.
     """
 
     id: str
@@ -110,6 +110,7 @@ class Claimed(msgspec.Struct, frozen=True, kw_only=True):
     expires: float | None = None
     parent: str = ""
     trace: str = ""
+    tick: bytes = b""
 
     @property
     def attempt(self) -> int:

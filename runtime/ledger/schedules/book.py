@@ -3,11 +3,22 @@
 Builds Calls, as Ledger does. Who fires and what is lasting: scripts/schedules.lua.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from functools import lru_cache
+from hashlib import sha256
+from typing import Any
 
-from runtime.ledger.calls import Call
+import msgspec
+
+from runtime.declare.timing.calendar import Timing
+from runtime.ledger.calls import Argument, Call
 from runtime.ledger.ledger import Ledger
-from runtime.ledger.schedules.records import Definition, Entry, Fired, Firing, Override, Registered, Watched
+from runtime.ledger.schedules.records import Definition, Entry, Fired, Firing, Override, Registered, Skip, Watched
+
+_MOST: dict[str, int | str] = {"skip": 1, "queue": 1, "allow": ""}
+
+_definition = msgspec.json.Decoder(Definition)
+_override = msgspec.json.Decoder(Override)
 
 
 class Book:
@@ -19,60 +30,167 @@ class Book:
     # --- for schedulers ---
 
     def register(self, scheduler: str, digest: str, deployment: int, info: bytes = b"{}") -> Call[Registered]:
-        """A scheduler lives, with these definitions. deployment: 0 to be numbered by the store. It counts as alive for 10 s."""
-        raise NotImplementedError
+        """A scheduler lives, with these definitions. deployment: 0 to be numbered by the store.
+
+        It counts as alive for 10 s.
+        """
+        return self._call("register", (scheduler, digest, deployment, info), _read_registered)
 
     def upload(self, digest: str, definitions: Sequence[Definition], *, complete: bool) -> Call[None]:
         """Give the store definitions, at most 500 a call; complete: these are the last of the set."""
-        raise NotImplementedError
+        arguments: list[Argument] = [digest, int(complete)]
+        for one in definitions:
+            arguments += (one.id, _rule(one.timing), msgspec.json.encode(one))
+        return self._call("upload", arguments, _read_nothing)
 
     def watch(self, scheduler: str, digest: str, seen: int) -> Call[Watched]:
         """Stay alive, and hear what changed after version `seen`."""
-        raise NotImplementedError
+        return self._call("watch", (scheduler, digest, seen), _read_watched)
 
     def fire(self, scheduler: str, digest: str, firings: Sequence[Firing]) -> Call[list[Fired] | None]:
         """Have ticks become runs, at most 200 firings a call. None: this scheduler is not (any more) one that fires."""
-        raise NotImplementedError
+        arguments: list[Argument] = [scheduler, digest]
+        for one in firings:
+            arguments += _fields_of(one)
+        return self._call("fire", arguments, _read_fired)
 
     def leave(self, scheduler: str) -> Call[None]:
         """A scheduler ends in good order."""
-        raise NotImplementedError
+        return self._call("leave", (scheduler,), _read_nothing)
 
     # --- for all ---
 
     def entries(self, after: str = "", limit: int = 1000) -> Call[list[Entry]]:
         """Schedules by id, those after that one: of the newest deployment, and added ones."""
-        raise NotImplementedError
+        return self._call("entries", (after, limit), lambda found: [_entry(one) for one in found])
 
     def show(self, ids: Sequence[str]) -> Call[list[Entry | None]]:
         """These schedules, with their skips; None for one that is not there."""
-        raise NotImplementedError
+        return self._call("show", ids, lambda found: [one and _entry(*one) for one in found])
 
     # --- changes at run time ---
 
     def add(self, definition: Definition, *, replace: bool = False) -> Call[str]:
-        """Add a schedule: "added", "replaced", "known" (there is one, and replace is false), "declared" (in code or toml)."""
-        raise NotImplementedError
+        """Add a schedule: "added", "replaced", "known" (there is one, replace is false), "declared" (in code or toml)."""
+        text = msgspec.json.encode(definition)
+        return self._call("add", (definition.id, _rule(definition.timing), text, int(replace)), _read_word)
 
     def remove(self, schedule: str) -> Call[str]:
         """Take an added one away, with what is known of it: "removed", "unknown", "declared"."""
-        raise NotImplementedError
+        return self._call("remove", (schedule,), _read_word)
 
     def pause(self, schedule: str, *, paused: bool) -> Call[bool]:
         """Fire no more; or again: ticks that passed meanwhile are not made up for. Whether that is a change."""
-        raise NotImplementedError
+        return self._call("pause", (schedule, int(paused)), bool)
 
     def override(self, schedule: str, override: Override) -> Call[None]:
         """Change a schedule from now on: in place of all earlier overrides. An empty one: as declared again."""
-        raise NotImplementedError
+        rule = b"" if override.timing is None else _rule(override.timing)
+        text = b"" if override == Override() else msgspec.json.encode(override)
+        return self._call("override", (schedule, rule, text), _read_nothing)
 
     def run_now(self, definition: Definition, run_id: str) -> Call[str]:
         """One run at once, whatever is paused or open: its id; trigger "manual", planned now."""
-        raise NotImplementedError
+        said = definition.id, run_id, _note(definition), *_run_of(definition)
+        return self._call("run", said, _read_word)
 
     def backfill(self, definition: Definition, planned: Sequence[int]) -> Call[tuple[int, int]]:
         """Runs for past ticks, at most 100 a call: how many are new, how many there were (that tick has a run).
 
-        Trigger "backfill", priority 3; at most overlap's number at once (1 for "skip" and "queue"), apart from live ticks.
+        Trigger "backfill", priority 3; at most overlap's number at once (1 for "skip" and "queue"), apart from live
+        ticks.
         """
-        raise NotImplementedError
+        most = definition.overlap if isinstance(definition.overlap, int) else _MOST[definition.overlap]
+        said = definition.id, _head(definition.id), _note(definition), *_run_of(definition), most, *planned
+        return self._call("backfill", said, lambda found: (found[0], found[1]))
+
+    def _call(self, name: str, arguments: Iterable[Argument], read: Any) -> Call[Any]:
+        return self._ledger.call(f"schedules/{name}", arguments, read)
+
+
+def _rule(timing: Timing) -> bytes:
+    """What tells one rule from another."""
+    return msgspec.json.encode(timing)
+
+
+@lru_cache(maxsize=20_000)
+def _head(schedule: str) -> str:
+    """What the ids of a schedule's runs begin with, as definitions.tick_id makes them."""
+    return f"tick-{sha256(schedule.encode()).hexdigest()[:12]}-"
+
+
+def _note(definition: Definition) -> bytes:
+    """The beginning of a TickNote."""
+    text = b'{"schedule":' + msgspec.json.encode(definition.id)
+    return text + b',"timeout":%d' % definition.timeout_ms if definition.timeout_ms else text
+
+
+def _run_of(definition: Definition) -> tuple[Argument, ...]:
+    return definition.function, definition.queue, bytes(definition.payload), definition.max_age_ms or ""
+
+
+def _fields_of(firing: Firing) -> list[Argument]:
+    """A firing as the script takes it."""
+    one = firing.definition
+    fields: list[Argument] = [
+        one.id, _rule(one.timing), firing.last_ms, firing.until_ms, _head(one.id), _note(one), one.function, one.queue,
+        bytes(one.payload), one.timing.kind, one.max_age_ms or "", one.overlap, firing.missed_after,
+        len(firing.planned),
+    ]  # fmt: skip
+    ticks = zip(firing.planned, firing.jitters_ms, firing.missed_before, strict=True)
+    fields += [part for tick in ticks for part in tick]
+    return fields
+
+
+def _read_nothing(_: Any) -> None:
+    return None
+
+
+def _read_word(found: bytes) -> str:
+    return found.decode()
+
+
+def _read_registered(found: Sequence[int]) -> Registered:
+    missing, firing, number = found
+    return Registered(bool(missing), bool(firing), number)
+
+
+def _read_watched(found: Sequence[Any]) -> Watched:
+    now, known, firing, version, changed = found
+    ids = None if changed is None else tuple(one.decode() for one in changed)
+    return Watched(now, bool(known), bool(firing), version, ids)
+
+
+def _read_fired(found: Sequence[Any] | None) -> list[Fired] | None:
+    if found is None:
+        return None
+    fired = zip(found[::3], found[1::3], found[2::3], strict=True)
+    return [Fired(verdict.decode(), int(last), int(runs)) for verdict, last, runs in fired]
+
+
+def _entry(found: Sequence[Any], skips: Sequence[bytes] = ()) -> Entry:
+    told, changed, open_, held, last, paused, runs, missed, overlapped, last_run, success = found
+    return Entry(
+        definition=_definition.decode(_text(told)),
+        override=_override.decode(_text(changed)) if changed else Override(),
+        paused=paused is not None,
+        last_ms=int(last or 0),
+        open=open_,
+        waiting=held,
+        runs=int(runs or 0),
+        missed=int(missed or 0),
+        overlapped=int(overlapped or 0),
+        last_run=(last_run or b"").decode(),
+        success_ms=int(success or 0),
+        skips=tuple(map(_skip, skips)),
+    )
+
+
+def _text(told: bytes) -> bytes:
+    """The JSON of what the store keeps behind its rule."""
+    return told.partition(b"\n")[2]
+
+
+def _skip(told: bytes) -> Skip:
+    planned, count, why = told.decode().split(":")
+    return Skip(int(planned), int(count), "missed" if why == "missed" else "overlap")

@@ -20,7 +20,8 @@ class Definition(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """A schedule, with all defaults resolved. As JSON it is what the store keeps.
 
     payload: a JSON object of arguments by name. queue: where its runs wait. timeout_ms: of its runs; 0 for the
-    function's own. max_age_ms: as that of a submission; 0 for never. place: "functions/orders.py:12", where it is declared.
+    function's own. max_age_ms: as that of a submission; 0 for never. place: where it is declared,
+    "functions/orders.py:12".
     """
 
     id: str
@@ -50,7 +51,10 @@ class Override(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class Skip(msgspec.Struct, frozen=True):
-    """Ticks that were not run, up to the one planned at that time. why: too late (missed), or others still ran (overlap)."""
+    """Ticks that were not run. why: they were too late (missed), or others still ran (overlap).
+
+    planned_ms: of the last of them; of missed ones, of the tick after them, or until when they were looked for.
+    """
 
     planned_ms: int
     count: int
@@ -61,8 +65,8 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True):
     """A schedule as it is now. definition: as declared or added.
 
     last_ms: the latest tick that was decided, or when the schedule was first seen, or resumed, or its rule changed: all
-    ticks up to then are dealt with. open: of its runs (live ones, no backfill). waiting: of these, held by overlap="queue".
-    runs, missed, overlapped: how many ticks were run and skipped so far. last_run: id of the latest tick's run.
+    ticks up to then are dealt with. open: of its runs (live ones, no backfill). waiting: of these, held by
+    overlap="queue". runs, missed, overlapped: how many ticks were run and skipped so far. last_run: of the latest tick.
     success_ms: planned time of the latest tick that succeeded; 0 for none. skips: the latest, newest first (at most 20;
     only where one schedule is asked for).
     """
@@ -83,16 +87,17 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def effective(self) -> Definition:
         """The definition with what was changed at run time."""
-        changes = {name: value for name in Override.__struct_fields__ if (value := getattr(self.override, name)) is not None}
+        said = {name: getattr(self.override, name) for name in Override.__struct_fields__}
+        changes = {name: value for name, value in said.items() if value is not None}
         return msgspec.structs.replace(self.definition, **changes) if changes else self.definition
 
 
 class Firing(msgspec.Struct, frozen=True, kw_only=True):
     """Ticks of a schedule that its scheduler wants fired: all that is due after last_ms, up to until_ms.
 
-    last_ms: what the scheduler knows; another value in the store makes it stale. planned: ticks to be run, oldest first;
-    jitters_ms: how much later each begins. missed_before: for each, how many ticks before it (after the one before) are
-    skipped as missed; missed_after: how many after the last of them.
+    last_ms: what the scheduler knows; another value in the store makes it stale. planned: ticks to be run, oldest
+    first; jitters_ms: how much later each begins. missed_before: for each, how many ticks before it (after the one
+    before) are skipped as missed; missed_after: how many after the last of them.
     until_ms: the new last_ms.
     """
 
@@ -109,6 +114,7 @@ class Fired(msgspec.Struct, frozen=True):
     """What became of one Firing: last_ms is what the store has now.
 
     stale: last_ms was another; compute anew. early: until_ms is more than 1 s in the future. paused: it is, meanwhile.
+    gone: it was removed, or has another rule; the next watch tells.
     """
 
     verdict: Literal["fired", "stale", "early", "paused", "gone"]
@@ -143,8 +149,8 @@ class Watched(msgspec.Struct, frozen=True):
 class TickNote(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """What a tick's run carries in the ledger, in the field `tick` of its hash, as JSON, for the handler's own Tick.
 
-    planned: ms. missed: ticks skipped since the last one that was run. success: planned time (ms) of the latest tick that had
-    succeeded when this one was fired. timeout: ms; 0 for the function's own.
+    planned: ms. missed: ticks skipped since the last one that was run. success: planned time (ms) of the latest tick
+    that had succeeded when this one was fired. timeout: ms; 0 for the function's own.
     """
 
     schedule: str

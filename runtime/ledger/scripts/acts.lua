@@ -40,6 +40,9 @@ local function reopen(id, fn, state)
   redis.call('PERSIST', input)
   redis.call('PERSIST', log)
   redis.call('ZADD', ns .. 'open:' .. fn, stamp(), id)
+  if is_tick(id) then
+    reopen_tick(id)
+  end
 end
 
 -- Run a finished run again, with the payload it had.

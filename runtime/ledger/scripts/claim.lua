@@ -33,7 +33,7 @@ local function is_stopped(place)
 end
 
 local function claim(q, id, fn, found)
-  local token, failures, crashes, trigger, prio, accepted, due, expires, parent, trace, first, flow = unpack(found, 2, 13)
+  local token, failures, crashes, trigger, prio, accepted, due, expires, parent, trace, first, flow, tick = unpack(found, 2, 14)
   if flow and is_stopped(flow) then
     return close(id, fn, 'cancelled', 'cancelled', '', flow)
   elseif expires and token == '0' and now > tonumber(expires) then
@@ -50,7 +50,7 @@ local function claim(q, id, fn, found)
   left = left - 1
   for _, value in ipairs({
     id, fn, q, fence, redis.call('GET', input) or '', failures or 0, crashes or 0, trigger, prio, accepted, first or due, now,
-    expires or '', parent or '', trace or ''
+    expires or '', parent or '', trace or '', tick or ''
   }) do
     answer[#answer + 1] = value
   end
@@ -60,7 +60,7 @@ end
 local function take(q, id, score)
   local found = redis.call(
     'HMGET', ns .. 'run:' .. id, 'fn', 'token', 'failures', 'crashes', 'trigger', 'prio', 'accepted', 'due', 'expires',
-    'parent', 'trace', 'first', 'flow'
+    'parent', 'trace', 'first', 'flow', 'tick'
   )
   local fn = found[1]
   if not fn then

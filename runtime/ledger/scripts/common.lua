@@ -9,6 +9,7 @@
 --                                         urgency; which functions have some; by ms of their end
 -- open:{fn} done:{fn} dead:{fn}  sorted sets of ids, for lists
 -- flow:{id} flows   a flow's nodes, and what is left to be done in flows: see flows.lua
+-- schedule:{id} ...   what is known of schedules: see schedules.lua and ticks.lua
 -- dedupe:{length of fn}:{fn}:{key}  until when (ms), and the id of the first
 -- worker:{w} info:{w}  set of the functions a worker knows, JSON; workers: sorted set by ms of their end
 --

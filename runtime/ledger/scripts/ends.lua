@@ -1,4 +1,5 @@
 -- How runs end, and begin again. Behind runs.lua.
+-- include: ticks
 local ALONE = 3 -- crashes of a process of its own, after which a run is given up
 local LOST = 20 -- workers lost meanwhile, after which it is given up, too
 local LINKS = 10 -- on_failure functions of on_failure functions ...
@@ -121,6 +122,9 @@ local function close(id, fn, state, reason, output, flow)
     start_on_failure(id, fn, reason, output)
   end
   redis.call('PUBLISH', ns .. 'done:' .. id, state)
+  if is_tick(id) then
+    end_tick(id, state)
+  end
   if flow then
     ended[#ended + 1] = {id = id, fn = fn, state = state, reason = reason, output = output, flow = flow}
   end

@@ -33,15 +33,17 @@ local function record(run, state, extra)
   return later
 end
 
--- A new run, in its place in its queue. run: as of record, and payload.
-local function add_run(run, extra)
+-- A new run, in its place in its queue. run: as of record, and payload. held: it waits elsewhere, for something else.
+local function add_run(run, extra, held)
   if counts[run.q] then
     counts[run.q] = counts[run.q] + 1
   end
-  local later = record(run, 'queued', extra)
+  local later = record(run, held and 'scheduled' or 'queued', extra)
   redis.call('SET', ns .. 'in:' .. run.id, run.payload)
   add_name('queues', run.q)
-  if later then
+  if held then
+    return
+  elseif later then
     redis.call('ZADD', ns .. 'due:' .. run.q, run.due, run.id)
   else
     make_ready(run.id, run.q, tonumber(run.prio))

@@ -1,0 +1,161 @@
+-- Schedules: what is defined, who fires, which tick of each was the last.
+--
+-- set:{digest}      hash: the definitions of a deployment, by id, each as told_of wants them. In '' its number and place among
+--                   all sets; '-' before it is registered, nothing while it is being uploaded. Goes a day after the last
+--                   living scheduler that has it, unless it is the current one
+-- scheduler:{name}  hash: digest number place info; schedulers: sorted set by ms of their end
+-- schedules         hash: current (digest), deployment (highest number), places, version, floor (changes up to that version
+--                   are not in the log)
+-- schedule_changes  sorted set: ids of what was changed at run time, by version
+-- schedule_ids      sorted set, all of one score: ids of the current set, and of what was added
+-- added overrides   hashes by id
+-- schedule:{id}     hash: rule (which `last` is of; not there while it is defined nowhere) last (ms) runs missed overlapped
+--                   since (ticks skipped since the last run) last_run success (ms) paused
+-- skips:{id}        list, newest first: planned:count:why
+-- ticks:{id} held:{id} backfill:{id} backheld:{id}   see ticks.lua
+--
+-- The current set is that of the living scheduler with the highest number; of two with the same, the set that came later.
+-- It stays when nobody lives. `last` moves on without runs for what was paused, or had another rule, or was not defined.
+local LIFE = 10000 -- ms that a scheduler lives without a watch
+local DAY = 86400000
+local ABSENT = 32 * DAY -- ms that a schedule's state outlives its definition
+local CHANGES = 1000 -- remembered
+local PIECE = 500 -- values of one command: Lua's stack holds some thousands
+
+-- A definition or an override is kept as its rule (JSON, '' for none), a line feed, and its JSON.
+local function rule_of(told)
+  return told and string.match(told, '^[^\n]*') or ''
+end
+
+local function told_of(rule, text)
+  return rule .. '\n' .. text
+end
+
+local function current_set()
+  return redis.call('HGET', ns .. 'schedules', 'current') or ''
+end
+
+-- What a schedule is defined as now; nil if it is not.
+local function definition_of(id, current)
+  return redis.call('HGET', ns .. 'set:' .. current, id) or redis.call('HGET', ns .. 'added', id) or nil
+end
+
+-- Ticks up to now are dealt with.
+local function begin_now(id, ...)
+  local key = ns .. 'schedule:' .. id
+  local last = tonumber(redis.call('HGET', key, 'last') or 0)
+  redis.call('HSET', key, 'last', math.max(now, last), ...)
+end
+
+-- A schedule is defined so.
+local overridden
+local function define(id, told)
+  overridden = overridden or redis.call('HLEN', ns .. 'overrides')
+  local rule = overridden > 0 and rule_of(redis.call('HGET', ns .. 'overrides', id)) or ''
+  if rule == '' then
+    rule = rule_of(told)
+  end
+  local key = ns .. 'schedule:' .. id
+  local before = redis.call('HGET', key, 'rule')
+  if before ~= rule then
+    begin_now(id, 'rule', rule)
+  end
+  if not before then
+    redis.call('PERSIST', key)
+  end
+end
+
+-- A schedule is defined nowhere any more. It may come back.
+local function undefine(id)
+  local key = ns .. 'schedule:' .. id
+  redis.call('HDEL', key, 'rule')
+  redis.call('PEXPIRE', key, ABSENT)
+end
+
+local function change(id)
+  local version = redis.call('HINCRBY', ns .. 'schedules', 'version', 1)
+  local log = ns .. 'schedule_changes'
+  redis.call('ZADD', log, version, id)
+  local over = redis.call('ZCARD', log) - CHANGES
+  if over > 0 then
+    local gone = redis.call('ZPOPMIN', log, over)
+    redis.call('HSET', ns .. 'schedules', 'floor', gone[#gone])
+  end
+end
+
+local function send(command, key, values)
+  for at = 1, #values, PIECE do
+    redis.call(command, key, unpack(values, at, math.min(#values, at + PIECE - 1)))
+  end
+end
+
+-- Another set is the current one.
+local function switch(digest, before)
+  local added, there = {}, {}
+  for _, id in ipairs(redis.call('HKEYS', ns .. 'added')) do
+    added[id] = true
+  end
+  local found, come, gone = redis.call('HGETALL', ns .. 'set:' .. digest), {}, {}
+  for at = 1, #found, 2 do
+    if found[at] ~= '' then
+      there[found[at]] = true
+      come[#come + 1] = 0
+      come[#come + 1] = found[at]
+      define(found[at], found[at + 1])
+    end
+  end
+  for _, id in ipairs(redis.call('ZRANGE', ns .. 'schedule_ids', 0, -1)) do
+    if not there[id] then
+      if added[id] then
+        define(id, redis.call('HGET', ns .. 'added', id))
+      else
+        gone[#gone + 1] = id
+        undefine(id)
+      end
+    end
+  end
+  send('ZADD', ns .. 'schedule_ids', come)
+  send('ZREM', ns .. 'schedule_ids', gone)
+  redis.call('PERSIST', ns .. 'set:' .. digest)
+  redis.call('PEXPIRE', ns .. 'set:' .. before, DAY)
+  local version = redis.call('HINCRBY', ns .. 'schedules', 'version', 1)
+  redis.call('HSET', ns .. 'schedules', 'current', digest, 'floor', version)
+  redis.call('DEL', ns .. 'schedule_changes')
+end
+
+-- Which set is the current one, now that somebody came, or may have gone.
+local function elect()
+  local best
+  redis.call('ZREMRANGEBYSCORE', ns .. 'schedulers', '-inf', now)
+  for _, name in ipairs(redis.call('ZRANGE', ns .. 'schedulers', 0, -1)) do
+    local found = redis.call('HMGET', ns .. 'scheduler:' .. name, 'digest', 'number', 'place')
+    local number, place = tonumber(found[2] or 0), tonumber(found[3] or 0)
+    if found[1] and (not best or number > best.number or (number == best.number and place > best.place)) then
+      best = {digest = found[1], number = number, place = place}
+    end
+  end
+  local current = current_set()
+  if best and best.digest ~= current then
+    switch(best.digest, current)
+    return best.digest
+  end
+  return current
+end
+
+-- Whether a scheduler is registered with this set.
+local function lives(name, digest)
+  return tonumber(redis.call('ZSCORE', ns .. 'schedulers', name) or 0) > now
+    and redis.call('HGET', ns .. 'scheduler:' .. name, 'digest') == digest
+end
+
+-- It does for so long.
+local function renew(name)
+  redis.call('ZADD', ns .. 'schedulers', now + LIFE, name)
+  redis.call('PEXPIRE', ns .. 'scheduler:' .. name, LIFE + SLACK)
+end
+
+local function keep_set(digest, current)
+  if digest ~= current then
+    redis.call('PEXPIRE', ns .. 'set:' .. digest, DAY)
+  end
+end

@@ -1,0 +1,21 @@
+-- How ticks become runs. Behind runs.lua, ticks.lua and schedules.lua.
+
+-- What a tick's run tells its handler, as JSON. note: its beginning. state: since (ticks skipped), success (ms).
+local function note_of(note, planned, state)
+  local since = tonumber(state.since or 0)
+  return note .. ',"planned":' .. planned .. (since > 0 and string.format(',"missed":%d', since) or '')
+    .. (state.success and ',"success":' .. state.success or '') .. '}'
+end
+
+-- run: as add_run wants it, with schedule and planned (ms). held: the key of those that wait, false if it need not; then
+-- it begins when less than `most` are at work.
+local function add_tick(run, note, held, most)
+  local open = lane_of(run.schedule, run.trigger)
+  if held then
+    add_run(run, {'schedule', run.schedule, 'tick', note, 'most', most}, true)
+    redis.call('ZADD', held, run.planned, run.id)
+  else
+    add_run(run, {'schedule', run.schedule, 'tick', note})
+  end
+  redis.call('ZADD', open, run.planned, run.id)
+end
