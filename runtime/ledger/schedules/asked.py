@@ -167,7 +167,7 @@ def _ms(value: Any) -> int:
 _READERS: Mapping[str, tuple[str, Callable[[Any], Any]]] = {
     "missed": ("missed", _one_of(get_args(Missed))),
     "overlap": ("overlap", _overlap),
-    "jitter": ("jitter_ms", lambda value: 0 if value == 0 else _ms(value)),
+    "jitter": ("jitter_ms", lambda value: 0 if value in (0, "0", "0s") else _ms(value)),
     "window": ("window_ms", _ms),
     "timeout": ("timeout_ms", _ms),
 }
