@@ -80,12 +80,14 @@ def test_no_room_has_more_modules_than_a_reader_can_hold():
 
 
 def test_every_setting_has_a_heading_in_the_reference():
-    from runtime.base.settings import FunctionSettings, Settings
+    from runtime.base.schedules import ScheduleTable
+    from runtime.base.settings import SECTIONS, FunctionSettings, Settings
 
     reference = (ROOT / "docs" / "reference.md").read_text()
     settings = Settings()
-    names = [f"{s}.{k}" for s in settings.__struct_fields__[:-1] for k in getattr(settings, s).__struct_fields__]
+    names = [f"{s}.{k}" for s in SECTIONS for k in getattr(settings, s).__struct_fields__]
     names += [f"functions.<name>.{key}" for key in FunctionSettings.__struct_fields__]
+    names += [f"schedules.<id>.{key}" for key in ScheduleTable.__struct_fields__]
     assert [name for name in names if f"`{name}`" not in reference] == []
 
 

@@ -7,7 +7,7 @@ so that `fnrun config --why` can say it. Never reads a file other than functions
 import os
 import re
 import tomllib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from types import MappingProxyType
 from typing import Annotated, Any, Literal, Self, TypeVar, get_origin, get_type_hints
@@ -19,6 +19,7 @@ from runtime.base.addresses import EMBEDDED, Address, mask
 from runtime.base.durations import Seconds, Size
 from runtime.base.errors import SettingsError, did_you_mean
 from runtime.base.logs import Format, Level
+from runtime.base.schedules import SCHEDULE_ID, ScheduleSettings, ScheduleTable
 
 FILE_NAME = "functions.toml"
 _PREFIX = "FNRUN_"
@@ -36,7 +37,7 @@ class _Section(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     """A table of functions.toml."""
 
 
-_S = TypeVar("_S", bound=_Section)
+_S = TypeVar("_S", bound=msgspec.Struct)
 _ROLES = ("http", "worker")
 _LATER_ROLES = ("scheduler",)
 
@@ -150,8 +151,15 @@ class Settings(_Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
     serve: ServeSettings = ServeSettings()
     store: StoreSettings = StoreSettings()
     queue: QueueSettings = QueueSettings()
+    schedule: ScheduleSettings = ScheduleSettings()
     log: LogSettings = LogSettings()
     functions: dict[str, FunctionSettings] = {}
+    schedules: dict[str, ScheduleTable] = {}
+
+
+SECTIONS = Settings.__struct_fields__[:-2]
+_NAMED: Mapping[str, type[msgspec.Struct]] = {"functions": FunctionSettings, "schedules": ScheduleTable}
+"""Tables whose keys are names, and what stands below each."""
 
 
 class Sourced(msgspec.Struct, frozen=True):
@@ -197,19 +205,29 @@ def load_settings(
     for dotted, text, source in layers:
         section, _, key = dotted.partition("__")
         _check_names({section: {key: text}}, source)
-        if section == "functions":
-            raise SettingsError(f'{source}: functions are overridden in {FILE_NAME}, under [functions."name"]')
+        if section in _NAMED:
+            raise SettingsError(f'{source}: {section} are written in {FILE_NAME}, under [{section}."name"]')
         tree.setdefault(section, {})[key] = _split(text) if _is_list(section, key) else text
         sources[f"{section}.{key}"] = source
     # One by one: msgspec's own path does not say which function.
-    functions = {
-        name: _convert(table, FunctionSettings, f'functions."{name}"', sources)
-        for name, table in tree.pop("functions", {}).items()
+    named = {
+        section: {name: _convert(table, kind, f'{section}."{name}"', sources) for name, table in tables.items()}
+        for section, kind in _NAMED.items()
+        for tables in [tree.pop(section, {})]
     }
     settings = _convert(tree, Settings, "", sources)
     _check_store(settings.store, sources)
     _check_queue(settings.queue, sources)
-    return Loaded(msgspec.structs.replace(settings, functions=functions), sources)
+    _check_schedules(named["schedules"])
+    return Loaded(msgspec.structs.replace(settings, **named), sources)
+
+
+def _check_schedules(ids: Iterable[str]) -> None:
+    for one in ids:
+        if not SCHEDULE_ID.fullmatch(one):
+            raise SettingsError(
+                f'{FILE_NAME}: schedules."{one}": an id is 1 to 100 letters, digits and any of _ . : -; choose another'
+            )
 
 
 def _convert(tree: Any, kind: type[_S], prefix: str, sources: Mapping[str, str]) -> _S:
@@ -250,7 +268,7 @@ def _split(text: str) -> list[str]:
 
 def _check_variables(environ: Mapping[str, str]) -> None:
     """Refuse FNRUN_HTTP_AUTH, which wants to be FNRUN_HTTP__AUTH and would be passed over in silence."""
-    for section in Settings.__struct_fields__[:-1]:
+    for section in SECTIONS:
         for key in getattr(Settings(), section).__struct_fields__:
             name = f"{_PREFIX}{section}_{key}".upper()
             if name in environ:
@@ -275,10 +293,10 @@ def _check_names(tree: Mapping[str, Any], source: str) -> None:
             raise _unknown(source, section, section, Settings.__struct_fields__)
         if not isinstance(table, Mapping):
             raise SettingsError(f"{source}: {section}: a table is expected here, write [{section}]")
-        kind = FunctionSettings if section == "functions" else type(getattr(Settings(), section))
-        tables = table if section == "functions" else {section: table}
+        kind = _NAMED.get(section) or type(getattr(Settings(), section))
+        tables = table if section in _NAMED else {section: table}
         for name, keys in tables.items():
-            path = f'functions."{name}"' if section == "functions" else section
+            path = f'{section}."{name}"' if section in _NAMED else section
             for key in keys if isinstance(keys, Mapping) else ():
                 if key not in kind.__struct_fields__:
                     raise _unknown(source, f"{path}.{key}", key, kind.__struct_fields__)

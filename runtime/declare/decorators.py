@@ -13,6 +13,7 @@ import msgspec
 
 from runtime.base.durations import Duration, parse_size
 from runtime.base.errors import DeclarationError, did_you_mean
+from runtime.base.schedules import SCHEDULE_ID, Jitter
 from runtime.declare.policies import Breaker, Retry, checked, policy_of, seconds
 from runtime.declare.timing.rules import check_interval, check_queue, check_rule, check_zone
 from runtime.declare.triggers import (
@@ -149,7 +150,7 @@ class _ScheduleOptions(msgspec.Struct, kw_only=True, forbid_unknown_fields=True)
     name: str | None = None
     missed: Missed | None = None
     overlap: Overlap | None = None
-    jitter: Duration = 0
+    jitter: Duration | None = None
     window: Duration | None = None
     timeout: Duration | None = None
 
@@ -164,12 +165,14 @@ def _schedule(what: str, options: dict[str, Any]) -> dict[str, Any]:
     overlap = given.overlap
     if isinstance(overlap, int) and overlap < 1:
         raise DeclarationError(f'@{what}(overlap={overlap}): "skip", "queue", "allow" or a number of at least 1')
+    if given.name is not None and not SCHEDULE_ID.fullmatch(given.name):
+        raise DeclarationError(f"@{what}(name={given.name!r}): 1 to 100 letters, digits and any of _ . : -")
     return {
         "payload": dict(given.payload),
         "name": given.name,
         "missed": given.missed,
         "overlap": overlap,
-        "jitter_seconds": 0.0 if given.jitter == 0 else seconds(what, "jitter", given.jitter),
+        "jitter_seconds": None if given.jitter is None else checked(what, "jitter", Jitter.parse, given.jitter),
         "window_seconds": None if given.window is None else seconds(what, "window", given.window),
         "timeout_seconds": None if given.timeout is None else seconds(what, "timeout", given.timeout),
     }

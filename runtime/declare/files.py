@@ -21,11 +21,11 @@ from runtime.declare.modules import PACKAGE, function_name
 from runtime.declare.paths import check_path
 from runtime.declare.registry import DEFAULT_QUEUE, Function, LoadFailure
 from runtime.declare.resources import Resource, take_marked
-from runtime.declare.timing.rules import check_interval, check_queue, check_rule
 from runtime.declare.signatures.docstrings import check_doc
 from runtime.declare.signatures.inputs import check_payload, inputs_for
 from runtime.declare.signatures.keys import key_names
 from runtime.declare.signatures.parameters import parameters_of
+from runtime.declare.timing.rules import check_interval, check_queue, check_rule
 from runtime.declare.triggers import (
     Cron,
     Declaration,

@@ -53,13 +53,18 @@ class Http(Trigger, frozen=True, kw_only=True):
 
 
 class Schedule(Trigger, frozen=True, kw_only=True):
-    """What cron, interval and at share. payload: arguments by name. name: the trigger's lasting id."""
+    """What cron, interval and at share; None: as [schedule] says.
+
+    payload: arguments by name. name: what the id of a schedule declared in code ends with, if it is to be lasting.
+    id: of one from a table [schedules.id] of functions.toml, where `line` is (0: not known).
+    """
 
     payload: dict[str, Any] = {}
     name: str | None = None
+    id: str = ""
     missed: Missed | None = None
     overlap: Overlap | None = None
-    jitter_seconds: float = 0.0
+    jitter_seconds: float | None = None
     window_seconds: float | None = None
 
 

@@ -5,12 +5,12 @@ Called by the decorators and for what [functions."name"] overrides. Pure but for
 
 from datetime import UTC, datetime
 from typing import Any
-from zoneinfo import ZoneInfo
 
 from cronsim import CronSim, CronSimError
 
 from runtime.base.durations import Duration, parse_duration
 from runtime.base.errors import DeclarationError
+from runtime.base.schedules import TimeZone
 from runtime.declare.policies import checked
 
 _ALIASES = {
@@ -44,10 +44,9 @@ def check_rule(rule: str) -> str:
 def check_zone(name: str) -> str:
     """An IANA time zone. DeclarationError if unknown."""
     try:
-        ZoneInfo(name)
-    except (OSError, ValueError, TypeError, KeyError):  # ZoneInfoNotFoundError is a KeyError
-        raise DeclarationError(f'unknown time zone {name!r}; write an IANA name, "Europe/Paris" for instance') from None
-    return name
+        return str(TimeZone.parse(name))
+    except ValueError as error:
+        raise DeclarationError(str(error)) from None
 
 
 def check_interval(every: Duration) -> float:

@@ -3,9 +3,13 @@
 Used by the scheduler and the harness.
 """
 
+from bisect import bisect_left
 from collections.abc import Iterable, Sequence
+from hashlib import blake2b
+from heapq import heapify, heappop, heappush
 
-from runtime.ledger.schedules.records import Entry, Fired, Firing
+from runtime.declare.timing.calendar import Calendar, calendar_of
+from runtime.ledger.schedules.records import Definition, Entry, Fired, Firing
 
 ON_TIME_MS = 10_000
 """A tick that is fired so late is only late; one that is later is missed, and `missed` and `window` decide."""
@@ -15,30 +19,131 @@ MOST_COUNTED = 10_000
 """Missed ticks that are counted at most."""
 
 
+class _Line:
+    """A schedule. last_ms: up to when its ticks are decided. next_ms: the first one after that; None: there is none."""
+
+    __slots__ = ("calendar", "definition", "last_ms", "next_ms")
+
+    def __init__(self, definition: Definition) -> None:
+        self.definition = definition
+        self.calendar: Calendar = calendar_of(definition.timing)
+        self.last_ms = 0
+        self.next_ms: int | None = None
+
+    def go_on(self, last_ms: int) -> None:
+        """What is up to then is decided."""
+        due = self.calendar.after(last_ms)
+        self.last_ms, self.next_ms = last_ms, None if due is None else due.at_ms
+
+
 class Timetable:
     """The schedules, and when each is due next."""
 
+    def __init__(self) -> None:
+        self._lines: dict[str, _Line] = {}
+        # (next_ms, id) of each line, and what was there before: an entry counts only while it is the line's own.
+        self._heap: list[tuple[int, str]] = []
+        self._due: dict[str, _Line] = {}  # taken off the heap, until it is noted what became of them
+
     def adopt(self, entries: Iterable[Entry]) -> None:
         """Keep these: new ones, or in place of those of the same ids."""
-        raise NotImplementedError
+        for entry in entries:
+            line = _Line(entry.effective)
+            line.last_ms = entry.last_ms
+            if not entry.paused:
+                line.go_on(entry.last_ms)
+            self._lines[line.definition.id] = line
+            self._await(line)
 
     def drop(self, ids: Iterable[str]) -> None:
         """Keep these no longer."""
-        raise NotImplementedError
+        for one in ids:
+            self._lines.pop(one, None)
+            self._due.pop(one, None)
+
+    def _await(self, line: _Line) -> None:
+        self._due.pop(line.definition.id, None)
+        if line.next_ms is not None:
+            heappush(self._heap, (line.next_ms, line.definition.id))
+        if len(self._heap) > 2 * len(self._lines) + 1000:
+            self._heap = [(one.next_ms, key) for key, one in self._lines.items() if one.next_ms is not None]
+            heapify(self._heap)
+
+    def _top(self) -> _Line | None:
+        """The line whose tick is the next of those on the heap."""
+        while self._heap:
+            next_ms, key = self._heap[0]
+            line = self._lines.get(key)
+            if line is not None and line.next_ms == next_ms and key not in self._due:
+                return line
+            heappop(self._heap)
+        return None
 
     def next_ms(self) -> int | None:
         """When the next tick of all is due; None for never."""
-        raise NotImplementedError
+        top = self._top()
+        times = [line.next_ms for line in (*self._due.values(), top) if line is not None and line.next_ms is not None]
+        return min(times, default=None)
 
     def due(self, now_ms: int) -> Sequence[Firing]:
         """What is due by now, most overdue first. Cheap where nothing is. Asked again it says the same until `note`."""
-        raise NotImplementedError
+        while (top := self._top()) is not None and (top.next_ms or 0) <= now_ms:
+            self._due[top.definition.id] = top
+            heappop(self._heap)
+        if not self._due:
+            return ()
+        lines = [line for line in self._due.values() if (line.next_ms or 0) <= now_ms]
+        lines.sort(key=lambda line: line.next_ms or 0)
+        return [_firing(line, now_ms) for line in lines]
 
     def note(self, firing: Firing, fired: Fired) -> None:
         """What became of a firing."""
-        raise NotImplementedError
+        line = self._lines.get(firing.definition.id)
+        if line is None:
+            return
+        if fired.verdict == "gone":
+            self.drop([firing.definition.id])
+        elif fired.verdict == "paused":
+            line.last_ms, line.next_ms = fired.last_ms, None
+            self._await(line)
+        else:
+            line.go_on(fired.last_ms)
+            self._await(line)
+
+
+def _firing(line: _Line, now_ms: int) -> Firing:
+    definition = line.definition
+    first = line.next_ms or 0
+    following = line.calendar.after(first)
+    if following is None or following.at_ms > now_ms:
+        ticks: Sequence[int] = (first,)
+    else:
+        ticks = line.calendar.latest(line.last_ms, now_ms, MOST_COUNTED)
+    planned = tuple(ticks[_missed(ticks, definition, now_ms) :])
+    missed = len(ticks) - len(planned)
+    longest = definition.jitter_ms
+    return Firing(
+        definition=definition,
+        last_ms=line.last_ms,
+        until_ms=ticks[-1],
+        planned=planned,
+        jitters_ms=tuple([jitter_ms(definition.id, one, longest) if longest else 0 for one in planned]),
+        missed_before=(missed, *(0,) * (len(planned) - 1)) if planned else (),
+        missed_after=0 if planned else missed,
+    )
+
+
+def _missed(ticks: Sequence[int], definition: Definition, now_ms: int) -> int:
+    """How many of the ticks, from the oldest on, are missed and not run: those that are run are always the newest."""
+    on_time = bisect_left(ticks, now_ms - ON_TIME_MS)
+    if definition.missed == "skip" or (definition.missed == "latest" and on_time < len(ticks)):
+        return on_time
+    within = min(on_time, bisect_left(ticks, now_ms - definition.window_ms))
+    most = 1 if definition.missed == "latest" else MOST_RUN
+    return max(within, on_time - most)
 
 
 def jitter_ms(schedule: str, planned_ms: int, longest_ms: int) -> int:
     """From 0 to longest_ms, by a hash of the tick, so that all replicas draw the same."""
-    raise NotImplementedError
+    drawn = blake2b(f"{schedule}-{planned_ms}".encode(), digest_size=8).digest()
+    return int.from_bytes(drawn, "big") % (longest_ms + 1)
