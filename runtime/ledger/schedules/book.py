@@ -49,10 +49,8 @@ class Book:
 
     def fire(self, scheduler: str, digest: str, firings: Sequence[Firing]) -> Call[list[Fired] | None]:
         """Have ticks become runs, at most 200 firings a call. None: this scheduler is not (any more) one that fires."""
-        arguments: list[Argument] = [scheduler, digest]
-        for one in firings:
-            arguments += _fields_of(one)
-        return self._call("fire", arguments, _read_fired)
+        told = msgspec.msgpack.encode([_fields_of(one) for one in firings])
+        return self._call("fire", (scheduler, digest, told), _read_fired)
 
     def leave(self, scheduler: str) -> Call[None]:
         """A scheduler ends in good order."""
@@ -75,7 +73,7 @@ class Book:
     # --- changes at run time ---
 
     def add(self, definition: Definition, *, replace: bool = False) -> Call[str]:
-        """Add a schedule: "added", "replaced", "known" (there is one, replace is false), "declared" (in code or toml)."""
+        """Add a schedule: "added", "replaced", "known" (there is one, not to be replaced), "declared"."""
         text = msgspec.json.encode(definition)
         return self._call("add", (definition.id, _rule(definition.timing), text, int(replace)), _read_word)
 
@@ -89,7 +87,7 @@ class Book:
 
     def override(self, schedule: str, override: Override) -> Call[None]:
         """Change a schedule from now on: in place of all earlier overrides. An empty one: as declared again."""
-        rule = b"" if override.timing is None else _rule(override.timing)
+        rule = "" if override.timing is None else _rule(override.timing)
         text = b"" if override == Override() else msgspec.json.encode(override)
         return self._call("override", (schedule, rule, text), _read_nothing)
 
@@ -112,9 +110,10 @@ class Book:
         return self._ledger.call(f"schedules/{name}", arguments, read)
 
 
-def _rule(timing: Timing) -> bytes:
+@lru_cache(maxsize=20_000)
+def _rule(timing: Timing) -> str:
     """What tells one rule from another."""
-    return msgspec.json.encode(timing)
+    return msgspec.json.encode(timing).decode()
 
 
 @lru_cache(maxsize=20_000)
@@ -123,27 +122,24 @@ def _head(schedule: str) -> str:
     return f"tick-{sha256(schedule.encode()).hexdigest()[:12]}-"
 
 
-def _note(definition: Definition) -> bytes:
+def _note(definition: Definition) -> str:
     """The beginning of a TickNote."""
-    text = b'{"schedule":' + msgspec.json.encode(definition.id)
-    return text + b',"timeout":%d' % definition.timeout_ms if definition.timeout_ms else text
+    timeout = f',"timeout":{definition.timeout_ms}' if definition.timeout_ms else ""
+    return f'{{"schedule":"{definition.id}"{timeout}'  # an id has nothing that JSON would escape
 
 
 def _run_of(definition: Definition) -> tuple[Argument, ...]:
     return definition.function, definition.queue, bytes(definition.payload), definition.max_age_ms or ""
 
 
-def _fields_of(firing: Firing) -> list[Argument]:
-    """A firing as the script takes it."""
+def _fields_of(firing: Firing) -> list[object]:
+    """A firing as the script takes it, in strings: it knows no other bytes."""
     one = firing.definition
-    fields: list[Argument] = [
+    ticks = list(zip(firing.planned, firing.jitters_ms, firing.missed_before, strict=True))
+    return [
         one.id, _rule(one.timing), firing.last_ms, firing.until_ms, _head(one.id), _note(one), one.function, one.queue,
-        bytes(one.payload), one.timing.kind, one.max_age_ms or "", one.overlap, firing.missed_after,
-        len(firing.planned),
+        bytes(one.payload).decode(), one.timing.kind, one.max_age_ms or "", one.overlap, firing.missed_after, ticks,
     ]  # fmt: skip
-    ticks = zip(firing.planned, firing.jitters_ms, firing.missed_before, strict=True)
-    fields += [part for tick in ticks for part in tick]
-    return fields
 
 
 def _read_nothing(_: Any) -> None:

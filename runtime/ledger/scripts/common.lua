@@ -84,10 +84,13 @@ local function new_token()
   return number()
 end
 
--- first: before all others of its priority
+-- The score of the next run in a ready set. first: before all others of its priority
+local function urgency(prio, first)
+  return (9 - prio) * BAND + (first and 0 or number())
+end
+
 local function make_ready(id, q, prio, first)
-  local place = first and 0 or number()
-  redis.call('ZADD', ns .. 'ready:' .. q, (9 - prio) * BAND + place, id)
+  redis.call('ZADD', ns .. 'ready:' .. q, urgency(prio, first), id)
   ring(q)
 end
 

@@ -3,6 +3,46 @@ local CHILDREN_KEPT = 32 * 86400000
 
 local counts = {} -- how many runs of a queue are open, where that was asked
 
+-- A script that makes many runs gathers what it adds, for one command a key: it begins with gather(), and ends with
+-- write_gathered().
+local PIECE = 500 -- values of one command: Lua's stack holds some thousands
+local gathered, inputs
+
+local function gather()
+  gathered, inputs = {}, {}
+end
+
+local function put(key, score, id)
+  if not gathered then
+    redis.call('ZADD', key, score, id)
+    return
+  end
+  local values = gathered[key] or {}
+  gathered[key] = values
+  values[#values + 1] = score
+  values[#values + 1] = id
+end
+
+local function put_input(id, payload)
+  if not gathered then
+    redis.call('SET', ns .. 'in:' .. id, payload)
+    return
+  end
+  inputs[#inputs + 1] = ns .. 'in:' .. id
+  inputs[#inputs + 1] = payload
+end
+
+local function write_gathered()
+  for key, values in pairs(gathered) do
+    for at = 1, #values, PIECE do
+      redis.call('ZADD', key, unpack(values, at, math.min(#values, at + PIECE - 1)))
+    end
+  end
+  for at = 1, #inputs, PIECE do
+    redis.call('MSET', unpack(inputs, at, math.min(#inputs, at + PIECE - 1)))
+  end
+end
+
 -- Write the record of a run that there is not yet. run: id fn q prio trigger, and what else is known of due (ms) age parent
 -- trace. state: if it is not for later. extra: further fields of its hash and their values. Whether it is for later.
 local function record(run, state, extra)
@@ -29,7 +69,7 @@ local function record(run, state, extra)
   end
   redis.call('HSET', ns .. 'run:' .. run.id, unpack(fields))
   add_name('functions', run.fn)
-  redis.call('ZADD', ns .. 'open:' .. run.fn, stamp(), run.id)
+  put(ns .. 'open:' .. run.fn, stamp(), run.id)
   return later
 end
 
@@ -39,13 +79,14 @@ local function add_run(run, extra, held)
     counts[run.q] = counts[run.q] + 1
   end
   local later = record(run, held and 'scheduled' or 'queued', extra)
-  redis.call('SET', ns .. 'in:' .. run.id, run.payload)
+  put_input(run.id, run.payload)
   add_name('queues', run.q)
   if held then
     return
   elseif later then
-    redis.call('ZADD', ns .. 'due:' .. run.q, run.due, run.id)
+    put(ns .. 'due:' .. run.q, run.due, run.id)
   else
-    make_ready(run.id, run.q, tonumber(run.prio))
+    put(ns .. 'ready:' .. run.q, urgency(tonumber(run.prio)), run.id)
+    ring(run.q)
   end
 end

@@ -20,7 +20,7 @@ local LIFE = 10000 -- ms that a scheduler lives without a watch
 local DAY = 86400000
 local ABSENT = 32 * DAY -- ms that a schedule's state outlives its definition
 local CHANGES = 1000 -- remembered
-local PIECE = 500 -- values of one command: Lua's stack holds some thousands
+local MANY = 500 -- values of one command
 
 -- A definition or an override is kept as its rule (JSON, '' for none), a line feed, and its JSON.
 local function rule_of(told)
@@ -83,9 +83,9 @@ local function change(id)
   end
 end
 
-local function send(command, key, values)
-  for at = 1, #values, PIECE do
-    redis.call(command, key, unpack(values, at, math.min(#values, at + PIECE - 1)))
+local function send_many(command, key, values)
+  for at = 1, #values, MANY do
+    redis.call(command, key, unpack(values, at, math.min(#values, at + MANY - 1)))
   end
 end
 
@@ -114,8 +114,8 @@ local function switch(digest, before)
       end
     end
   end
-  send('ZADD', ns .. 'schedule_ids', come)
-  send('ZREM', ns .. 'schedule_ids', gone)
+  send_many('ZADD', ns .. 'schedule_ids', come)
+  send_many('ZREM', ns .. 'schedule_ids', gone)
   redis.call('PERSIST', ns .. 'set:' .. digest)
   redis.call('PEXPIRE', ns .. 'set:' .. before, DAY)
   local version = redis.call('HINCRBY', ns .. 'schedules', 'version', 1)

@@ -1,24 +1,38 @@
--- Have ticks become runs. ARGV: scheduler, digest; of each schedule: id, rule, last (ms) that the scheduler knows, until when
--- (ms) these are all, beginning of the runs' ids, beginning of their notes (JSON), function, queue, payload, trigger, age (ms,
--- '' for any), overlap, ticks missed after these, how many these are, and of each: ms, ms that it begins later, ticks missed
+-- Have ticks become runs. ARGV: scheduler, digest, firings as MessagePack: of each its id, rule, last (ms) that the scheduler
+-- knows, until when (ms) these are all, beginning of the runs' ids, beginning of their notes (JSON), function, queue, payload,
+-- trigger, age (ms, '' for any), overlap, ticks missed after these, and of each tick: ms, ms that it begins later, ticks missed
 -- before it. Returns verdict, last, runs of each; nil for a scheduler that may not fire.
 -- include: runs ticks schedules schedules/runs
-local HEAD = 14
 local EARLY = 1000 -- ms that a scheduler's clock may be ahead
 local HELD = 100 -- ticks that wait for others, at most
 local SKIPS = 20 -- remembered
-local FIELDS = {'rule', 'last', 'paused', 'since', 'success', 'runs', 'missed', 'overlapped', 'last_run'}
+local FIELDS = {'rule', 'last', 'paused', 'since', 'success', 'runs', 'missed', 'overlapped'}
 local scheduler, digest = ARGV[FIRST], ARGV[FIRST + 1]
 if current_set() ~= digest or not lives(scheduler, digest) then
   return nil
 end
-block = 2 * math.ceil((#ARGV - FIRST - 1) / (HEAD + 3)) -- most fire one tick each
+local firings = cmsgpack.unpack(ARGV[FIRST + 2])
 
--- What is written at the end of a firing.
-local function begin(id, found)
+-- Few ticks have a run already, so all are asked for at once.
+local are_new = true
+do
+  local keys = {}
+  for _, firing in ipairs(firings) do
+    for _, tick in ipairs(firing[14]) do
+      keys[#keys + 1] = ns .. 'run:' .. firing[5] .. string.format('%d', tick[1])
+    end
+  end
+  for at = 1, #keys, MANY do
+    are_new = are_new and redis.call('EXISTS', unpack(keys, at, math.min(#keys, at + MANY - 1))) == 0
+  end
+  block = 2 * math.max(1, #keys)
+end
+
+-- A schedule while it fires.
+local function open_state(id, found)
   return {
-    id = id, since = tonumber(found[4] or 0), success = found[5], runs = tonumber(found[6] or 0),
-    missed = tonumber(found[7] or 0), overlap = tonumber(found[8] or 0), last_run = found[9] or '', skips = {}
+    key = ns .. 'schedule:' .. id, id = id, since = tonumber(found[4] or 0), success = found[5],
+    runs = tonumber(found[6] or 0), missed = tonumber(found[7] or 0), overlap = tonumber(found[8] or 0), skips = {}
   }
 end
 
@@ -36,15 +50,30 @@ local function skip(state, count, planned, why)
   end
 end
 
-local function finish(state, upto)
-  redis.call(
-    'HSET', ns .. 'schedule:' .. state.id, 'last', upto, 'since', state.since, 'runs', state.runs, 'missed', state.missed,
-    'overlapped', state.overlap, 'last_run', state.last_run
-  )
+local function note_run(state, run)
+  state.runs, state.since, state.last_run = state.runs + 1, 0, run
+end
+
+local function close_state(state, upto, before)
+  local values = {'last', upto}
+  local function set(name, value, known)
+    if value ~= tonumber(known or 0) then
+      values[#values + 1] = name
+      values[#values + 1] = value
+    end
+  end
+  set('since', state.since, before[4])
+  set('runs', state.runs, before[6])
+  set('missed', state.missed, before[7])
+  set('overlapped', state.overlap, before[8])
+  if state.last_run then
+    set('last_run', state.last_run)
+  end
+  redis.call('HSET', state.key, unpack(values))
   local told = {}
   for at = math.max(1, #state.skips - SKIPS + 1), #state.skips do
     local one = state.skips[at]
-    told[#told + 1] = string.format('%s:%d:%s', one.planned, one.count, one.why)
+    told[#told + 1] = string.format('%d:%d:%s', one.planned, one.count, one.why)
   end
   if #told > 0 then
     local key = ns .. 'skips:' .. state.id
@@ -54,37 +83,36 @@ local function finish(state, upto)
   end
 end
 
-local function verdict_on(found, rule, before, upto)
+local function verdict_on(found, rule, last, upto)
   if found[1] ~= rule then
     return 'gone'
-  elseif tonumber(found[2]) ~= tonumber(before) then
+  elseif tonumber(found[2]) ~= last then
     return 'stale'
-  elseif tonumber(upto) > now + EARLY then
+  elseif upto > now + EARLY then
     return 'early'
   end
   return found[3] and 'paused' or 'fired'
 end
 
-local function fire(at)
-  local id, rule, before, upto, head, note, fn, q, payload, kind, age, overlap, after, count = unpack(ARGV, at, at + HEAD - 1)
+local function fire(firing)
+  local id, rule, last, upto, head, note, fn, q, payload, kind, age, overlap, after, ticks = unpack(firing)
   local found = redis.call('HMGET', ns .. 'schedule:' .. id, unpack(FIELDS))
-  local verdict = verdict_on(found, rule, before, upto)
+  local verdict = verdict_on(found, rule, last, upto)
   if verdict ~= 'fired' then
-    return verdict, found[2] or 0, 0
+    return verdict, tonumber(found[2] or 0), 0
   end
-  local state = begin(id, found)
+  local state = open_state(id, found)
   local open, held = lane_of(id, kind)
   local most = overlap == 'allow' and math.huge or tonumber(overlap) or 1
-  local at_work = overlap == 'allow' and 0 or redis.call('ZCARD', open)
-  local first = state.runs
-  for each = at + HEAD, at + HEAD + 3 * count - 1, 3 do
-    local planned, later, missed = ARGV[each], ARGV[each + 1], tonumber(ARGV[each + 2])
-    local run = head .. planned
+  local at_work = (overlap == 'allow' or #ticks == 0) and 0 or redis.call('ZCARD', open)
+  for _, tick in ipairs(ticks) do
+    local planned, later, missed = unpack(tick)
+    local run = head .. string.format('%d', planned)
     skip(state, missed, planned, 'missed')
     local is_full = at_work >= most
     local waits = is_full and overlap == 'queue' and redis.call('ZCARD', held) < HELD
-    if redis.call('EXISTS', ns .. 'run:' .. run) == 1 then
-      state.runs, state.since, state.last_run = state.runs + 1, 0, run
+    if not are_new and redis.call('EXISTS', ns .. 'run:' .. run) == 1 then
+      note_run(state, run)
     elseif is_full and not waits then
       skip(state, 1, planned, 'overlap')
     else
@@ -93,20 +121,21 @@ local function fire(at)
         due = string.format('%d', math.max(now, planned + later)), schedule = id, planned = planned
       }, note_of(note, planned, state), waits and held, 1)
       at_work = at_work + 1
-      state.runs, state.since, state.last_run = state.runs + 1, 0, run
+      note_run(state, run)
     end
   end
-  skip(state, tonumber(after), upto, 'missed')
-  finish(state, upto)
-  return verdict, upto, state.runs - first
+  skip(state, after, upto, 'missed')
+  close_state(state, upto, found)
+  return verdict, upto, state.runs - tonumber(found[6] or 0)
 end
 
-local answer, at = {}, FIRST + 2
-while at <= #ARGV do
-  local verdict, last, runs = fire(at)
+gather()
+local answer = {}
+for _, firing in ipairs(firings) do
+  local verdict, last, runs = fire(firing)
   answer[#answer + 1] = verdict
   answer[#answer + 1] = last
   answer[#answer + 1] = runs
-  at = at + HEAD + 3 * ARGV[at + HEAD - 1]
 end
+write_gathered()
 return answer

@@ -3,7 +3,7 @@
 -- What a tick's run tells its handler, as JSON. note: its beginning. state: since (ticks skipped), success (ms).
 local function note_of(note, planned, state)
   local since = tonumber(state.since or 0)
-  return note .. ',"planned":' .. planned .. (since > 0 and string.format(',"missed":%d', since) or '')
+  return note .. string.format(',"planned":%d', planned) .. (since > 0 and string.format(',"missed":%d', since) or '')
     .. (state.success and ',"success":' .. state.success or '') .. '}'
 end
 

@@ -8,7 +8,7 @@ if redis.call('HEXISTS', set, '') == 0 then -- else another scheduler was faster
     values[#values + 1] = ARGV[at]
     values[#values + 1] = told_of(ARGV[at + 1], ARGV[at + 2])
   end
-  send('HSET', set, values)
+  send_many('HSET', set, values)
   if complete == '1' then
     redis.call('HSET', set, '', '-')
   end
