@@ -55,7 +55,7 @@ def list_schedules(root: Path, /, functions: Sequence[str], fires: int, as_json:
             ("ID", "FUNCTION", "RULE", "NEXT", "LAST", ""),
             [
                 (
-                    one["id"], one["function"], one["rule"], _next(one), _time(one["last_planned_at"] or "-"),
+                    one["id"], one["function"], _rule(one), _next(one), _time(one["last_planned_at"] or "-"),
                     ", ".join(_notes(one)),
                 )
                 for one in found
@@ -243,9 +243,15 @@ def _print_one(one: Mapping[str, Any]) -> None:
 
 
 def _print_fires(one: Mapping[str, Any]) -> None:
-    click.echo("  ".join([click.style(one["id"], bold=True), one["rule"], *_notes(one)]))
+    click.echo("  ".join([click.style(one["id"], bold=True), _rule(one), *_notes(one)]))
     for fire in one["next"]:
         click.echo(f"    {_fire(fire)}")
+
+
+def _rule(one: Mapping[str, Any]) -> str:
+    if one["kind"] == "cron":
+        return f"{one['rule']} {one['timezone']}"
+    return f"{'every' if one['kind'] == 'interval' else 'at'} {one['rule']}"
 
 
 def _notes(one: Mapping[str, Any]) -> list[str]:

@@ -20,14 +20,14 @@ from runtime.base.errors import (
 )
 from runtime.base.ids import new_run_id
 from runtime.declare.registry import Registry
-from runtime.declare.timing.calendar import calendar_of
+from runtime.declare.timing.calendar import calendar_of, instant_of
 from runtime.ledger.desk import Desk
 from runtime.ledger.run import Run
 from runtime.ledger.schedules.asked import Added, Asked, check_id, instant_ms
 from runtime.ledger.schedules.book import Book
 from runtime.ledger.schedules.definitions import definitions_of
 from runtime.ledger.schedules.records import Definition, Entry, Override
-from runtime.ledger.schedules.views import Backfilled, Known, time_of
+from runtime.ledger.schedules.views import Backfilled, Known
 from runtime.ledger.targets import Named, Target, check_size, name_of, payload_of, target_of
 
 _PAGE = 1000
@@ -122,7 +122,7 @@ class Acts:
         asked, settings = Asked("add", said, Added), self._desk.settings.schedule
         check_id("add", schedule)
         target = self._target(function)
-        timing = asked.timing(None, settings.timezone)
+        timing = asked.timing(None, str(settings.timezone))
         if timing is None:
             raise asked.wrong("cron", "say when it fires: cron=, interval= or at=")
         if timing.at_ms and timing.at_ms <= self.now * 1000:
@@ -137,7 +137,7 @@ class Acts:
             source="added",
             **{
                 "missed": settings.missed,
-                "overlap": settings.overlap,
+                "overlap": settings.overlap.value,
                 "jitter_ms": round(1000 * settings.jitter),
                 "window_ms": round(1000 * settings.window),
                 **asked.plain(),
@@ -160,12 +160,13 @@ class Acts:
         known = await self.find(schedule)
         declared, now = known.entry.definition, known.entry.effective
         changes = asked.plain()
-        timing = asked.timing(now.timing, self._desk.settings.schedule.timezone)
+        timing = asked.timing(now.timing, str(self._desk.settings.schedule.timezone))
         if timing is not None:
             changes["timing"] = timing
-        if "payload" in asked.said:
-            changes["payload"] = self._payload(asked, self._target(now.function))
         changes = {name: None if value == getattr(declared, name) else value for name, value in changes.items()}
+        if "payload" in asked.said:
+            payload = msgspec.json.decode(self._payload(asked, self._target(now.function)))
+            changes["payload"] = None if payload == msgspec.json.decode(declared.payload) else payload
         await self._desk.ask(self._book.override(known.id, msgspec.structs.replace(known.entry.override, **changes)))
         return await self._again(known.id)
 
@@ -234,8 +235,8 @@ class Acts:
             ticks=len(planned),
             new=new,
             known=known,
-            first=time_of(planned[0]) if planned else None,
-            last=time_of(planned[-1]) if planned else None,
+            first=instant_of(planned[0]) if planned else None,
+            last=instant_of(planned[-1]) if planned else None,
         )
 
     # --- functions ---

@@ -3,7 +3,6 @@
 Used by acts, for authors, the admin API and the command line alike. Pure but for the zone database.
 """
 
-import re
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, date, datetime, time
 from typing import Any, TypedDict, get_args
@@ -13,15 +12,14 @@ import msgspec
 
 from runtime.base.durations import Duration, parse_duration
 from runtime.base.errors import DeclarationError, ScheduleError, did_you_mean
+from runtime.base.schedules import SCHEDULE_ID, Jitter
+from runtime.base.schedules import Overlap as OverlapText
 from runtime.declare.timing.calendar import Timing
 from runtime.declare.timing.rules import check_interval, check_rule, check_zone
 from runtime.declare.triggers import Missed, Overlap
 from runtime.ledger.schedules.records import Definition
 
-ID = re.compile(r"[A-Za-z0-9_.:-]{1,100}")
 _RULES = ("cron", "interval", "at")
-_OVERLAPS = ("skip", "queue", "allow")
-_MOST_AT_ONCE = 1_000_000
 
 
 class Changes(TypedDict, total=False):
@@ -54,10 +52,10 @@ class Asked:
     def __init__(self, call: str, said: Mapping[str, Any], known: type[Changes] = Changes) -> None:
         self._call = call
         self.said = {name: value for name, value in said.items() if value is not None}
-        names = (*Changes.__annotations__, *known.__annotations__)
+        names = tuple(known.__annotations__)
         for name in self.said:
             if name not in names:
-                hint = did_you_mean(name, names) or f"; there are: {', '.join(dict.fromkeys(names))}"
+                hint = did_you_mean(name, names) or f"; there are: {', '.join(names)}"
                 raise self.wrong(name, f"there is no such option{hint}")
 
     def wrong(self, option: str, detail: str) -> ScheduleError:
@@ -107,7 +105,7 @@ class Asked:
 
 def check_id(call: str, schedule: Any) -> str:
     """An id for a schedule that is added. ScheduleError."""
-    if not (isinstance(schedule, str) and ID.fullmatch(schedule)) or schedule in (".", ".."):
+    if not (isinstance(schedule, str) and SCHEDULE_ID.fullmatch(schedule)) or schedule in (".", ".."):
         detail = "1 to 100 of A-Z a-z 0-9 _ . : -"
         raise ScheduleError(f"schedules.{call}(id={schedule!r}): {detail}", option="id", detail=detail)
     return schedule
@@ -154,20 +152,14 @@ def _one_of(words: Sequence[str]) -> Callable[[Any], Any]:
     return read
 
 
-def _overlap(value: Any) -> Any:
-    if value in _OVERLAPS or (isinstance(value, int) and not isinstance(value, bool) and 1 <= value <= _MOST_AT_ONCE):
-        return value
-    raise ValueError('"skip", "queue", "allow" or a number of at least 1')
-
-
 def _ms(value: Any) -> int:
     return round(parse_duration(value) * 1000)
 
 
 _READERS: Mapping[str, tuple[str, Callable[[Any], Any]]] = {
     "missed": ("missed", _one_of(get_args(Missed))),
-    "overlap": ("overlap", _overlap),
-    "jitter": ("jitter_ms", lambda value: 0 if value in (0, "0", "0s") else _ms(value)),
+    "overlap": ("overlap", lambda value: OverlapText.parse(value).value),
+    "jitter": ("jitter_ms", lambda value: round(1000 * Jitter.parse(value))),
     "window": ("window_ms", _ms),
     "timeout": ("timeout_ms", _ms),
 }

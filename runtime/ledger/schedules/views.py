@@ -4,14 +4,15 @@ Made of the ledger's entries for authors, the admin API and the command line. Pu
 """
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, Literal
 from zoneinfo import ZoneInfo
 
 import msgspec
 
-from runtime.declare.timing.calendar import Shift, Timing, next_fires
+from runtime.declare.timing.calendar import Timing, instant_of, next_fires
+from runtime.declare.timing.zones import Shift
 from runtime.declare.triggers import Missed, Overlap
 from runtime.ledger.schedules.records import Definition, Entry, Override, Source
 
@@ -48,11 +49,11 @@ class Skipped(msgspec.Struct, frozen=True):
 class ScheduleView(msgspec.Struct, frozen=True, kw_only=True):
     """A schedule as it is now. Times are aware, UTC.
 
-    rule: 'cron "0 6 * * *" Europe/Paris', for instance. timeout_seconds: None for the function's own. overrides: what
-    was changed at run time. registered: a scheduler knows it, or did. last_planned_at: of the latest tick that was run;
-    last_run: that run's id. open: runs that are not finished, waiting: those of them that wait for others. runs,
-    missed_count, overlapped_count: ticks so far. next: none while it is paused. skips: the latest, newest first, only
-    where one schedule is asked for.
+    rule: as its kind's decorator takes it, "0 6 * * mon-fri" or "15m". timeout_seconds: None for the function's own.
+    overrides: what was changed at run time. registered: a scheduler knows it, or did. last_planned_at: of the latest
+    tick that was run; last_run: that run's id. open: runs that are not finished; waiting: those of them that wait for
+    others. runs, missed_count, overlapped_count: ticks so far. next: none while it is paused. skips: the latest, newest
+    first, only where one schedule is asked for.
     """
 
     id: str
@@ -126,16 +127,16 @@ class Known(msgspec.Struct, frozen=True):
             paused=entry.paused,
             overrides=_overrides(entry.definition, entry.override),
             registered=self.registered,
-            last_planned_at=time_of(int(planned[1])) if planned else None,
+            last_planned_at=instant_of(int(planned[1])) if planned else None,
             last_run=entry.last_run or None,
-            last_success_at=time_of(entry.success_ms) if entry.success_ms else None,
+            last_success_at=instant_of(entry.success_ms) if entry.success_ms else None,
             open=entry.open,
             waiting=entry.waiting,
             runs=entry.runs,
             missed_count=entry.missed,
             overlapped_count=entry.overlapped,
             next=() if entry.paused else coming(now.timing, max(now_seconds, entry.last_ms / 1000), fires),
-            skips=tuple(Skipped(time_of(one.planned_ms), one.count, one.why) for one in entry.skips),
+            skips=tuple(Skipped(instant_of(one.planned_ms), one.count, one.why) for one in entry.skips),
         )
 
 
@@ -145,22 +146,20 @@ def coming(timing: Timing, after_seconds: float, count: int) -> tuple[Fire, ...]
         return ()
     zone = ZoneInfo(timing.tz)
     found = next_fires(timing, datetime.fromtimestamp(after_seconds, UTC), count)
-    return tuple(Fire(at := time_of(due.at_ms), at.astimezone(zone), due.shift) for due in found)
-
-
-def time_of(ms: int) -> datetime:
-    """Milliseconds since the epoch as an aware datetime, UTC."""
-    return datetime.fromtimestamp(ms / 1000, UTC)
+    return tuple(Fire(at := instant_of(due.at_ms), at.astimezone(zone), due.shift) for due in found)
 
 
 def _overrides(declared: Definition, override: Override) -> dict[str, Change]:
     """What was changed, under the names that a view has for it."""
     found: dict[str, Change] = {}
-    for name in Override.__struct_fields__:
+    if override.payload is not None:
+        found["payload"] = Change(msgspec.json.decode(declared.payload), override.payload)
+    for name, shown in _SHOWN.items():
         value = getattr(override, name)
-        if value is not None:
-            shown, read = _SHOWN.get(name, (name, _same))
-            found[shown] = Change(read(getattr(declared, name)), read(value))
+        for shown_as, read in shown if value is not None else ():
+            before, now = read(getattr(declared, name)), read(value)
+            if before != now:
+                found[shown_as] = Change(before, now)
     return found
 
 
@@ -172,9 +171,15 @@ def _seconds(ms: int) -> float:
     return ms / 1000
 
 
-_SHOWN: Mapping[str, tuple[str, Callable[[Any], Any]]] = {
-    "timing": ("rule", str),
-    "payload": ("payload", msgspec.json.decode),
-    "jitter_ms": ("jitter_seconds", _seconds),
-    "window_ms": ("window_seconds", _seconds),
+def _timezone(timing: Timing) -> str:
+    return timing.tz
+
+
+_Shown = Sequence[tuple[str, Callable[[Any], Any]]]
+_SHOWN: Mapping[str, _Shown] = {
+    "timing": (("rule", str), ("timezone", _timezone)),
+    "missed": (("missed", _same),),
+    "overlap": (("overlap", _same),),
+    "jitter_ms": (("jitter_seconds", _seconds),),
+    "window_ms": (("window_seconds", _seconds),),
 }
