@@ -6,6 +6,7 @@ from typing import Any, Literal
 import msgspec
 
 from runtime.base.ids import Trace
+from runtime.declare.context import Tick
 from runtime.declare.registry import Function
 
 Reason = Literal["error", "timeout"]
@@ -16,6 +17,7 @@ class Invocation(msgspec.Struct, frozen=True, kw_only=True):
 
     trigger: "http", "cli", "api", "submit", ... arguments: by name, typed, injected ones apart. timeout_seconds: None
     for no limit. attempt: 1 for the first. report: takes what the handler says of its progress, JSON, from any thread.
+    tick: of a schedule; in any other call a handler that must have one is given one of now.
     """
 
     function: Function
@@ -26,6 +28,7 @@ class Invocation(msgspec.Struct, frozen=True, kw_only=True):
     timeout_seconds: float | None
     attempt: int = 1
     report: Callable[[bytes], None] | None = None
+    tick: Tick | None = None
 
 
 class Outcome(msgspec.Struct, frozen=True, kw_only=True):

@@ -8,6 +8,7 @@ import asyncio
 import os
 import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping
+from datetime import UTC, datetime
 from functools import cached_property, partial
 from inspect import isawaitable
 from types import AsyncGeneratorType, GeneratorType, MappingProxyType
@@ -15,7 +16,7 @@ from typing import Any
 
 from runtime.base.errors import InputError, Problem, QueueFull, StoreDown
 from runtime.base.logs import get_logger
-from runtime.declare.context import Context, current
+from runtime.declare.context import Context, Tick, current
 from runtime.declare.policies import RetryAfter
 from runtime.declare.registry import Function
 from runtime.declare.request import ClientGone
@@ -68,6 +69,8 @@ class Invoker:
             resources=self.resources,
         )
         arguments = invocation.arguments | dict.fromkeys(prepared.context_names, context)
+        if prepared.tick_names:
+            arguments |= prepared.ticks(invocation.tick)
         token = current.set(context)
         try:
             finished = await prepared.run(partial(prepared.call, **arguments), invocation.timeout_seconds)
@@ -103,6 +106,8 @@ class _Prepared:
         self._function = function
         self._resources = resources
         self.context_names = tuple(p.name for p in function.parameters if p.injected == "context")
+        self.tick_names = tuple(p.name for p in function.parameters if p.injected == "tick")
+        self._needed_ticks = tuple(p.name for p in function.parameters if p.injected == "tick" and p.required)
         self.env: Mapping[str, str] = MappingProxyType({**os.environ, **function.env})
         self.streams = function.kind in ("async stream", "sync stream")
         patience = _FIRST_EVENT_SECONDS if function.yields_events else None
@@ -113,6 +118,12 @@ class _Prepared:
             self.run = partial(_run_stream, function.name, patience)
         elif function.kind == "sync stream":
             self.run = partial(_run_sync_stream, function.name, patience, threads)
+
+    def ticks(self, tick: Tick | None) -> dict[str, Tick]:
+        """Arguments that are ticks. None: this call is none, and a parameter's default stands if it has one."""
+        if tick is not None:
+            return dict.fromkeys(self.tick_names, tick)
+        return dict.fromkeys(self._needed_ticks, Tick(planned_at=datetime.now(UTC)))
 
     @cached_property
     def call(self) -> Callable[..., Any]:

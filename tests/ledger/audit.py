@@ -11,7 +11,8 @@ from tests.ledger.keys import OPEN
 
 _PLACES = {"scheduled": {"due"}, "retrying": {"due"}, "running": {"leases"}}
 _LISTS = {"succeeded": "done", "cancelled": "done", "failed": "dead"}
-_ORDERED = {"ready", "due", "leases", "unknown", "wait", "open", "done", "dead"}
+_LANES = {"ticks", "held", "backfill", "backheld"}
+_ORDERED = {"ready", "due", "leases", "unknown", "wait", "open", "done", "dead", *_LANES}
 
 
 def _read_members(pipeline: Pipeline, key: str) -> None:
@@ -43,6 +44,7 @@ def misplaced(client: Redis, namespace: str) -> list[str]:
             for member in value:
                 kinds.setdefault(kind, {}).setdefault(member.decode(), set()).add(rest)
     faults = [fault for run_id, run in runs.items() for fault in _faults_of(run_id, run, kinds)]
+    faults += [fault for run_id, run in runs.items() for fault in _faults_of_tick(run_id, run, kinds)]
     faults += faults_of_flows(client, prefix, runs)
     for kind, members in kinds.items():
         if kind not in {"done", "dead"}:  # they lose ids that are too old a moment later than the runs go
@@ -58,7 +60,10 @@ def _faults_of(run_id: str, run: dict[str, str], kinds: dict[str, dict[str, set[
     faults = []
     if state == "queued" and places not in ({"ready"}, {"wait", "unknown"}):
         faults.append(f"{run_id} is queued and in {places or 'no place'}")
-    if state != "queued" and places != (set() if function.startswith("flow:") else _PLACES.get(state, set())):
+    if run_id in kinds.get("held", {}) or run_id in kinds.get("backheld", {}):
+        if state != "scheduled" or places:
+            faults.append(f"{run_id} is held, {state} and in {places or 'no place'}")
+    elif state != "queued" and places != (set() if function.startswith("flow:") else _PLACES.get(state, set())):
         faults.append(f"{run_id} is {state} and in {places or 'no place'}")
     if state in OPEN and lists != {"open"}:
         faults.append(f"{run_id} is {state} and in the lists {lists}")
@@ -70,3 +75,14 @@ def _faults_of(run_id: str, run: dict[str, str], kinds: dict[str, dict[str, set[
         if found != {homes.get(kind, queue)}:
             faults.append(f"{run_id} of {function} in {queue} is in {kind} of {found}")
     return faults
+
+
+def _faults_of_tick(run_id: str, run: dict[str, str], kinds: dict[str, dict[str, set[str]]]) -> list[str]:
+    """Whether a run is among the open ones of its schedule exactly while it is open."""
+    found = {kind: kinds[kind][run_id] for kind in _LANES if run_id in kinds.get(kind, {})}
+    counts = run_id.startswith("tick-") and "schedule" in run and run["state"] in OPEN
+    lane, held = ("backfill", "backheld") if run["trigger"] == "backfill" else ("ticks", "held")
+    expected = {lane: {run["schedule"]}} if counts else {}
+    if counts and held in found:
+        expected[held] = {run["schedule"]}
+    return [] if found == expected else [f"{run_id} is {run['state']} and among {found}"]

@@ -5,16 +5,25 @@ Used after each test of the ledger, and by live tests. Reads only.
 
 from redis import Redis
 
-LASTING = {"seq", "queues", "functions", "on_failure", "paused", "workers", "flows"}
-"""Keys of which a namespace has one each. All are bounded by names of functions, queues and workers, and open flows."""
+LASTING = {
+    "seq", "queues", "functions", "on_failure", "paused", "workers", "flows", "schedules", "schedule_changes",
+    "schedule_ids", "schedulers", "added", "overrides",
+}  # fmt: skip
+"""Keys of which a namespace has one each. All are bounded by names of functions, queues, workers and schedules, and open
+flows."""
 
-LASTING_KINDS = {"bell", "ready", "due", "leases", "wait", "waiting", "unknown", "open"}
-"""Keys of which each queue or function has one, as long as there is something in it."""
+LASTING_KINDS = {
+    "bell", "ready", "due", "leases", "wait", "waiting", "unknown", "open", "ticks", "held", "backfill", "backheld",
+}  # fmt: skip
+"""Keys of which each queue, function or schedule has one, as long as there is something in it."""
+
+OF_DEFINITIONS = {"schedule", "set"}
+"""Keys that last exactly while they are in force."""
 
 OF_RUNS = {"run", "in", "out", "log", "progress", "flow"}
 """Keys of which each run has one: lasting while it is open."""
 
-PASSING = {"done", "dead", "dedupe", "once", "children", "worker", "info", "check"}
+PASSING = {"done", "dead", "dedupe", "once", "children", "worker", "info", "check", "scheduler", "skips"}
 """Keys that always have a time to live."""
 
 OPEN = {"scheduled", "queued", "running", "retrying"}
@@ -27,15 +36,21 @@ def stray_keys(client: Redis, namespace: str, *, lasting: tuple[str, ...] = ()) 
     """
     prefix = f"{namespace}:"
     names = sorted(client.scan_iter(match=f"{prefix}*", count=10_000))
+    current = (client.hget(f"{prefix}schedules", "current") or b"").decode()
     with client.pipeline(transaction=False) as pipeline:
         for name in names:
             kind, _, rest = name.decode().removeprefix(prefix).partition(":")
             pipeline.ttl(name)
-            pipeline.hget(f"{prefix}run:{rest}" if kind in OF_RUNS else f"{prefix}run:", "state")
+            if kind == "schedule":
+                pipeline.hget(name, "rule")
+            else:
+                pipeline.hget(f"{prefix}run:{rest}" if kind in OF_RUNS else f"{prefix}run:", "state")
         found = pipeline.execute()
     faults = []
     for name, ttl, state in zip(names, found[::2], found[1::2], strict=True):
         short = name.decode().removeprefix(prefix)
+        if short.startswith("set:"):
+            state = b"current" if short == f"set:{current}" else None
         fault = "" if short.startswith(lasting or ("\0",)) else _fault(short, state, passes=ttl >= 0)
         if fault:
             faults.append(f"{name.decode()}: {fault}")
@@ -48,9 +63,11 @@ def _fault(short: str, state: bytes | None, *, passes: bool) -> str:
         return "" if short in LASTING else "no key of ours"
     if kind in OF_RUNS:
         return _fault_of_run(kind, (state or b"").decode(), passes=passes)
+    if kind in OF_DEFINITIONS and passes == (state is not None):
+        return "goes, and is in force" if passes else "stays, and is not in force"
     if kind in PASSING:
         return "" if passes else "has no time to live"
-    return "" if kind in LASTING_KINDS else "no key of ours"
+    return "" if kind in LASTING_KINDS | OF_DEFINITIONS else "no key of ours"
 
 
 def _fault_of_run(kind: str, state: str, *, passes: bool) -> str:

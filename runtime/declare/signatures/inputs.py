@@ -50,7 +50,7 @@ def inputs_for(trigger: Trigger | None, parameters: Sequence[Parameter], method:
         return _http_inputs(parameters, method, path)
     if isinstance(trigger, Schedule):
         return tuple(_schedule_inputs(parameters, trigger))
-    return tuple(_payload_inputs(parameters, f"@{trigger.kind}" if trigger else "a call by name"))
+    return tuple(_payload_inputs(parameters, trigger))
 
 
 def model_of(inputs: Sequence[Input]) -> Any:
@@ -148,13 +148,16 @@ def _body_inputs(bodies: Sequence[Parameter], method: str, path: str) -> Iterato
         yield Input(parameter=parameter, origin=origin, wire=parameter.name)
 
 
-def _payload_inputs(parameters: Sequence[Parameter], where: str) -> Iterator[Input]:
-    """A queue, the CLI, the API: one object of all arguments by name."""
+def _payload_inputs(parameters: Sequence[Parameter], trigger: Trigger | None) -> Iterator[Input]:
+    """A queue, the CLI, the API: one object of all arguments by name. A call by name is a tick where one must be."""
+    where = f"@{trigger.kind}" if trigger else "a call by name"
     for parameter in parameters:
         if parameter.injected is None:
             yield Input(parameter=parameter, origin="argument", wire=parameter.name)
         elif parameter.injected == "context":
             yield Input(parameter=parameter, origin="context", wire=parameter.name)
+        elif parameter.required and parameter.injected == "tick" and trigger is None:
+            yield Input(parameter=parameter, origin="tick", wire=parameter.name)
         elif parameter.required:
             raise _unobtainable(where, parameter, "give it a default of None")
 

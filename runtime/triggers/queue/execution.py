@@ -28,6 +28,7 @@ from runtime.invoke.results import Unencodable, encode_json, may_hold_float
 from runtime.invoke.retry import next_delay
 from runtime.ledger.once import Found, TakesKeys, key_of_function, pause_seconds, take_patiently
 from runtime.ledger.records import Claimed, Ending, Failure
+from runtime.ledger.schedules.notes import tick_of
 from runtime.triggers.queue.clients.messages import TRIGGER, by_name
 from runtime.triggers.queue.leases import Fate, Lease
 from runtime.triggers.queue.plans import RunPlan, plan_runs
@@ -173,15 +174,16 @@ class Execution:
             arguments=arguments,
             run_id=run.id,
             trace=trace_of(run.id if len(run.id) == _ID_DIGITS else new_run_id(), run.trace or None),
-            timeout_seconds=plan.timeout_on(run.queue),
+            timeout_seconds=plan.timeout_of(run),
             attempt=run.attempt,
             report=lease.report,
+            tick=tick_of(run),
         )
         outcome = await self._invoker.invoke(invocation)
         if outcome.state == "failed":
             return self._failed(lease, plan, outcome.error)
         try:
-            result = await self._result(outcome.value, plan, plan.timeout_on(run.queue) - (time.time() - lease.began))
+            result = await self._result(outcome.value, plan, plan.timeout_of(run) - (time.time() - lease.began))
         except BadResult as bad:
             reason = str(bad)
             log.error("a result cannot be kept", run_id=run.id, function=run.function, reason=reason)  # noqa: TRY400 - it says all
@@ -220,7 +222,7 @@ class Execution:
     async def _run_alone(self, alone: Alone, lease: Lease, plan: RunPlan) -> Ending:
         """Have it run in a process of its own, which keeps the time itself, unless it is stuck."""
         try:
-            async with asyncio.timeout(plan.timeout_on(lease.run.queue) + _STUCK_SECONDS):
+            async with asyncio.timeout(plan.timeout_of(lease.run) + _STUCK_SECONDS):
                 ending = await alone(lease)
         except TimeoutError:
             return self._failed(lease, plan, None)
@@ -239,7 +241,7 @@ class Execution:
         """The ending of an attempt that raised; error: None, or _TooLong, for one that took too long."""
         run, reason = lease.run, "error"
         if error is None or isinstance(error, _TooLong):
-            error, reason = TimeoutError(f"it took longer than its {plan.timeout_on(run.queue):g} s"), "timeout"
+            error, reason = TimeoutError(f"it took longer than its {plan.timeout_of(run):g} s"), "timeout"
         left_seconds = plan.max_age_seconds - self._age_seconds(lease)
         delay = next_delay(plan.retry, run.attempt, error, left_seconds, random.random)
         ending = partial(self._ending, lease, reason=reason, failure=failure_of(error))

@@ -14,6 +14,8 @@ from runtime.declare.triggers import Queue
 from runtime.invoke.binding import PayloadPlan
 from runtime.invoke.idempotency import KeyPlan, plan_key
 from runtime.invoke.retry import DEFAULT_MAX_AGE_SECONDS, DEFAULT_RETRY
+from runtime.ledger.records import Claimed
+from runtime.ledger.schedules.notes import note_of
 
 DEFAULT_TIMEOUT_SECONDS = 15 * 60.0
 
@@ -30,9 +32,12 @@ class RunPlan(msgspec.Struct, frozen=True, kw_only=True, eq=False):
     max_age_seconds: float
     key: KeyPlan | None
 
-    def timeout_on(self, queue: str) -> float:
-        """How long a run from this queue may take."""
-        return self.queue_timeouts.get(queue, self.timeout_seconds)
+    def timeout_of(self, run: Claimed) -> float:
+        """How long a run may take: what its schedule says, or its queue, or its function."""
+        note = note_of(run)
+        if note is not None:
+            return note.timeout / 1000 or self.timeout_seconds
+        return self.queue_timeouts.get(run.queue, self.timeout_seconds)
 
 
 def plan_runs(functions: Iterable[Function]) -> dict[str, RunPlan]:
