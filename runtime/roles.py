@@ -57,7 +57,8 @@ class Project(msgspec.Struct, frozen=True):
 def load_project(root: Path, overrides: Mapping[str, str] = NOTHING) -> Project:
     """Settings and functions of the project in `root`; see load_settings for `overrides`."""
     loaded = load_settings(root, overrides)
-    loader = Loader(root, loaded.settings.functions)
+    given = loaded.settings
+    loader = Loader(root, given.functions, given.schedules, given.schedule.timezone)
     return Project(root, loaded, loader, loader.load())
 
 

@@ -64,6 +64,10 @@ class Jitter(Seconds):
         """See parse_duration; 0 is one, too."""
         return cls(0.0 if str(text).strip() in ("0", "0s", "0.0") else parse_duration(text))
 
+    @override
+    def __str__(self) -> str:
+        return super().__str__() if self else "0s"
+
 
 class ScheduleSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """[schedule]: what holds for every schedule that does not say otherwise, and which deployment this is."""

@@ -179,7 +179,7 @@ class Loaded(msgspec.Struct, frozen=True):
     def explain(self) -> Iterator[Sourced]:
         """Every setting in order, secrets masked."""
         for path, value in _leaves("", self.settings):
-            secret = ".env." in path and _MASKED.search(path.rpartition(".")[2])
+            secret = re.search(r"\.(env|payload)\.", path) and _MASKED.search(path.rpartition(".")[2])
             shown = mask(value) if path == "store.url" else value
             yield Sourced(path, "********" if secret else _shown(shown), self.sources.get(path, "default"))
 

@@ -1,24 +1,30 @@
 """What is in the project: its functions, what does not load, its settings. Serves nothing."""
 
 import json
+from datetime import UTC, datetime
 from pathlib import Path
 
 import click
 
 from runtime import roles
-from runtime.base.settings import load_settings
+from runtime.base.settings import Settings, load_settings
+from runtime.cli.fires import fire_lines
 from runtime.declare.registry import RUNNING_TRIGGERS, Function
-from runtime.declare.triggers import Http
+from runtime.declare.timing.schedules import schedule_id, timing_of
+from runtime.declare.triggers import Http, Schedule, Trigger
 
 
 @click.command("list")
+@click.option(
+    "--next", "count", type=click.IntRange(1, 100), help="Show the ids of schedules, and so many next fires of each."
+)  # fmt: skip
 @click.pass_obj
-def list_functions(root: Path) -> None:
+def list_functions(root: Path, count: int | None) -> None:
     """Show every function, its triggers, and every file that does not load."""
     project = roles.load_project(root)
     for function in project.registry.functions.values():
         click.echo(f"{click.style(function.name, bold=True)}  {function.place}  {function.summary}".rstrip())
-        for line in _trigger_lines(function, project.settings.http.auth):
+        for line in _trigger_lines(function, project.settings, count or 0):
             click.echo(f"    {line}")
     for name in project.registry.disabled:
         click.echo(f"{click.style(name, bold=True)}  disabled in functions.toml")
@@ -27,19 +33,35 @@ def list_functions(root: Path) -> None:
         click.echo("no functions yet: put a file with a decorated function into functions/")
 
 
-def _trigger_lines(function: Function, auth: str) -> list[str]:
+def _trigger_lines(function: Function, settings: Settings, count: int) -> list[str]:
     lines = []
     for trigger in function.triggers:
         if isinstance(trigger, Http):
-            lines.append(f"{','.join(trigger.methods)} {function.route(trigger)}  ({trigger.auth or auth})")
+            auth = trigger.auth or settings.http.auth
+            lines.append(f"{','.join(trigger.methods)} {function.route(trigger)}  ({auth})")
         else:
             note = "" if isinstance(trigger, RUNNING_TRIGGERS) else "  (declared; this version does not run it yet)"
-            lines.append(f"{trigger}{note}")
+            lines.append(f"{trigger}{note}{_named(function, trigger, settings, count)}")
+            lines += _fires(trigger, settings, count)
     if not lines:
         lines.append("no trigger: called by name only")
     if function.not_enforced:
         lines.append(f"declared; this version does not enforce it yet: {', '.join(function.not_enforced)}")
     return lines
+
+
+def _named(function: Function, trigger: Trigger, settings: Settings, count: int) -> str:
+    """The id of a schedule: where its fires are shown, or where functions.toml declares it."""
+    if not isinstance(trigger, Schedule) or not (count or trigger.id):
+        return ""
+    return f"  {schedule_id(function.name, trigger, settings.schedule.timezone)}"
+
+
+def _fires(trigger: Trigger, settings: Settings, count: int) -> list[str]:
+    if not isinstance(trigger, Schedule) or not count:
+        return []
+    timing = timing_of(trigger, settings.schedule.timezone)
+    return [f"    {line}" for line in fire_lines(timing, datetime.now(UTC), count)]
 
 
 def print_failures(project: roles.Project, *, tracebacks: bool = False) -> None:

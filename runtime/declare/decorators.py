@@ -5,7 +5,7 @@ A decorator checks what it is given, attaches data to the function and returns t
 
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from datetime import UTC, datetime
+from datetime import datetime
 from inspect import isfunction
 from typing import Any, Literal, TypedDict, TypeVar, Unpack, cast, get_args, overload
 
@@ -15,7 +15,7 @@ from runtime.base.durations import Duration, parse_size
 from runtime.base.errors import DeclarationError, did_you_mean
 from runtime.base.schedules import SCHEDULE_ID, Jitter
 from runtime.declare.policies import Breaker, Retry, checked, policy_of, seconds
-from runtime.declare.timing.rules import check_interval, check_queue, check_rule, check_zone
+from runtime.declare.timing.rules import check_instant, check_interval, check_queue, check_rule, check_zone
 from runtime.declare.triggers import (
     At,
     Auth,
@@ -202,10 +202,7 @@ def interval(every: Duration, **options: Any) -> Callable[[F], F]:
 def at(when: str | datetime, **options: Any) -> Callable[[F], F]:
     """Once, at an ISO 8601 date with an offset, or an aware datetime. options: as for cron. Raises DeclarationError."""
     line = _caller_line()
-    instant: Any = checked("at", "when", datetime.fromisoformat, when) if isinstance(when, str) else when
-    if not isinstance(instant, datetime) or instant.tzinfo is None:
-        raise DeclarationError(f'@at({when!r}): a date with an offset, "2030-01-01T02:00:00+00:00" for instance')
-    return _decorator("at", line, At(line=line, when=instant.astimezone(UTC), **_schedule("at", options)))
+    return _decorator("at", line, At(line=line, when=check_instant(when), **_schedule("at", options)))
 
 
 def _refuse_unknown(what: str, options: Mapping[str, Any], known: Sequence[str]) -> None:

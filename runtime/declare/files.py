@@ -191,7 +191,7 @@ def _scheduled(old: Schedule, schedule: str) -> Schedule:
 def _checked(function: Function) -> Function:
     """The function itself, if every parameter can be had under each of its triggers, and its examples fit it."""
     for trigger in function.triggers:
-        _at_line(trigger.line, partial(_check_trigger, function, trigger))
+        _at_line(trigger.line, partial(check_trigger, function, trigger))
     _at_line(function.line, partial(check_doc, function.call, function.parameters))
     _at_line(function.line, partial(_check_key, function))
     return function
@@ -206,7 +206,8 @@ def _check_key(function: Function) -> None:
         raise DeclarationError("@fn(idempotent=...): a stream cannot be kept for the calls after it; return a list")
 
 
-def _check_trigger(function: Function, trigger: Trigger) -> None:
+def check_trigger(function: Function, trigger: Trigger) -> None:
+    """Refuse a trigger that cannot start a function, or cannot supply its parameters. DeclarationError."""
     if isinstance(trigger, Http):
         if trigger.auth == "signed":
             raise DeclarationError('@http(auth="signed"): this version cannot check signatures; use "key"')

@@ -16,6 +16,7 @@ from typing import Any
 import msgspec
 
 from runtime.base.errors import DeclarationError, StartError, did_you_mean
+from runtime.base.schedules import ScheduleTable
 from runtime.base.settings import FILE_NAME, FunctionSettings
 from runtime.declare.files import failure_of, functions_in
 from runtime.declare.lifespan import LIFESPAN, Lifespan, load_lifespan
@@ -23,7 +24,9 @@ from runtime.declare.modules import PACKAGE, importers_of, module_of, open_packa
 from runtime.declare.paths import shape_of
 from runtime.declare.registry import Function, LoadFailure, Registry, check_on_failure
 from runtime.declare.resources import Resource, forget_marked
-from runtime.declare.triggers import Http, forget_declared
+from runtime.declare.tables import Tables
+from runtime.declare.timing.schedules import schedule_id
+from runtime.declare.triggers import Http, Schedule, forget_declared
 
 _MOST_READS = 10
 _SETTLE_SECONDS = 0.01
@@ -42,11 +45,22 @@ class _File(msgspec.Struct):
 
 
 class Loader:
-    """The functions/ folder of a project. overrides: [functions."name"] of the settings."""
+    """The functions/ folder of a project.
 
-    def __init__(self, root: Path, overrides: _Overrides = MappingProxyType({})) -> None:
+    Of the settings: overrides: [functions."name"]; tables: [schedules.id]; zone: of cron rules that say none.
+    """
+
+    def __init__(
+        self,
+        root: Path,
+        overrides: _Overrides = MappingProxyType({}),
+        tables: Mapping[str, ScheduleTable] = MappingProxyType({}),
+        zone: str = "UTC",
+    ) -> None:
         self._root = root
         self._overrides = overrides
+        self._tables = Tables(root, tables, zone)
+        self._zone = zone
         self._files: dict[str, _File] = {}
         self._lifespan: Lifespan | LoadFailure = Lifespan()
         self._libraries: dict[str, LoadFailure] = {}  # those that were good and are not now, by module
@@ -172,6 +186,7 @@ class Loader:
                 (functions if self._enabled(function) else disabled)[function.name] = function
         failures += self._libraries.values()
         failures += self._unused_overrides([*functions, *disabled], failed)
+        failures += self._tables.attach(functions, lambda name: name in disabled or _may_hold(failed, name))
         registry = Registry(functions=functions, disabled=tuple(disabled), failures=tuple(failures), lifespan=lifespan)
         return registry, served
 
@@ -180,7 +195,9 @@ class Loader:
     ) -> tuple[tuple[Function, ...], LoadFailure | None]:
         """`found`, unless a file before it has a name or a route of its."""
         try:
-            _check_duplicates([f for f in found if self._enabled(f)], functions, routes)
+            enabled = [f for f in found if self._enabled(f)]
+            _check_schedules(enabled, self._zone)
+            _check_duplicates(enabled, functions, routes)
         except DeclarationError as error:
             return (), failure_of(key, error)
         return found, None
@@ -190,16 +207,26 @@ class Loader:
 
     def _unused_overrides(self, known: Sequence[str], failed: Sequence[str]) -> Iterator[LoadFailure]:
         """Overrides of functions there are none of, but for those of files that fail: they may well hold them."""
-        prefixes = [".".join(Path(key).with_suffix("").parts[1:]) for key in failed]
         for name in sorted(self._overrides.keys() - set(known)):
-            if not any(name == prefix or name.startswith(prefix + ".") for prefix in prefixes):
+            if not _may_hold(failed, name):
                 message = f'[functions."{name}"]: no such function is loaded{did_you_mean(name, known)}'
                 yield LoadFailure(file=FILE_NAME, line=None, message=message)
 
 
-def load(root: Path, overrides: _Overrides = MappingProxyType({})) -> Registry:
+def load(
+    root: Path,
+    overrides: _Overrides = MappingProxyType({}),
+    tables: Mapping[str, ScheduleTable] = MappingProxyType({}),
+    zone: str = "UTC",
+) -> Registry:
     """Every function of the project in `root`, once; see Loader."""
-    return Loader(root, overrides).load()
+    return Loader(root, overrides, tables, zone).load()
+
+
+def _may_hold(failed: Iterable[str], name: str) -> bool:
+    """Whether a function of that name may be in one of these files, which do not load."""
+    prefixes = [".".join(Path(key).with_suffix("").parts[1:]) for key in failed]
+    return any(name == prefix or name.startswith(prefix + ".") for prefix in prefixes)
 
 
 def _on_failure_faults(registry: Registry) -> list[LoadFailure]:
@@ -275,6 +302,21 @@ def _check_duplicates(found: list[Function], taken: Mapping[str, Function], rout
                 )
             new[key] = function
     routes |= new
+
+
+def _check_schedules(found: Iterable[Function], zone: str) -> None:
+    """Refuse two schedules of a function that have one id: of two functions, ids differ by their names."""
+    for function in found:
+        lines: dict[str, int] = {}
+        for trigger in function.triggers:
+            if isinstance(trigger, Schedule):
+                one = schedule_id(function.name, trigger, zone)
+                if one in lines:
+                    raise DeclarationError(
+                        f'two schedules have the id "{one}", here and on line {lines[one]}; give one another name=',
+                        line=trigger.line,
+                    )
+                lines[one] = trigger.line
 
 
 def _routes(function: Function) -> Iterator[tuple[tuple[str, Any], Http]]:

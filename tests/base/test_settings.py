@@ -118,7 +118,7 @@ def test_settings_cannot_be_changed(settings_from):
     ("text", "message"),
     [
         ("[htp]", 'functions.toml: unknown setting "htp"; did you mean "http"?'),
-        ("[zzz]", 'functions.toml: unknown setting "zzz"; there are: http, cors, serve, store, queue, log, functions'),
+        ("[zzz]", 'functions.toml: unknown setting "zzz"; there are: http, cors, serve, store, queue, schedule, '),
         ("[http]\nbnd = 1", 'functions.toml: unknown setting "http.bnd"; did you mean "bind"?'),
         ("[http]\nzzz = 1", 'functions.toml: unknown setting "http.zzz"; there are: bind, auth, max_body, timeout'),
         (
@@ -190,7 +190,7 @@ def test_a_file_that_cannot_be_read_says_why(tmp_path):
         (
             "FNRUN_FUNCTIONS__SUM",
             "x",
-            'FNRUN_FUNCTIONS__SUM: functions are overridden in functions.toml, under [functions."name"]',
+            'FNRUN_FUNCTIONS__SUM: functions are written in functions.toml, under [functions."name"]',
         ),
     ],
 )
@@ -201,6 +201,77 @@ def test_a_fault_in_the_environment_names_the_variable(fault_of, name, value, me
 def test_a_fault_on_the_command_line_says_so(fault_of):
     message = fault_of('[http]\nauth = "public"', {}, {"http__auth": "none"})
     assert message == "command line: http.auth: Invalid enum value 'none'"
+
+
+# --- schedules ---------------------------------------------------------------------------------------------------
+
+
+def test_schedules_have_defaults_that_the_file_and_the_environment_change(settings_from):
+    found = settings_from().settings.schedule
+    assert (found.timezone, found.missed, found.overlap.value) == ("UTC", "latest", "skip")
+    assert (found.jitter, found.window, found.deployment) == (0, 3600, 0)
+    text = '[schedule]\ntimezone = "Europe/Paris"\noverlap = 3\njitter = "30s"\nmissed = "all"'
+    found = settings_from(text, {"FNRUN_SCHEDULE__DEPLOYMENT": "7", "FNRUN_SCHEDULE__JITTER": "0"}).settings.schedule
+    assert (found.timezone, found.missed, found.overlap.value) == ("Europe/Paris", "all", 3)
+    assert (found.jitter, found.deployment) == (0, 7)
+    assert settings_from("", {"FNRUN_SCHEDULE__OVERLAP": "2"}).settings.schedule.overlap.value == 2
+
+
+def test_a_schedule_of_the_file_is_kept_as_it_is_written(settings_from):
+    loaded = settings_from("""
+        [schedules.nightly]
+        function = "orders.sweep"
+        cron = "0 2 * * *"
+        tz = "Europe/Paris"
+        overlap = "queue"
+        jitter = "1m"
+        timeout = 90
+        [schedules.nightly.payload]
+        api_key = "s3cret"
+        days = 3
+        [schedules."a.b:c"]
+        function = "orders.sweep"
+        at = 2030-01-01T02:00:00+02:00
+    """)
+    nightly, once = loaded.settings.schedules["nightly"], loaded.settings.schedules["a.b:c"]
+    assert (nightly.function, nightly.cron, nightly.tz) == ("orders.sweep", "0 2 * * *", "Europe/Paris")
+    assert (nightly.overlap.value, nightly.jitter, nightly.timeout, nightly.missed) == ("queue", 60, 90, None)
+    assert nightly.payload == {"api_key": "s3cret", "days": 3}
+    assert once.at.isoformat() == "2030-01-01T02:00:00+02:00"
+    shown = [one for one in loaded.explain() if one.path.startswith("schedules.nightly.")]
+    assert Sourced("schedules.nightly.payload.api_key", "********", "functions.toml") in shown
+    assert Sourced("schedules.nightly.jitter", "1m", "functions.toml") in shown
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ('[schedule]\ntimezone = "Mars"', "functions.toml: schedule.timezone: unknown time zone 'Mars'; write an IANA"),
+        ("[schedule]\noverlap = 0", 'functions.toml: schedule.overlap: 0: write "skip", "queue", "allow" or a number'),
+        ("[schedule]\noverlap = true", "functions.toml: schedule.overlap: True: write"),
+        ('[schedule]\noverlap = "never"', "functions.toml: schedule.overlap: 'never': write"),
+        ('[schedule]\nmissed = "none"', "functions.toml: schedule.missed: Invalid enum value 'none'"),
+        ("[schedule]\njitter = -1", "functions.toml: schedule.jitter: -1 is not a duration above zero"),
+        ("[schedule]\nwindow = 0", "functions.toml: schedule.window: 0 is not a duration above zero"),
+        ("[schedule]\ndeployment = -1", "functions.toml: schedule.deployment: Expected `int` >= 0"),
+        ('[schedule]\nzone = "UTC"', 'functions.toml: unknown setting "schedule.zone"'),
+        ("[schedules.a]", 'functions.toml: schedules."a": Object missing required field `function`'),
+        ('[schedules.a]\ncorn = ""', 'functions.toml: unknown setting "schedules."a".corn"; did you mean "cron"?'),
+        ("[schedules]\na = 1", 'functions.toml: schedules."a": Expected `object`, got `int`'),
+        (
+            '[schedules."a b"]\nfunction = "x"',
+            'functions.toml: schedules."a b": an id is 1 to 100 letters, digits and any of _ . : -; choose another',
+        ),
+    ],
+)
+def test_a_fault_of_a_schedule_names_its_path(fault_of, text, message):
+    assert fault_of(text).startswith(message)
+
+
+def test_schedules_are_not_written_in_the_environment(fault_of):
+    assert fault_of("", {"FNRUN_SCHEDULES__A": "x"}) == (
+        'FNRUN_SCHEDULES__A: schedules are written in functions.toml, under [schedules."name"]'
+    )
 
 
 # --- what `fnrun config --why` prints ----------------------------------------------------------------------------
@@ -248,6 +319,12 @@ def test_every_value_is_shown_with_its_source(settings_from):
         Sourced("queue.keep_failures", "30d", "default"),
         Sourced("queue.keep_count", "10000", "default"),
         Sourced("queue.celery_prefix", '""', "default"),
+        Sourced("schedule.timezone", '"UTC"', "default"),
+        Sourced("schedule.missed", '"latest"', "default"),
+        Sourced("schedule.overlap", '"skip"', "default"),
+        Sourced("schedule.jitter", "0s", "default"),
+        Sourced("schedule.window", "1h", "default"),
+        Sourced("schedule.deployment", "0", "default"),
         Sourced("log.format", '"auto"', "default"),
         Sourced("log.level", '"error"', "FNRUN_LOG__LEVEL"),
         Sourced("log.requests", '"problems"', "default"),

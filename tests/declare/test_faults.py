@@ -337,11 +337,11 @@ def test_a_declaration_that_cannot_work_names_the_thing_the_fault_and_the_fix(fa
 @pytest.mark.parametrize(
     ("decorator", "message"),
     [
-        ("cron('61 * * * *')", "@cron('61 * * * *'): Bad minute; five fields: minute hour day month weekday, or six"),
-        ("cron('0 0 31 2 *')", "@cron('0 0 31 2 *'): Bad day-of-month; five fields"),
-        ("cron('0 6 * * mon-fri 30')", "@cron('0 6 * * mon-fri 30'): Bad month; five fields"),
+        ("cron('61 * * * *')", "@cron('61 * * * *'): bad minute '61' (from 0 to 59); five fields: minute hour day"),
+        ("cron('0 0 31 2 *')", "@cron('0 0 31 2 *'): no month 2 has a day 31; five fields"),
+        ("cron('0 6 * * mon-fri 30')", "@cron('0 6 * * mon-fri 30'): bad month; the second stands first, write"),
         ("cron('@foo')", "@cron('@foo'): no such alias; there are @hourly, @daily, "),
-        ("cron('')", "@cron(''): Wrong number of fields; five fields"),
+        ("cron('')", "@cron(''): 0 field(s); five fields"),
         ("cron('@daily', tz='Europe/Pari')", "unknown time zone 'Europe/Pari'; write an IANA name, \"Europe/Paris\""),
         ("interval(0)", '@interval(every=0): 0 is not a duration above zero; write "30s", "1h30m"'),
         ("interval(1e12)", "@interval(every=1000000000000.0): 1000000000000.0 is longer than 100 years"),

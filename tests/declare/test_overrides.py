@@ -101,7 +101,7 @@ def test_a_cron_override_keeps_the_zone(load_files):
         (
             "@cron('@daily')  # <-\ndef handler(): ...",
             FunctionSettings(schedule="61 * * * *"),
-            "functions.toml, [functions.\"broken\"]: @cron('61 * * * *'): Bad minute; five fields",
+            "functions.toml, [functions.\"broken\"]: @cron('61 * * * *'): bad minute '61' (from 0 to 59); five fields",
         ),
         (
             "@cron('@daily')  # <-\ndef handler(): ...",

@@ -19,6 +19,8 @@ from runtime.declare.timing.rules import check_interval, check_rule, check_zone
         ("@monthly", "0 0 1 * *"),
         ("@yearly", "0 0 1 1 *"),
         ("@annually", "0 0 1 1 *"),
+        (" 0  6 * * *\n", "0 6 * * *"),
+        (" @Daily", "0 0 * * *"),
     ],
 )
 def test_a_rule_is_kept_in_plain_fields(rule, fields):
@@ -28,16 +30,22 @@ def test_a_rule_is_kept_in_plain_fields(rule, fields):
 @pytest.mark.parametrize(
     ("rule", "fault"),
     [
-        ("61 * * * *", "Bad minute"),
-        ("* 24 * * *", "Bad hour"),
-        ("0 0 31 2 *", "Bad day-of-month"),
-        ("* * * * 8", "Bad day-of-week"),
-        ("*/0 * * * *", "Bad minute"),
-        ("0 6 * * mon-fri 30", "Bad month"),  # the second stands first, not last
-        ("", "Wrong number of fields"),
-        ("* * * *", "Wrong number of fields"),
-        ("0 0 0 1 1 * 2030", "Wrong number of fields"),
-        (None, "Wrong number of fields"),
+        ("61 * * * *", "bad minute '61' (from 0 to 59)"),
+        ("* 24 * * *", "bad hour '24' (from 0 to 23)"),
+        ("0 0 31 2 *", "no month 2 has a day 31"),
+        ("* * * * 8", "bad day-of-week '8' (from 0 to 7, both Sunday, or sun to sat)"),
+        ("*/0 * * * *", "bad minute '*/0' (from 0 to 59)"),
+        ("0 6 * * mon-fri 30", 'bad month; the second stands first, write "30 0 6 * * mon-fri"'),
+        ("0 6 * * * 30", 'bad day-of-week; the second stands first, write "30 0 6 * * *"'),
+        ("0 0 31 2,4 *", "no month 2,4 has a day 31"),
+        ("60 0 0 * * *", "bad second '60' (from 0 to 59)"),
+        ("0 0 L-3 * *", "bad day-of-month 'L-3' (from 1 to 31, L or LW)"),
+        ("0 0 * foo *", "bad month 'foo' (from 1 to 12, or jan to dec)"),
+        ("0 0 1 1 " + "9" * 5000, "a number that is too long"),
+        ("", "0 field(s)"),
+        ("* * * *", "4 field(s)"),
+        ("0 0 0 1 1 * 2030", "7 field(s)"),
+        (None, "1 field(s)"),
     ],
 )
 def test_a_bad_rule_names_the_field_and_their_order(rule, fault):
@@ -58,12 +66,19 @@ def test_an_unknown_alias_names_those_there_are():
         check_rule("@foo")
 
 
+def test_an_interval_written_as_an_alias_is_told_what_it_is():
+    with pytest.raises(DeclarationError, match=r'; write @interval\("5m"\)$'):
+        check_rule("@every 5m")
+
+
 @pytest.mark.parametrize("name", ["UTC", "Europe/Paris", "America/Argentina/Buenos_Aires"])
 def test_a_zone_has_an_iana_name(name):
     assert check_zone(name) == name
 
 
-@pytest.mark.parametrize("name", ["", "Mars/Olympus", "../etc/passwd", "/etc/localtime", "Europe", "x" * 300, "\0", 5])
+@pytest.mark.parametrize(
+    "name", ["", "Mars/Olympus", "../etc/passwd", "/etc/localtime", "Europe", "x" * 300, "\0", 5, "localtime"]
+)
 def test_an_unknown_zone_is_refused(name):
     with pytest.raises(
         DeclarationError, match=r'^unknown time zone .*; write an IANA name, "Europe/Paris" for instance'
@@ -83,7 +98,7 @@ def test_an_interval_that_is_no_duration_is_refused(every):
     assert str(caught.value).startswith(f"@interval(every={every!r}): {every!r} is not a duration above zero; write ")
 
 
-@pytest.mark.parametrize("every", [1e9, "367d", 0.5, "999ms"])
+@pytest.mark.parametrize("every", [1e9, 1e8, "367d", 0.5, "999ms"])
 def test_an_interval_out_of_range_is_refused(every):
     with pytest.raises(DeclarationError) as caught:
         check_interval(every)

@@ -4,6 +4,7 @@ Called by the loader to check a function, and by binding and openapi to read and
 DeclarationError that names the trigger, the parameter and the fix.
 """
 
+import json
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Literal, NotRequired, TypedDict
 
@@ -186,9 +187,13 @@ def _unobtainable(where: str, parameter: Parameter, fix: str) -> DeclarationErro
 
 
 def check_payload(trigger: Schedule, inputs: Sequence[Input]) -> None:
-    """Refuse a schedule's payload whose values do not fit the parameters' types."""
+    """Refuse a schedule's payload whose values do not fit the parameters' types, or have no JSON."""
     arguments = [i for i in inputs if i.origin == "argument"]
     try:
         msgspec.convert(trigger.payload, model_of(arguments))
     except msgspec.ValidationError as error:
         raise DeclarationError(f"@{trigger.kind}: payload does not fit the function: {error}") from None
+    try:
+        json.dumps(msgspec.to_builtins(trigger.payload, str_keys=True), allow_nan=False)
+    except (TypeError, ValueError, RecursionError) as error:
+        raise DeclarationError(f"@{trigger.kind}: payload is kept as JSON, and this cannot be: {error}") from None

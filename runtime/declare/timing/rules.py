@@ -22,23 +22,56 @@ _ALIASES = {
     "@yearly": "0 0 1 1 *",
     "@annually": "0 0 1 1 *",
 }
+_FIELDS = {
+    "second": "from 0 to 59",
+    "minute": "from 0 to 59",
+    "hour": "from 0 to 23",
+    "day-of-month": "from 1 to 31, L or LW",
+    "month": "from 1 to 12, or jan to dec",
+    "day-of-week": "from 0 to 7, both Sunday, or sun to sat",
+}
+_ORDER = "five fields: minute hour day month weekday, or six with the second first"
+_ANY_DAY = datetime(2024, 1, 1, tzinfo=UTC)
 _LONGEST_INTERVAL_SECONDS = 366 * 86400.0
 
 
 def check_rule(rule: str) -> str:
     """A cron rule in plain fields. DeclarationError for one that is wrong, in a wrong order or never fires."""
-    fields = _ALIASES.get(rule, str(rule))
+    given = " ".join(str(rule).split())
+    fields = _ALIASES.get(given.lower(), given)
     if fields.startswith("@"):
-        raise DeclarationError(f"@cron({rule!r}): no such alias; there are {', '.join(_ALIASES)}")
-    try:
-        next(CronSim(fields, datetime.now(UTC)))
-    except CronSimError as error:
-        raise DeclarationError(
-            f"@cron({rule!r}): {error}; five fields: minute hour day month weekday, or six with the second first"
-        ) from None
-    except StopIteration:
-        raise DeclarationError(f"@cron({rule!r}): no date ever fits this rule") from None
+        fix = f'; write @interval("{fields[7:]}")' if fields.startswith("@every ") else ""
+        raise DeclarationError(f"@cron({rule!r}): no such alias; there are {', '.join(_ALIASES)}{fix}")
+    fault = _fault_of(fields)
+    if fault is not None:
+        raise DeclarationError(f"@cron({rule!r}): {_explained(fault, fields.split())}; {_ORDER}")
+    # From a fixed day on: whether a rule is one does not depend on when it is loaded.
+    if next(CronSim(fields, _ANY_DAY), None) is None:
+        raise DeclarationError(f"@cron({rule!r}): no date ever fits this rule")
     return fields
+
+
+def _fault_of(fields: str) -> str | None:
+    try:
+        CronSim(fields, _ANY_DAY)
+    except CronSimError as error:
+        return str(error)
+    except ValueError:  # a number of thousands of digits
+        return "a number that is too long"
+    return None
+
+
+def _explained(fault: str, fields: list[str]) -> str:
+    """What is wrong with a rule, by what cronsim says of it."""
+    name = fault.removeprefix("Bad ")
+    if name not in _FIELDS or len(fields) not in (5, 6):
+        return fault if len(fields) in (5, 6) else f"{len(fields)} field(s)"
+    if len(fields) == 6 and _fault_of(" ".join([fields[-1], *fields[:-1]])) is None:  # noqa: PLR2004
+        return f'bad {name}; the second stands first, write "{" ".join([fields[-1], *fields[:-1]])}"'
+    text = fields[list(_FIELDS).index(name) - 6 + len(fields)]
+    if name == "day-of-month" and _fault_of(f"0 0 {text} * *") is None:
+        return f"no month {fields[-2]} has a day {text}"
+    return f"bad {name} {text!r} ({_FIELDS[name]})"
 
 
 def check_zone(name: str) -> str:
@@ -55,6 +88,14 @@ def check_interval(every: Duration) -> float:
     if not 1 <= every_seconds <= _LONGEST_INTERVAL_SECONDS:
         raise DeclarationError(f"@interval({every!r}): from 1 second to 366 days")
     return every_seconds
+
+
+def check_instant(when: Any) -> datetime:
+    """The instant of an ISO 8601 date with an offset, or of an aware datetime, in UTC. DeclarationError otherwise."""
+    found: Any = checked("at", "when", datetime.fromisoformat, when) if isinstance(when, str) else when
+    if not isinstance(found, datetime) or found.tzinfo is None:
+        raise DeclarationError(f'@at({when!r}): a date with an offset, "2030-01-01T02:00:00+00:00" for instance')
+    return found.astimezone(UTC)
 
 
 def check_queue(name: Any) -> str:
