@@ -2,22 +2,20 @@
 
 import json
 from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime
 from pathlib import Path
 from typing import Any, TypeVar
 from urllib.parse import quote
 
 import click
 
+from runtime.cli.fires import fire_line
 from runtime.cli.systems import Query, System, asked, for_systems, open_system
 from runtime.cli.tables import plain, print_table
 
 F = TypeVar("F", bound=Callable[..., Any])
 
 _PAGE = 1000
-_SHIFTS = {
-    "gap": "that time is not there that day: at the end of the gap",
-    "fold": "that time is there twice: at the first",
-}
 
 
 @click.group()
@@ -235,8 +233,8 @@ def _print_one(one: Mapping[str, Any]) -> None:
     for name, change in one["overrides"].items():
         before, now = (json.dumps(change[when], ensure_ascii=False) for when in ("declared", "now"))
         click.echo(f"{'changed:':<17} {name}: {plain(now)}, declared as {plain(before)}")
-    for fire in one["next"]:
-        click.echo(f"{'next:':<17} {_fire(fire)}")
+    for line in _fires(one):
+        click.echo(f"{'next:':<17} {line}")
     for skip in one["skips"]:
         why = "missed" if skip["why"] == "missed" else "earlier runs were at work"
         click.echo(f"{'skipped:':<17} {skip['count']} up to {_time(skip['planned_at'])}: {why}")
@@ -244,8 +242,8 @@ def _print_one(one: Mapping[str, Any]) -> None:
 
 def _print_fires(one: Mapping[str, Any]) -> None:
     click.echo("  ".join([click.style(one["id"], bold=True), _rule(one), *_notes(one)]))
-    for fire in one["next"]:
-        click.echo(f"    {_fire(fire)}")
+    for line in _fires(one):
+        click.echo(f"    {line}")
 
 
 def _rule(one: Mapping[str, Any]) -> str:
@@ -259,17 +257,16 @@ def _notes(one: Mapping[str, Any]) -> list[str]:
 
 
 def _next(one: Mapping[str, Any]) -> str:
-    return _local(one["next"][0]["local"]) + (" *" if one["next"][0]["shift"] else "") if one["next"] else "never"
+    """To the second, in its zone; with a star where the clocks shift it."""
+    fires = one["next"]
+    return f"{fires[0]['local'].replace('T', ' ')}{' *' if fires[0]['shift'] else ''}" if fires else "-"
 
 
-def _fire(fire: Mapping[str, Any]) -> str:
-    """ "2026-10-25 02:30:00+02:00  2026-10-25 00:30:00 UTC  fold: that time is there twice: at the first"."""
-    shift = f"  {fire['shift']}: {_SHIFTS[fire['shift']]}" if fire["shift"] else ""
-    return f"{_local(fire['local'])}  {_time(fire['at'])} UTC{shift}"
-
-
-def _local(text: str) -> str:
-    return text.replace("T", " ")
+def _fires(one: Mapping[str, Any]) -> list[str]:
+    local = one["kind"] == "cron" and one["timezone"] != "UTC"
+    when = datetime.fromisoformat
+    lines = [fire_line(when(f["at"]), when(f["local"]) if local else None, f["shift"] or "") for f in one["next"]]
+    return lines or ["paused" if one["paused"] else "never again"]
 
 
 def _time(text: str) -> str:

@@ -303,7 +303,7 @@ def open_for_script() -> Desk:
         )
     settings = load_settings(root).settings
     desk = open_desk(root, settings)
-    catalogue = FolderCatalogue(root, settings.functions)
+    catalogue = FolderCatalogue(root, settings.functions, settings.schedules, str(settings.schedule.timezone))
     desk.registry = lambda: catalogue
     return desk
 

@@ -7,12 +7,14 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from inspect import signature
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Protocol, get_type_hints
 
 import msgspec
 from msgspec.inspect import type_info
 
 from runtime.base.errors import InputError, SubmitError, UnknownFunction
+from runtime.base.schedules import ScheduleTable
 from runtime.base.settings import FunctionSettings
 from runtime.declare.files import failure_of, functions_in
 from runtime.declare.lifespan import load_lifespan
@@ -20,6 +22,7 @@ from runtime.declare.markers import INJECTED
 from runtime.declare.modules import PACKAGE, function_name, open_package, open_root
 from runtime.declare.registry import DEFAULT_QUEUE, Function, Registry
 from runtime.declare.signatures.parameters import know_names
+from runtime.declare.tables import Tables
 from runtime.declare.triggers import Declaration, Queue, declaration_of
 from runtime.invoke.binding import PayloadPlan
 from runtime.invoke.results import Unencodable, encode_json
@@ -173,12 +176,20 @@ class FolderCatalogue:
     """Functions of a project read file by file, each when it is first asked for: what a plain script needs.
 
     A file that the script has imported is not imported again; others are not run at all, but for _lifespan.py, whose
-    resources parameters may name.
+    resources parameters may name. tables, zone: as the loader's.
     """
 
-    def __init__(self, root: Path, overrides: Mapping[str, FunctionSettings]) -> None:
+    def __init__(
+        self,
+        root: Path,
+        overrides: Mapping[str, FunctionSettings],
+        tables: Mapping[str, ScheduleTable] = MappingProxyType({}),
+        zone: str = "UTC",
+    ) -> None:
         self._root = root
         self._overrides = overrides
+        self._tables = Tables(root, tables, zone)
+        self._whole: Registry | None = None
         self._files: dict[Path, Mapping[str, Function]] = {}
 
     def get(self, name: str) -> Function:
@@ -190,12 +201,15 @@ class FolderCatalogue:
         raise UnknownFunction(name, self._names())
 
     def whole(self) -> Registry:
-        """All functions, each file read that was not yet; what does not load is left out."""
-        functions: dict[str, Function] = {}
-        for path in self._paths():
-            with suppress(SubmitError):
-                functions |= self._read(path)
-        return Registry(functions=functions)
+        """All functions with their schedules, each file read that was not yet; what does not load is left out."""
+        if self._whole is None:
+            functions: dict[str, Function] = {}
+            for path in self._paths():
+                with suppress(SubmitError):
+                    functions |= self._read(path)
+            failures = tuple(self._tables.attach(functions, lambda _: True))
+            self._whole = Registry(functions=functions, failures=failures)
+        return self._whole
 
     def _paths(self) -> Iterator[Path]:
         """The files that may hold functions, in their order."""

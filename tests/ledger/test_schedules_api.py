@@ -10,6 +10,7 @@ import pytest
 
 from runtime import Run, ScheduleError, ScheduleView, StoreDown, SyncRun, schedules, schedules_sync
 from runtime.base.errors import ScheduleConflict, UnknownFunction, UnknownSchedule
+from runtime.base.schedules import ScheduleTable
 from runtime.base.settings import FunctionSettings
 from runtime.declare.loader import load
 from runtime.ledger.desk import Desk, use
@@ -111,10 +112,10 @@ async def test_a_function_with_one_schedule_stands_for_it(either):
     assert (await schedules.get("orders.sweep")).id == "orders.sweep:morning"
     assert (await schedules.get(either.sweep)).id == "orders.sweep:morning"
     with pytest.raises(
-        ScheduleConflict, match="2 schedules; say which, by its id: orders.both:daily, orders.both:hourly"
+        ScheduleConflict, match=r"2 schedules; say which, by its id: orders.both:daily, orders.both:hourly"
     ):
         await schedules.get(either.both)
-    with pytest.raises(UnknownSchedule, match='no schedule "orders.sweep:mornin"; did you mean "orders.sweep:morning"'):
+    with pytest.raises(UnknownSchedule, match=r'"orders.sweep:mornin"; did you mean "orders.sweep:morning"'):
         await schedules.get("orders.sweep:mornin")
     with pytest.raises(ScheduleError, match="is no function of fnrun's"):
         await schedules.get(print)
@@ -173,7 +174,7 @@ async def test_an_id_is_added_once_unless_it_is_to_be_replaced(either):
     with pytest.raises(ScheduleConflict, match=r'there is a schedule "s" already; say replace=True'):
         await schedules.add("orders.sweep", id="s", cron="@hourly")
     assert (await schedules.add("orders.sweep", id="s", cron="@hourly", replace=True)).rule == "0 * * * *"
-    with pytest.raises(ScheduleConflict, match='"orders.sweep:morning" is declared in functions/orders.py:'):
+    with pytest.raises(ScheduleConflict, match=r'"orders.sweep:morning" is declared in functions/orders.py:'):
         await schedules.add("orders.sweep", id="orders.sweep:morning", cron="@daily", replace=True)
 
 
@@ -212,7 +213,7 @@ async def test_an_id_has_few_characters(orders, name):
 
 
 async def test_a_function_must_be_there_and_take_what_it_is_given(orders):
-    with pytest.raises(UnknownFunction, match='did you mean "orders.sweep"'):
+    with pytest.raises(UnknownFunction, match=r'did you mean "orders.sweep"'):
         await schedules.add("orders.sweeep", id="x", cron="@daily")
     with pytest.raises(ScheduleError, match="streams"):
         await schedules.add("orders.stream", id="x", cron="@daily")
@@ -223,7 +224,7 @@ async def test_a_function_must_be_there_and_take_what_it_is_given(orders):
 async def test_an_added_one_is_removed_and_a_declared_one_is_not(either):
     await schedules.add("orders.sweep", id="x", cron="@daily")
     await schedules.remove("x")
-    with pytest.raises(UnknownSchedule, match='no schedule "x"'):
+    with pytest.raises(UnknownSchedule, match=r'no schedule "x"'):
         await schedules.remove("x")
     with pytest.raises(
         ScheduleConflict, match=r"is declared in functions/orders.py:\d+: take it out there, or pause it"
@@ -395,11 +396,14 @@ async def test_what_other_deployments_registered_is_known_without_their_function
 
 async def test_a_script_reads_all_files_to_know_what_they_declare(desk: Desk, write_project):
     root = write_project(**FILES, **{"functions/broken.py": "import nothing_of_that_name"})
-    catalogue = FolderCatalogue(root, {"orders.both": FunctionSettings(enabled=False)})
+    tables = {"nightly": ScheduleTable(function="orders.remind", cron="0 2 * * *", payload={"user": 1})}
+    catalogue = FolderCatalogue(root, {"orders.both": FunctionSettings(enabled=False)}, tables)
     desk.registry = lambda: catalogue
     for name in [name for name in sys.modules if name.partition(".")[0] == "functions"]:
         del sys.modules[name]
-    assert [view.function for view in await schedules.list()] == ["orders.poll", "orders.sweep"]
+    found = await schedules.list()
+    assert [view.function for view in found] == ["orders.remind", "orders.poll", "orders.sweep"]
+    assert (found[0].id, found[0].source) == ("nightly", "functions.toml")
 
 
 async def test_a_store_that_is_away_is_said(gone: Desk):
