@@ -176,14 +176,16 @@ class _NamedHours(_Cron):
     @override
     def _down(self, after: int, until: int) -> Iterator[int]:
         spans = self._zone.spans(after, until)
+        lowest = spans.shown(after)
         walls = self._walls(spans.shown(until) + 1, -1)
-        while (wall := next(walls, None)) is not None:
-            instant, shift = spans.first(wall) if wall >= spans.shown(after) else (after, "")
-            if instant <= after:
-                return
-            yield instant
+        newest = until + 1
+        while (wall := next(walls, lowest)) > lowest:
+            instant, shift = spans.first(wall)
+            if instant < newest:  # the end of a gap may be a time that the rule names, too
+                yield instant
             if shift == "gap":  # its other times, and there may be thousands, mean the same instant
                 walls = self._walls(spans.shown(instant - 1) + 1, -1)
+            newest = instant
 
 
 class _RealTime(_Cron):
