@@ -14,7 +14,7 @@ def timing_of(trigger: Schedule, zone: str) -> Timing:
     """When a trigger fires. zone: where it does not say."""
     match trigger:
         case Cron():
-            return Timing(cron=trigger.rule, tz=trigger.tz or zone)
+            return Timing(cron=trigger.rule, tz=str(trigger.tz or zone))  # a plain str, which has JSON
         case Interval():
             return Timing(every_ms=round(trigger.every_seconds * 1000))
         case At():
