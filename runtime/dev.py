@@ -34,7 +34,7 @@ _QUIT_SECONDS = 2.0
 _LEAVE_SECONDS = 30.0
 """What a worker may take for what it runs once another has its place."""
 _FIRST_PAUSE_SECONDS, _LONGEST_PAUSE_SECONDS = 0.5, 30.0
-"""Before a worker that ended by itself is started again, if no save does it sooner."""
+"""Before one that ended by itself and does not listen is started again, if no save does it sooner."""
 _WELL_SECONDS = 10.0
 """One that lived for so long has the first pause again."""
 _no_dropping = DefaultFilter(  # vim tries with a file 4913 whether it may write
@@ -46,8 +46,9 @@ _NOBODY = "the server ended; see its log"
 class Place:
     """One child of a kind, `COMMAND`: it, its successor until that is ready, and those that leave.
 
-    name: "server" or "worker". sock: the listening socket of the server, so that what comes between two children waits.
-    A worker has none: it is started again when it ends, as nobody would notice that it is not there.
+    name: "server", "scheduler" or "worker". sock: the listening socket of the server, so that what comes between two
+    children waits. The others have none: they are started again when they end, as nobody would notice that they are not
+    there.
     """
 
     def __init__(
@@ -157,7 +158,8 @@ class Place:
         lived = loop.time() - self._began
         self._pause = 0.0 if lived > _WELL_SECONDS else self._pause
         self._pause = min(_LONGEST_PAUSE_SECONDS, self._pause * 2 or _FIRST_PAUSE_SECONDS)
-        log.error("the worker ended and is started again, at a save at once", how=how, pause_seconds=self._pause)
+        said = f"the {self._name} ended and is started again, at a save at once"
+        log.error(said, how=how, pause_seconds=self._pause)
         self._again = loop.call_later(self._pause, lambda: self._spawn(self.start()))
 
     async def _hear(self, child: Child, message: Message) -> None:
@@ -170,8 +172,10 @@ class Place:
         elif child is self._next and message.kind == "ready":
             old, self._child, self._next = self._child, child, None
             self._end_in_background(old, _END_SECONDS if self._sock is not None else _LEAVE_SECONDS)
-            if self._sock is None:
+            if self._name == "worker":
                 log.info("taking runs", queues=message.queues, concurrency=message.concurrency)
+            elif self._name == "scheduler":
+                log.info("scheduling", schedules=message.schedules)
 
     def _end_in_background(self, child: Child | None, within_seconds: float) -> None:
         if child is not None:
@@ -183,8 +187,8 @@ class Place:
         self._leaving.discard(child)
 
     def _quit_seconds(self, within_seconds: float) -> float | None:
-        """After how long SIGQUIT is for one that may take so long; None for a server, which does not know it."""
-        if self._sock is not None or within_seconds <= _QUIT_SECONDS:
+        """After how long SIGQUIT is for one that may take so long; None for all but a worker, which alone knows it."""
+        if self._name != "worker" or within_seconds <= _QUIT_SECONDS:
             return None
         return within_seconds - _QUIT_SECONDS
 

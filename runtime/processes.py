@@ -36,7 +36,7 @@ class Message(msgspec.Struct, frozen=True):
 
     From the parent: changed, leave (another child has taken its place). files: from the project's root.
     functions, failures: how many there are. queues, concurrency: what a worker takes runs
-    from, and how many at once.
+    from, and how many at once. schedules: how many a scheduler has of them.
     """
 
     kind: Kind
@@ -45,6 +45,7 @@ class Message(msgspec.Struct, frozen=True):
     failures: int = 0
     queues: list[str] = []
     concurrency: int = 0
+    schedules: int = 0
 
 
 _open: "set[Line]" = set()

@@ -250,7 +250,7 @@ async def _serve_http(project: Project, sock: socket.socket, parent: Parent | No
     from runtime.triggers.http.wire.server import Server, wire_of  # noqa: PLC0415 - as above
 
     settings = project.settings
-    stop, replaced = _stop_event(), asyncio.Event()
+    stop, replaced = stop_event(), asyncio.Event()
     role = HttpRole(project, open_locally=parent is not None and parent.dev and is_loopback(sock), desk=desk)
     server = Server(role.app, sock, wire_of(project.root, settings.http))
     if parent is not None:
@@ -316,7 +316,7 @@ async def _end_tasks() -> int:
     return sum(1 for task in tasks if not task.done())
 
 
-def _stop_event() -> asyncio.Event:
+def stop_event() -> asyncio.Event:
     """Set by SIGTERM and SIGINT. A second signal ends the process at once."""
     stop = asyncio.Event()
 

@@ -22,21 +22,22 @@ _FIRST_PAUSE_SECONDS = 0.1
 _LONGEST_PAUSE_SECONDS = 1.0
 """Between the deaths of one that dies again and again. With the time to start it is below the 2 s that are promised."""
 _LONGEST_PAUSE_UNREADY_SECONDS = 5.0
-"""The same of a worker that dies before it is ready: whatever keeps it from that is not over so soon."""
+"""The same of one that does not listen and dies before it is ready: whatever keeps it from that is not over so soon."""
 _WELL_SECONDS = 10.0
 """One that lived for so long is replaced without a pause."""
 _END_SECONDS = 15.0
 """What a child may take longer than its drain time, to close what is open."""
 _QUIT_SECONDS = 2.0
 """Of these, what a worker may take before it is told to leave its work."""
-_CALLED = {"http": "an HTTP process", "worker": "a worker"}
+_CALLED = {"http": "an HTTP process", "scheduler": "a scheduler", "worker": "a worker"}
 
 
 class Team(msgspec.Struct, frozen=True, kw_only=True):
     """Processes of one kind.
 
-    name: "http" or "worker". command: of each; `--line FD` is added, `--fd FD` where there is a sock, and `--announce`
-    for the one that says what does not load. sock: the listening socket that they share and inherit. url: its address.
+    name: "http", "scheduler" or "worker". command: of each; `--line FD` is added, `--fd FD` where there is a sock, and
+    `--announce` for the one that says what does not load. sock: the listening socket that they share and inherit. url:
+    its address.
     """
 
     name: str
@@ -49,6 +50,11 @@ class Team(msgspec.Struct, frozen=True, kw_only=True):
     def called(self) -> str:
         """One of them, for people."""
         return _CALLED[self.name]
+
+    @property
+    def may_be_late(self) -> bool:
+        """Whether SIGQUIT tells it not to wait for its work."""
+        return self.name == "worker"
 
 
 class _Place:
@@ -118,7 +124,7 @@ class Supervisor:
         quits = drain_seconds + _QUIT_SECONDS
         await asyncio.gather(
             *(
-                place.child.end(drain_seconds + _END_SECONDS, quits if place.team.sock is None else None)
+                place.child.end(drain_seconds + _END_SECONDS, quits if place.team.may_be_late else None)
                 for place in self._places
                 if place.child is not None
             )
@@ -191,5 +197,7 @@ class Supervisor:
         if team.sock is not None:
             roles = [str(one.name) for one in self._teams]
             log.info("listening", url=team.url, docs=f"{team.url}/_/docs", roles=roles, **counts)
-        else:
+        elif team.name == "worker":
             log.info("taking runs", queues=ready.queues, concurrency=ready.concurrency, **counts)
+        else:
+            log.info("scheduling", schedules=ready.schedules, **counts)

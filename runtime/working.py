@@ -42,7 +42,7 @@ _NOT_CELERYS = {
     "result": "what became of a run is told by `fnrun runs show ID`",
     "purge": "what waits are runs: `fnrun runs cancel` ends them",
     "migrate": "runs are no messages, and stay in their store; `fnrun celery broker-url` says where clients send",
-    "beat": "the functions' schedules are not Celery's, and this version does not run them yet",
+    "beat": "the functions' schedules are not Celery's; `fnrun serve --only scheduler` fires them",
 }
 """Commands that would find nothing, or seem to do what they do not, since runs are in the ledger; and what does it."""
 

@@ -88,7 +88,7 @@ def fnrun(root: Path):
         ("call", "fnrun invoke NAME --async"),
         ("result", "fnrun runs show ID"),
         ("purge", "fnrun runs cancel"),
-        ("beat", "does not run them yet"),
+        ("beat", "fnrun serve --only scheduler"),
         ("migrate", "fnrun celery broker-url"),
     ],
 )
@@ -111,9 +111,9 @@ def test_list_shows_every_trigger_and_says_what_does_not_run_yet(fnrun):
         "app.add  functions/app.py:6  Add two numbers.",
         "    POST /add  (key)",
         '    queue "sums"',
-        '    cron "0 6 * * mon-fri" Europe/Paris  (declared; this version does not run it yet)',
-        "    every 900 s  (declared; this version does not run it yet)",
-        "    at 2029-12-31T23:00:00+00:00  (declared; this version does not run it yet)",
+        '    cron "0 6 * * mon-fri" Europe/Paris',
+        "    every 900 s",
+        "    at 2029-12-31T23:00:00+00:00",
         "    declared; this version does not enforce it yet: concurrency, key",
         "app  functions/app.py:19",
     ]
@@ -293,7 +293,10 @@ def test_help_names_every_command():
     ("options", "message"),
     [
         (["--only", "htp"], 'command line: serve.only[0]: there is no role "htp"; did you mean "http"?'),
-        (["--only", "http,scheduler"], "command line: serve.only[1]: this version has no scheduler yet"),
+        (
+            ["--only", "http,schedler"],
+            'command line: serve.only[1]: there is no role "schedler"; did you mean "scheduler"?',
+        ),
         (["--only", ""], "command line: serve.only: Expected `array` of length >= 1"),
         (["--concurrency", "many"], "command line: queue.concurrency: Expected `int`, got `str`"),
         (["--concurrency", "0"], "command line: queue.concurrency: Expected `int` >= 1"),

@@ -38,20 +38,17 @@ class _Section(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
 
 
 _S = TypeVar("_S", bound=msgspec.Struct)
-_ROLES = ("http", "worker")
-_LATER_ROLES = ("scheduler",)
+_ROLES = ("http", "scheduler", "worker")
 
 
 class Role(str):
-    """What a process of ours does: "http" serves requests, "worker" executes queued runs."""
+    """What a process of ours does: "http" serves requests, "scheduler" fires ticks, "worker" executes queued runs."""
 
     __slots__ = ()
 
     @classmethod
     def parse(cls, name: str) -> Self:
         """The role of that name; ValueError if there is none."""
-        if name in _LATER_ROLES:
-            raise ValueError(f"this version has no {name} yet; there are: {', '.join(_ROLES)}")
         if name not in _ROLES:
             hint = did_you_mean(str(name), _ROLES) or f"; there are: {', '.join(_ROLES)}"
             raise ValueError(f'there is no role "{name}"{hint}')
@@ -91,7 +88,7 @@ class CorsSettings(_Section, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 class ServeSettings(_Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """[serve]: what runs: the roles, their threads for sync handlers, how long they finish work after SIGTERM."""
 
-    only: Annotated[tuple[Role, ...], msgspec.Meta(min_length=1)] = (Role("http"), Role("worker"))
+    only: Annotated[tuple[Role, ...], msgspec.Meta(min_length=1)] = tuple(Role(name) for name in _ROLES)
     threads: _Count = 40
     drain: Seconds = Seconds(25)
 

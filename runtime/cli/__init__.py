@@ -15,7 +15,7 @@ from runtime.cli.queues import queues
 from runtime.cli.runs import runs
 from runtime.cli.schedules import schedules
 from runtime.cli.serving import dev, serve, serve_child
-from runtime.cli.working import celery, worker_child
+from runtime.cli.working import celery, scheduler_child, worker_child
 
 
 class _Group(click.Group):
@@ -42,7 +42,7 @@ def main(ctx: click.Context, root: Path) -> None:
 
 
 for _command in (
-    dev, serve, serve_child, worker_child, cell_child, list_functions, check, openapi, invoke, runs, queues,
-    schedules, config, keys, health, celery,
+    dev, serve, serve_child, scheduler_child, worker_child, cell_child, list_functions, check, openapi, invoke, runs,
+    queues, schedules, config, keys, health, celery,
 ):  # fmt: skip
     main.add_command(_command)

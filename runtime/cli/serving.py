@@ -44,9 +44,10 @@ def dev(root: Path, bind: str | None) -> None:
                 click.echo("Not on a loopback address: callers need a key, as under `fnrun serve`.", err=True)
                 _show_first_key(root)
             places.append(Place("server", [*_command(root, "serve-child"), "--dev", "--announce"], environ, sock))
-        if "worker" in settings.serve.only:
-            announce = [] if places else ["--announce"]
-            places.append(Place("worker", [*_command(root, "worker-child"), *announce], environ))
+        for name in ("scheduler", "worker"):
+            if name in settings.serve.only:
+                announce = [] if places else ["--announce"]
+                places.append(Place(name, [*_command(root, f"{name}-child"), *announce], environ))
         _open_store(root, settings, opened)
         asyncio.run(watch(root, places))
 
@@ -76,7 +77,9 @@ def serve_child(root: Path, fd: int, line: int, dev: bool, announce: bool) -> No
 
 @click.command()
 @click.option("--bind", help='Address to listen on, "127.0.0.1:8000" unless functions.toml says otherwise.')
-@click.option("--only", help='Roles, "http,worker" unless functions.toml says otherwise; each may run many times.')
+@click.option(
+    "--only", help='Roles, "http,scheduler,worker" unless functions.toml says otherwise; each may run many times.'
+)
 @click.option("--queues", help='What a worker takes runs from, "orders,mails" for instance; else [queue] queues.')
 @click.option("--concurrency", help="How many runs a worker executes at once; else [queue] concurrency.")
 @click.option("--log-level", type=click.Choice(["debug", "info", "warning", "error"]))
@@ -95,13 +98,23 @@ def serve(root: Path, /, bind: str | None, log_level: str | None, **chosen: str 
     settings = load_settings(root, given).settings
     if "http" in settings.serve.only:
         roles.check_tls(root, settings.http)
-    if settings.http.workers > 1 or "worker" in settings.serve.only:
+    if _takes_several(settings):
         _supervise(root, settings, os.environ | _variables(given))
         return
     project = roles.load_project(root, given)
+    if "scheduler" in settings.serve.only:
+        from runtime.scheduling import schedule  # noqa: PLC0415 - it loads APScheduler
+
+        schedule(project)
     with listening.open_socket(settings.http.bind) as sock:
         _show_first_key(root)
         roles.serve(project, sock)
+
+
+def _takes_several(settings: Settings) -> bool:
+    """Whether that takes more than one process. A worker is always a child: its parent sees that it ends in order."""
+    only = set(settings.serve.only)
+    return len(only) > 1 or "worker" in only or ("http" in only and settings.http.workers > 1)
 
 
 def _supervise(root: Path, settings: Settings, environ: Mapping[str, str]) -> None:
@@ -115,6 +128,8 @@ def _supervise(root: Path, settings: Settings, environ: Mapping[str, str]) -> No
             _show_first_key(root)
             url, count = listening.url_of(sock, settings.http), settings.http.workers
             teams.append(Team(name="http", command=_command(root, "serve-child"), count=count, sock=sock, url=url))
+        if "scheduler" in settings.serve.only:
+            teams.append(Team(name="scheduler", command=_command(root, "scheduler-child")))
         if "worker" in settings.serve.only:
             count = settings.queue.workers
             teams.append(Team(name="worker", command=_command(root, "worker-child"), count=count))

@@ -1,4 +1,4 @@
-"""The hidden command that a worker process is, and `fnrun celery`."""
+"""The hidden commands that a worker and a scheduler process are, and `fnrun celery`."""
 
 import socket
 from pathlib import Path
@@ -19,6 +19,19 @@ def worker_child(root: Path, line: int, announce: bool) -> None:
     roles.stop_at_once_until_served()
     parent = roles.Parent(socket.socket(fileno=line), dev=False, announce=announce)
     work(roles.load_project(root), parent)
+
+
+@click.command("scheduler-child", hidden=True)
+@click.option("--line", type=int, required=True)
+@click.option("--announce", is_flag=True)
+@click.pass_obj
+def scheduler_child(root: Path, line: int, announce: bool) -> None:
+    """A child of `fnrun dev` or of the supervisor, which fires what is due."""
+    from runtime.scheduling import schedule  # noqa: PLC0415 - it loads APScheduler
+
+    roles.stop_at_once_until_served()
+    parent = roles.Parent(socket.socket(fileno=line), dev=False, announce=announce)
+    schedule(roles.load_project(root), parent)
 
 
 @click.command(context_settings={"ignore_unknown_options": True, "help_option_names": []})

@@ -21,6 +21,8 @@ from runtime.ledger.desk import Desk, in_use, keeping_of, use
 from runtime.ledger.ledger import Ledger
 from runtime.ledger.once import Found, take_by_run
 from runtime.ledger.records import Claimed, Ending, Held
+from runtime.ledger.schedules.definitions import definitions_of
+from runtime.ledger.schedules.records import Fired
 from runtime.ledger.submit import Submit, submit
 from runtime.ledger.targets import name_of, on_failure_map
 from runtime.ledger.views import RunView
@@ -28,11 +30,12 @@ from runtime.roles import HttpRole, Project, load_project
 from runtime.testing.stores import LentStore
 from runtime.triggers.queue.execution import Execution
 from runtime.triggers.queue.leases import Lease
+from runtime.triggers.schedule.standing import Standing, parts_of
 
 if TYPE_CHECKING:
     from httpx import AsyncClient
 
-_WORKER = "harness"
+_WORKER = _SCHEDULER = "harness"
 _MOMENT_SECONDS = 0.05
 """After so long, real time, a run does not hold up the next: it may wait for it."""
 _MOST_ATTEMPTS = 10_000
@@ -43,8 +46,8 @@ class Harness:
     """A project under test: `async with Harness() as harness`.
 
     project: its folder, or one that was loaded. now: what the clock says at first; None for the time of day. The clock
-    stands still but for `advance`. It is the ledger's: delays, retries, ages and windows go by it; asyncio.sleep,
-    timeouts and datetime.now() in a handler do not. StartError if a function file does not load.
+    stands still but for `advance`. It is the ledger's: schedules, delays, retries, ages and windows go by it;
+    asyncio.sleep, timeouts and datetime.now() in a handler do not. StartError if a function file does not load.
     """
 
     submit: Submit = submit
@@ -103,7 +106,7 @@ class Harness:
         await self._stack.aclose()
 
     async def run_until_idle(self) -> int:
-        """Run what is ready, and what that starts, until nothing is; how many attempts that took.
+        """Run what is due and ready, and what that starts, until nothing is; how many attempts that took.
 
         One after the other, the most urgent first; but one that takes longer than 50 ms does not hold up the next.
         Errors of handlers are failures of their runs, not of this.
@@ -121,25 +124,32 @@ class Harness:
                 await self._wait()
             elif self._at_work:
                 await self._wait()
-            elif not moved:
+            elif not (moved or await self._fire()):
                 return count
 
     async def advance(self, by: Duration | timedelta) -> int:
         """Move the clock, by "1d" for instance, from one due time to the next, running what is due; how many attempts.
 
-        What is ready now runs first.
+        Due are ticks of schedules, delays, retries. What is ready now runs first.
         """
         seconds = by.total_seconds() if isinstance(by, timedelta) else parse_duration(by)
         end = self._seconds + seconds
         count = await self.run_until_idle()
         while True:
-            due = await self._desk.ask(self._ledger.next_reap())
+            due = await self._next_due()
             if due is None or due > end:
                 break
             self._seconds = max(self._seconds, due)
             count += await self.run_until_idle()
         self._seconds = end
         return count + await self.run_until_idle()
+
+    async def _next_due(self) -> float | None:
+        """When there will be something to do, in seconds since the epoch."""
+        reap, tick_ms = await self._desk.ask(self._ledger.next_reap()), self._standing.table.next_ms()
+        # A tick that is due and was not fired is not ours to fire.
+        tick = None if tick_ms is None or tick_ms <= self._now_ms() else tick_ms / 1000
+        return min((one for one in (reap, tick) if one is not None), default=None)
 
     def runs(self, function: Callable[..., Any] | str | None = None) -> list[RunView]:
         """The runs of a function, of all if none is given, in the order they were accepted in."""
@@ -195,6 +205,8 @@ class Harness:
         limits["result_max"] = int(queue.result_max)
         self._desk = Desk(store, self._ledger, registry=lambda: registry, **limits)
         self._desk.settings = self._registered.settings
+        self._standing = Standing(self._desk, lambda _: None, name=_SCHEDULER)
+        self._standing.adopt(definitions_of(registry, self._registered.settings))
         stack.callback(self._desk.close)
         stack.push_async_callback(self._desk.aclose)
         stack.callback(use, in_use())
@@ -206,6 +218,19 @@ class Harness:
         for task in self._at_work:
             task.cancel()
         await asyncio.gather(*self._at_work, return_exceptions=True)
+
+    # --- the scheduler's part ---
+
+    def _now_ms(self) -> int:
+        return round(self._seconds * 1000)
+
+    async def _fire(self) -> int:
+        """Fire the ticks that are due; how many became runs."""
+        await self._standing.look()
+        found: list[Fired] = []
+        for part in parts_of(self._standing.table.due(self._now_ms())):
+            found += await self._standing.fire(part)
+        return sum(one.runs for one in found)
 
     # --- the worker's part ---
 

@@ -33,7 +33,13 @@ APP = {
             return subprocess.Popen(["sleep", "600"]).pid
         """
 }
-ENVIRON = {"FNRUN_HTTP__AUTH": "public", "FNRUN_HTTP__BIND": "127.0.0.1:0", "FNRUN_SERVE__DRAIN": "200ms"}
+ENVIRON = {
+    "FNRUN_HTTP__AUTH": "public",
+    "FNRUN_HTTP__BIND": "127.0.0.1:0",
+    "FNRUN_SERVE__DRAIN": "200ms",
+    "FNRUN_SERVE__ONLY": "http,worker",
+}
+ALL_ROLES = {"FNRUN_SERVE__ONLY": "http,scheduler,worker"}
 
 
 class WithStandIn(Server):
@@ -88,7 +94,7 @@ def told(root, text: str) -> None:
 # --- serve -------------------------------------------------------------------------------------------------------
 
 
-def test_serve_is_http_and_a_worker_unless_told_otherwise(run):
+def test_serve_is_http_and_a_worker(run):
     server = run("serve")
     pattern = r'"url": "([^"]+)", .*"roles": \["http", "worker"\], "functions": 2, .*"event": "listening"'
     url = server.wait_for_line(pattern)[1]
@@ -99,6 +105,16 @@ def test_serve_is_http_and_a_worker_unless_told_otherwise(run):
     assert not server.family()
     assert [server.output.count(f'"{word}"') for word in ("listening", "taking runs", "stopping", "stopped")] == [1] * 4
     assert "announces" not in server.output  # the HTTP process says what does not load
+
+
+def test_serve_is_all_roles_unless_told_otherwise(root, start):
+    server = start(root, "serve", "--bind", "127.0.0.1:0", roles=None)
+    roles = r'"roles": \["http", "scheduler", "worker"\], "functions": 2, .*"event": "listening"'
+    until(lambda: re.search(roles, server.output) and '"taking runs"' in server.output, 20)
+    until(lambda: '"schedules": 0, "functions": 2' in server.output, 20)
+    assert len(server.family()) == 4
+    assert server.stop() == 0
+    assert not server.family()
 
 
 def test_whoever_is_killed_is_replaced_and_what_he_started_is_gone(run, root):
@@ -243,7 +259,7 @@ def test_without_a_store_nothing_is_started(run):
 
 @pytest.fixture
 def start_both(root, start):
-    """Start `fnrun` as it is, with both roles."""
+    """Start `fnrun` as it is, with HTTP and a worker."""
     return lambda *arguments: start(root, *arguments, environ=ENVIRON, roles=None)
 
 
@@ -309,6 +325,73 @@ def test_a_real_worker_takes_changes_up_and_leaves(start_both, root):
     assert worker_of(server) != first
     server.process.kill()
     until(lambda: not server.family(), 20)
+
+
+# --- a scheduler -------------------------------------------------------------------------------------------------
+
+
+def scheduler_of(server: Server) -> int:
+    """Its pid, once there is but one."""
+    return int(str(until(lambda: len(found := _schedulers(server)) == 1 and found[0])))
+
+
+def _schedulers(server: Server) -> list[int]:
+    return [pid for pid, command in server.family().items() if "scheduler-child" in command]
+
+
+TICKS = """
+from runtime import interval
+
+@interval("1h")
+def hourly() -> None:
+    pass
+"""
+
+
+def test_a_scheduler_alone_is_one_process_and_needs_no_address_and_no_key(root, start):
+    (root / "functions" / "ticks.py").write_text(TICKS)
+    server = start(root, "serve", environ={"FNRUN_HTTP__BIND": "nowhere", "FNRUN_SERVE__ONLY": "scheduler"})
+    server.wait_for_line('"schedules": 1, "functions": 3, "failures": 0, "event": "scheduling"')
+    assert list(server.family()) == [server.process.pid]
+    assert server.stop() == 0
+    assert server.output.count('"stopped"') == 1
+    assert not (root / ".fnrun" / "keys.json").exists()
+
+
+def test_a_scheduler_that_is_killed_is_replaced_and_one_ends_with_its_parent(run):
+    server = run("serve", environ=ALL_ROLES)
+    assert server.url
+    server.says('"event": "scheduling"')
+    killed = scheduler_of(server)
+    os.kill(killed, signal.SIGKILL)
+    server.says('"how": "signal SIGKILL", .*"event": "a scheduler ended and is replaced"')
+    until(lambda: scheduler_of(server) != killed)
+    server.process.kill()
+    until(lambda: not server.family())
+
+
+def test_without_a_store_a_scheduler_does_not_start(root, start):
+    environ = {"FNRUN_SERVE__ONLY": "scheduler", "FNRUN_STORE__URL": "redis://127.0.0.1:1"}
+    server = start(root, "serve", environ=environ)
+    assert server.wait() == 1
+    assert re.search(r"^Error: the store at redis://127.0.0.1:1\S* cannot be reached", server.output, re.MULTILINE)
+
+
+def test_dev_has_a_scheduler_that_takes_changes_up_and_is_started_again(run, root):
+    server = run("dev", environ=ALL_ROLES)
+    server.says('"schedules": 0, .*"event": "scheduling"')
+    first = scheduler_of(server)
+    (root / "functions" / "ticks.py").write_text(TICKS)
+    server.says('"schedules": 1, .*"event": "schedules fire"')
+    assert scheduler_of(server) == first
+    os.kill(first, signal.SIGKILL)
+    server.says("the scheduler ended and is started again")
+    until(lambda: server.output.count('"event": "scheduling"') == 2, 20)
+    (root / "functions.toml").write_text("[serve]\ndrain = 3\n")
+    until(lambda: server.output.count('"event": "scheduling"') == 3, 20)
+    until(lambda: len(_schedulers(server)) == 1)
+    assert server.stop() == 0
+    assert not server.family()
 
 
 # --- dev ---------------------------------------------------------------------------------------------------------
@@ -408,11 +491,13 @@ def test_nobody_outlives_a_dev_that_is_killed(run, root):
     until(lambda: not server.family())
 
 
-@pytest.mark.parametrize(("only", "others"), [("http", 1), ("worker", 1)])
-def test_dev_runs_the_roles_that_the_settings_say(run, only, others):
+@pytest.mark.parametrize(
+    ("only", "says"), [("http", "listening"), ("scheduler", "scheduling"), ("worker", "taking runs")]
+)
+def test_dev_runs_the_roles_that_the_settings_say(run, only, says):
     server = run("dev", environ={"FNRUN_SERVE__ONLY": only})
-    server.says("listening" if only == "http" else "taking runs")
-    assert len(server.family()) == 1 + others
+    server.says(f'"event": "{says}"')
+    assert len(server.family()) == 2
     assert server.stop() == 0
 
 
