@@ -232,6 +232,13 @@ def test_a_call_by_name_cannot_give_a_request():
         inputs_for(None, parameters_of(function), "", "")
 
 
+def test_a_call_by_name_is_a_tick_where_one_must_be():
+    def function(tick: Tick, another: Tick | None = None, n: int = 0): ...
+
+    found = inputs_for(None, parameters_of(function), "", "")
+    assert {i.name: i.origin for i in found} == {"tick": "tick", "n": "argument"}
+
+
 def test_a_tick_gives_itself_a_context_and_its_payload():
     def function(tick: Tick, ctx: Context, n: int, limit: int = 10, request: Request | None = None): ...
 

@@ -60,10 +60,8 @@ def _faults_of(run_id: str, run: dict[str, str], kinds: dict[str, dict[str, set[
     faults = []
     if state == "queued" and places not in ({"ready"}, {"wait", "unknown"}):
         faults.append(f"{run_id} is queued and in {places or 'no place'}")
-    if run_id in kinds.get("held", {}) or run_id in kinds.get("backheld", {}):
-        if state != "scheduled" or places:
-            faults.append(f"{run_id} is held, {state} and in {places or 'no place'}")
-    elif state != "queued" and places != (set() if function.startswith("flow:") else _PLACES.get(state, set())):
+    nowhere = function.startswith("flow:") or (state == "scheduled" and _is_held(run_id, kinds))
+    if state != "queued" and places != (set() if nowhere else _PLACES.get(state, set())):
         faults.append(f"{run_id} is {state} and in {places or 'no place'}")
     if state in OPEN and lists != {"open"}:
         faults.append(f"{run_id} is {state} and in the lists {lists}")
@@ -77,12 +75,16 @@ def _faults_of(run_id: str, run: dict[str, str], kinds: dict[str, dict[str, set[
     return faults
 
 
+def _is_held(run_id: str, kinds: dict[str, dict[str, set[str]]]) -> bool:
+    return any(run_id in kinds.get(kind, {}) for kind in ("held", "backheld"))
+
+
 def _faults_of_tick(run_id: str, run: dict[str, str], kinds: dict[str, dict[str, set[str]]]) -> list[str]:
     """Whether a run is among the open ones of its schedule exactly while it is open."""
     found = {kind: kinds[kind][run_id] for kind in _LANES if run_id in kinds.get(kind, {})}
     counts = run_id.startswith("tick-") and "schedule" in run and run["state"] in OPEN
     lane, held = ("backfill", "backheld") if run["trigger"] == "backfill" else ("ticks", "held")
     expected = {lane: {run["schedule"]}} if counts else {}
-    if counts and held in found:
+    if counts and held in found and run["state"] == "scheduled":
         expected[held] = {run["schedule"]}
     return [] if found == expected else [f"{run_id} is {run['state']} and among {found}"]

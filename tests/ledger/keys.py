@@ -9,8 +9,7 @@ LASTING = {
     "seq", "queues", "functions", "on_failure", "paused", "workers", "flows", "schedules", "schedule_changes",
     "schedule_ids", "schedulers", "added", "overrides",
 }  # fmt: skip
-"""Keys of which a namespace has one each. All are bounded by names of functions, queues, workers and schedules, and open
-flows."""
+"""Keys of which a namespace has one each, bounded by names of functions, queues, workers, schedules, and open flows."""
 
 LASTING_KINDS = {
     "bell", "ready", "due", "leases", "wait", "waiting", "unknown", "open", "ticks", "held", "backfill", "backheld",
@@ -49,9 +48,8 @@ def stray_keys(client: Redis, namespace: str, *, lasting: tuple[str, ...] = ()) 
     faults = []
     for name, ttl, state in zip(names, found[::2], found[1::2], strict=True):
         short = name.decode().removeprefix(prefix)
-        if short.startswith("set:"):
-            state = b"current" if short == f"set:{current}" else None
-        fault = "" if short.startswith(lasting or ("\0",)) else _fault(short, state, passes=ttl >= 0)
+        known = state if short != f"set:{current}" else b"current"
+        fault = "" if short.startswith(lasting or ("\0",)) else _fault(short, known, passes=ttl >= 0)
         if fault:
             faults.append(f"{name.decode()}: {fault}")
     return faults
