@@ -2,6 +2,8 @@
 
 import asyncio
 import json
+import re
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -10,6 +12,8 @@ from click.testing import CliRunner, Result
 from runtime.base.keys import KeyFile
 from runtime.base.settings import load_settings
 from runtime.cli import main
+from runtime.cli.fires import fire_lines
+from runtime.declare.timing.calendar import Timing
 from runtime.ledger.desk import open_desk
 from runtime.ledger.once import key_of_function
 from tests.conftest import ROOT
@@ -120,6 +124,34 @@ def test_list_shows_every_trigger_and_says_what_does_not_run_yet(fnrun):
     assert "    GET /open  (public)" in lines
     assert "    no trigger: called by name only" in lines
     assert lines[-1] == "app.off  disabled in functions.toml"
+
+
+def test_list_shows_the_next_fires_of_each_schedule_and_its_id(fnrun, root: Path):
+    lines = fnrun("list", "--next", "2").stdout.splitlines()
+    first, second = (line for line in lines if re.fullmatch(r"        \S+Z  \w+ \S+ 06:00:00\+0[12]00", line))
+    assert first < second
+    assert len([line for line in lines if re.fullmatch(r"        \d{4}-\d\d-\d\dT\d\d:\d[05]:00Z  \w{3}", line)]) == 3
+    assert "        2029-12-31T23:00:00Z  Mon" in lines
+    assert any(re.search(r"  app\.add:cron-[0-9a-f]{8}$", line) for line in lines)
+    (root / "functions.toml").write_text('[schedules.nightly]\nfunction = "app.slow"\ninterval = "1h"\n')
+    assert "    every 3600 s" in fnrun("list").stdout
+    assert fnrun("list").stdout.count("  nightly") == 1
+    (root / "functions.toml").write_text('[schedules.nightly]\nfunction = "app.add"\ncron = "0 25 * * *"\n')
+    assert "functions.toml:1: [schedules.nightly]: @cron('0 25 * * *'): bad hour '25'" in fnrun("check").stderr
+
+
+def test_next_fires_say_where_the_clocks_are_changed():
+    paris = Timing(cron="30 2 * * *", tz="Europe/Paris")
+    assert list(fire_lines(paris, datetime(2026, 3, 28, 1, tzinfo=UTC), 2)) == [
+        "2026-03-28T01:30:00Z  Sat 2026-03-28 02:30:00+0100",
+        "2026-03-29T01:00:00Z  Sun 2026-03-29 03:00:00+0200  the clocks skip the time it names",
+    ]
+    assert list(fire_lines(paris, datetime(2026, 10, 24, 12, tzinfo=UTC), 1)) == [
+        "2026-10-25T00:30:00Z  Sun 2026-10-25 02:30:00+0200  the clocks show this time twice; it fires the first time",
+    ]
+    new_year = datetime(2026, 1, 1, tzinfo=UTC)
+    assert list(fire_lines(Timing(every_ms=3_600_000), new_year, 1)) == ["2026-01-01T01:00:00Z  Thu"]
+    assert list(fire_lines(Timing(at_ms=1), new_year, 5)) == ["never again"]
 
 
 def test_list_of_nothing_says_what_to_do(write_project):

@@ -30,9 +30,8 @@ def test_what_a_schedule_does_not_say_is_of_its_function_or_the_settings():
             timezone=TimeZone("Europe/Paris"), missed="all", overlap=Overlap("3"), jitter=Jitter(5), window=Seconds(60)
         )
     )
-    (found,) = definitions_of(
-        registry_of(DAILY, queue="slow", policy=Policy(max_age_seconds=90, timeout_seconds=5)), given
-    )
+    policy = Policy(max_age_seconds=90, timeout_seconds=5)
+    (found,) = definitions_of(registry_of(DAILY, queue="slow", policy=policy), given)
     assert found == Definition(
         id="orders.sweep:daily",
         function="orders.sweep",
