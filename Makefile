@@ -19,10 +19,10 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help dev test browser check fmt fmt-check lint types arch cover bench bench-queue build image lock clean again
+.PHONY: help dev test browser check fmt fmt-check lint types arch cover bench bench-queue bench-ticks build image lock clean again
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' Makefile
 
 # --- work --------------------------------------------------------------------------------------------------------
 
@@ -77,6 +77,9 @@ bench: $(READY) ## measure the HTTP path
 
 bench-queue: $(READY) ## measure the queue beside plain Celery
 	@$(BIN)/python -P benchmarks/queue.py $(ARGS)
+
+bench-ticks: $(READY) ## measure schedules beside Celery beat
+	@$(BIN)/python -P benchmarks/ticks.py $(ARGS)
 
 # Without isolation: the backend is the locked one.
 build: $(READY) ## make the wheel and the source archive in dist/

@@ -162,11 +162,11 @@ def _invoke_there(url: str, key: str | None, name: str, payload: bytes) -> bytes
 def health(root: Path) -> None:
     """Ask the roles of this project on this machine whether they are well; exit 0 if they are. For containers.
 
-    HTTP answers for a process tree that serves it; of workers alone, one must have given a sign of life lately.
+    HTTP answers for a process tree that serves it; of other roles, a process must have given a sign of life lately.
     """
     everything = load_settings(root).settings
     if "http" not in everything.serve.only:
-        _check_workers(root, everything)
+        _check_others(root, everything)
         return
     settings = everything.http
     host, _, port = settings.bind.rpartition(":")
@@ -177,11 +177,16 @@ def health(root: Path) -> None:
     click.echo(found.body)
 
 
-def _check_workers(root: Path, settings: Settings) -> None:
+def _check_others(root: Path, settings: Settings) -> None:
     from runtime.ledger.desk import open_desk  # noqa: PLC0415 - other commands need no store
+    from runtime.ledger.schedules.book import Book  # noqa: PLC0415 - as above
 
     with closing(open_desk(root, settings, again=True)) as desk:
-        here = [one for one in desk.ask_sync(desk.ledger.workers()) if one.host == socket.gethostname()]
-    if not here:
-        raise click.ClickException("no worker on this machine has given a sign of life lately; its log says why")
-    click.echo(f"workers: {', '.join(one.name for one in here)}")
+        asked = {"scheduler": Book(desk.ledger).schedulers(), "worker": desk.ledger.workers()}
+        for role in settings.serve.only:
+            here = [one.name for one in desk.ask_sync(asked[role]) if one.host == socket.gethostname()]
+            if not here:
+                raise click.ClickException(
+                    f"no {role} on this machine has given a sign of life lately; its log says why"
+                )
+            click.echo(f"{role}s: {', '.join(here)}")

@@ -5,6 +5,7 @@ Called by the loader. A table that cannot be is left out alone, and told as a fa
 
 import re
 from collections.abc import Callable, Iterator, Mapping
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,8 @@ from runtime.declare.timing.schedules import schedule_id
 from runtime.declare.triggers import At, Cron, Interval, Schedule
 
 _Attached = tuple[Function, tuple[LoadFailure, ...]]
+
+_HEAD = re.compile(r"""\s*\[\s*schedules\s*\.\s*(["']?)(?P<key>[^"'\]]+?)\1\s*\]""")
 
 
 class Tables:
@@ -65,7 +68,7 @@ class Tables:
         failures: list[LoadFailure] = []
         for key in keys:
             try:
-                trigger = _trigger(key, self._tables[key], self._line(key) or 0)
+                trigger = _trigger(key, self._tables[key], self._lines.get(key, 0))
                 check_trigger(function, trigger)
                 triggers.append(trigger)
             except DeclarationError as error:
@@ -75,16 +78,17 @@ class Tables:
         return found
 
     def _failure(self, key: str, message: str) -> LoadFailure:
-        return LoadFailure(file=FILE_NAME, line=self._line(key), message=f"[schedules.{_shown(key)}]: {message}")
+        return LoadFailure(file=FILE_NAME, line=self._lines.get(key), message=f"[schedules.{_shown(key)}]: {message}")
 
-    def _line(self, key: str) -> int | None:
-        """Where the table begins; None if it is written in another way than with a head of its own."""
-        head = re.compile(rf"""\s*\[\s*schedules\s*\.\s*(["']?){re.escape(key)}\1\s*\]""")
+    @cached_property
+    def _lines(self) -> dict[str, int]:
+        """Where each table begins; without those that are written in another way than with a head of their own."""
         try:
             lines = (self._root / FILE_NAME).read_text("utf-8-sig").splitlines()
         except (OSError, UnicodeDecodeError):  # it was there when the settings were read
-            return None
-        return next((number for number, line in enumerate(lines, 1) if head.match(line)), None)
+            return {}
+        found = ((number, _HEAD.match(line)) for number, line in enumerate(lines, 1))
+        return {head["key"]: number for number, head in found if head is not None}
 
 
 def _shown(key: str) -> str:

@@ -501,15 +501,16 @@ def test_dev_runs_the_roles_that_the_settings_say(run, only, says):
     assert server.stop() == 0
 
 
-def test_health_asks_workers_that_are_alone(root, start, write_project):
-    write_project(**{"functions.toml": '[serve]\nonly = ["worker"]\n'})
+@pytest.mark.parametrize(("role", "says"), [("worker", "taking runs"), ("scheduler", "scheduling")])
+def test_health_asks_other_roles_where_nothing_listens(root, start, write_project, role, says):
+    write_project(**{"functions.toml": f'[serve]\nonly = ["{role}"]\n'})
     health = [sys.executable, "-P", "-m", "runtime", "--dir", str(root), "health"]
     nobody = subprocess.run(health, capture_output=True, text=True, timeout=30, check=False)
-    assert (nobody.returncode, "no worker on this machine" in nobody.stderr) == (1, True)
+    assert (nobody.returncode, f"no {role} on this machine" in nobody.stderr) == (1, True)
     server = start(root, "serve", roles=None)
-    server.wait_for_line('"event": "taking runs"')
+    server.wait_for_line(f'"event": "{says}"')
     well = subprocess.run(health, capture_output=True, text=True, timeout=30, check=False)
-    assert (well.returncode, well.stdout.startswith("workers: worker-")) == (0, True), well.stderr
+    assert (well.returncode, well.stdout.startswith(f"{role}s: {role}-")) == (0, True), well.stderr
     server.stop()
     gone = subprocess.run(health, capture_output=True, text=True, timeout=30, check=False)
     assert gone.returncode == 1

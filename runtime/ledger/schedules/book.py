@@ -14,6 +14,7 @@ from runtime.ledger.calls import Argument, Call
 from runtime.ledger.ledger import Ledger
 from runtime.ledger.schedules.definitions import tick_id
 from runtime.ledger.schedules.records import Definition, Entry, Fired, Firing, Override, Registered, Skip, Watched
+from runtime.ledger.views import WorkerView, read_workers
 
 _MOST: dict[str, int | str] = {"skip": 1, "queue": 1, "allow": ""}
 
@@ -69,6 +70,10 @@ class Book:
     def marks(self, ids: Sequence[str]) -> Call[list[tuple[Override, bool]]]:
         """What was changed of schedules, also of those not there yet: overrides, and whether they are paused."""
         return self._call("marks", ids, lambda found: [(_changed(one[0]), one[1] is not None) for one in found])
+
+    def schedulers(self) -> Call[list[WorkerView]]:
+        """The schedulers that live, as far as their watches tell."""
+        return self._call("schedulers", (), read_workers)
 
     # --- changes at run time ---
 

@@ -6,9 +6,8 @@ others learn what it did. Nothing is kept here that the store does not know.
 
 import asyncio
 import math
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
-from itertools import islice
 
 from runtime.base.errors import StoreDown
 from runtime.base.logs import get_logger
@@ -112,20 +111,27 @@ class Scheduler:
         """Fire what is due, until nothing is."""
         standing = self._standing
         while self._may_fire():
-            firings = standing.table.due(math.floor(standing.clock.now_ms()))
-            if not firings:
+            firings = standing.table.each_due(math.floor(standing.clock.now_ms()))
+            # Where nothing came of any, rather a second later than at once, and again and again.
+            if not await self._fire_each(parts_of(firings)):
                 return
-            calls = parts_of(firings)
-            found: list[bool] = []
-            while parts := list(islice(calls, _AT_ONCE)):
-                found += await asyncio.gather(*(self._fire_part(part) for part in parts))
-                if not self._may_fire():
-                    return
-            if not any(found):
-                return  # rather a second later than at once, and again and again
 
-    def _may_fire(self) -> bool:
-        return self._standing.fires and not self._stopping
+    async def _fire_each(self, parts: Iterator[list[Firing]]) -> bool:
+        """Fire them, some calls at once; whether there is a point in going on."""
+        tasks: list[asyncio.Task[bool]] = []
+        under_way: set[asyncio.Task[bool]] = set()
+        try:
+            while self._may_fire() and (part := next(parts, None)) is not None:
+                tasks.append(asyncio.create_task(self._fire_part(part)))
+                under_way.add(tasks[-1])
+                await asyncio.sleep(0)  # it is sent before the next is made
+                if len(under_way) >= _AT_ONCE:
+                    _, under_way = await asyncio.wait(under_way, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            if under_way:
+                await asyncio.wait(under_way)
+        found = [task.result() for task in tasks]
+        return any(found)
 
     async def _fire_part(self, firings: Sequence[Firing]) -> bool:
         """Fire these; whether there is a point in going on at once."""
@@ -133,6 +139,9 @@ class Scheduler:
         if not found:
             self._news.set()
         return any(fired.verdict in ("fired", "stale") for fired in found)
+
+    def _may_fire(self) -> bool:
+        return self._standing.fires and not self._stopping
 
     def _note_down(self, error: StoreDown) -> None:
         if not self._is_down:

@@ -27,8 +27,8 @@ _MOST_TICKS = 500
 class Standing:
     """name: of the scheduler; no other has it. deployment: what the settings say; 0 to have the store number it.
 
-    info: JSON, for people. on_rules: told which rules there are, whenever that may have changed. is_known: to the store.
-    fires: it may try. number: of its deployment. clock: the store's. table: what is due when.
+    info: JSON, for people. on_rules: told which rules there are, whenever that may have changed. is_known: the store
+    knows it. fires: it may try. number: of its deployment. clock: the store's. table: what is due when.
     """
 
     def __init__(
@@ -180,7 +180,7 @@ class Standing:
         self._on_rules(one.effective.timing for one in self._entries.values() if not one.paused)
 
 
-def parts_of(firings: Sequence[Firing]) -> Iterator[list[Firing]]:
+def parts_of(firings: Iterable[Firing]) -> Iterator[list[Firing]]:
     """As many as fit into a call, in their order."""
     part: list[Firing] = []
     ticks = 0

@@ -4,7 +4,7 @@ Used by the scheduler and the harness.
 """
 
 from bisect import bisect_left
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from hashlib import blake2b
 from heapq import heapify, heappop, heappush
 
@@ -95,6 +95,16 @@ class Timetable:
         lines = [line for line in self._due.values() if (line.next_ms or 0) <= now_ms]
         lines.sort(key=lambda line: line.next_ms or 0)
         return [_firing(line, now_ms) for line in lines]
+
+    def each_due(self, now_ms: int) -> Iterator[Firing]:
+        """The same, each made only when it is asked for; of those before, `note` may have been called by then."""
+        again = [line for line in self._due.values() if (line.next_ms or 0) <= now_ms]
+        for line in sorted(again, key=lambda line: line.next_ms or 0):
+            yield _firing(line, now_ms)
+        while (top := self._top()) is not None and (top.next_ms or 0) <= now_ms:
+            self._due[top.definition.id] = top
+            heappop(self._heap)
+            yield _firing(top, now_ms)
 
     def note(self, firing: Firing, fired: Fired) -> None:
         """What became of a firing."""
