@@ -5,7 +5,7 @@ The names an author needs. Importing this loads no server, broker or scheduler.
 
 from typing import TYPE_CHECKING, Any
 
-from runtime.base.errors import Problem, QueueFull, RunFailed, StoreDown, SubmitError
+from runtime.base.errors import Problem, QueueFull, RunFailed, ScheduleError, StoreDown, SubmitError
 from runtime.declare.context import Context, Tick
 from runtime.declare.decorators import at, cron, fn, http, interval, queue
 from runtime.declare.markers import INJECTED, Body, Cookie, Event, Header, Html, PlainText, Query, Reply
@@ -14,6 +14,8 @@ from runtime.declare.request import Request
 from runtime.declare.resources import resource, shutdown, startup
 from runtime.ledger.flows.steps import PREVIOUS, chain, chord, group, step
 from runtime.ledger.run import Run, SyncRun
+from runtime.ledger.schedules.api import schedules, schedules_sync
+from runtime.ledger.schedules.views import ScheduleView
 from runtime.ledger.submit import submit, submit_sync
 
 if TYPE_CHECKING:
@@ -40,6 +42,8 @@ __all__ = [
     "RetryAfter",
     "Run",
     "RunFailed",
+    "ScheduleError",
+    "ScheduleView",
     "StoreDown",
     "SubmitError",
     "SyncRun",
@@ -55,6 +59,8 @@ __all__ = [
     "interval",
     "queue",
     "resource",
+    "schedules",
+    "schedules_sync",
     "shutdown",
     "startup",
     "step",

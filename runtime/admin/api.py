@@ -12,6 +12,7 @@ from runtime.admin.health import health_routes
 from runtime.admin.pages import docs_route
 from runtime.admin.queues import queue_routes
 from runtime.admin.runs import run_routes
+from runtime.admin.schedules import schedule_routes
 from runtime.base.errors import DeclarationError, InputError
 from runtime.base.settings import HttpSettings
 from runtime.declare.registry import RUNNING_TRIGGERS, Function, Registry
@@ -49,6 +50,7 @@ def system_routes(core: HttpCore, registry: Registry, site: Site) -> Iterator[Ro
     yield docs_route(settings)
     yield from run_routes(core.access, registry, site)
     yield from queue_routes(site.later)
+    yield from schedule_routes(site.later)
 
 
 def _overview(registry: Registry, settings: HttpSettings) -> dict[str, Any]:

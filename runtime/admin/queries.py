@@ -92,8 +92,8 @@ async def read_body(request: Request, kind: type[Q]) -> Q:
     if not isinstance(given, dict):
         raise InputError(422, "the body is one JSON object")
     for name in given:
-        if name not in kind.__struct_fields__:
-            raise fault("body", name, f"there is no such field{_hint(name, kind.__struct_fields__)}")
+        if name not in kind.__struct_encode_fields__:
+            raise fault("body", name, f"there is no such field{_hint(name, kind.__struct_encode_fields__)}")
     return _convert("body", given, kind, strict=True)
 
 

@@ -1,4 +1,4 @@
-"""Runs and queues as the API shows them: JSON objects whose times are RFC 3339 (UTC).
+"""Runs, queues and schedules as the API shows them: JSON objects whose times are RFC 3339 (UTC).
 
 Called by the admin API. Pure. Who may not read all is not told all.
 """
@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from runtime.ledger.records import Failure
+from runtime.ledger.schedules.views import Backfilled, ScheduleView
 from runtime.ledger.views import Attempt, QueueView, RunView
 from runtime.triggers.http.access import Reach
 
@@ -67,9 +68,43 @@ def show_queue(view: QueueView) -> dict[str, Any]:
     }
 
 
+def show_schedule(view: ScheduleView, *, alone: bool = False) -> dict[str, Any]:
+    """One schedule. alone: it was asked for by its id, so that what was skipped lately is known."""
+    shown = {name: getattr(view, name) for name in view.__struct_fields__}
+    shown |= {name: _instant(shown[name]) for name in ("last_planned_at", "last_success_at")}
+    shown["next"] = [
+        {"at": _instant(one.at), "local": _local(one.local), "shift": one.shift or None} for one in view.next
+    ]
+    del shown["skips"]
+    if alone:
+        shown["skips"] = [{"planned_at": _instant(s.planned_at), "count": s.count, "why": s.why} for s in view.skips]
+    return shown
+
+
+def show_backfill(found: Backfilled) -> dict[str, Any]:
+    """What came of a backfill."""
+    return {
+        "id": found.id,
+        "ticks": found.ticks,
+        "new": found.new,
+        "known": found.known,
+        "first_planned_at": _instant(found.first),
+        "last_planned_at": _instant(found.last),
+    }
+
+
 def rfc3339(seconds: float) -> str:
     """A time for people and programs: "2026-11-22T10:00:00.000Z"."""
     return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def _instant(when: datetime | None) -> str | None:
+    return None if when is None else rfc3339(when.timestamp())
+
+
+def _local(when: datetime) -> str:
+    """With the offset of that day: "2026-10-25T02:30:00+02:00"."""
+    return when.isoformat(timespec="milliseconds" if when.microsecond else "seconds")
 
 
 def _time(seconds: float | None) -> str | None:

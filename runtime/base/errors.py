@@ -8,6 +8,9 @@
     |-- UnknownFunction     no function has that name
     |-- UnknownRun          no run has that id, or it is no longer kept
     |-- SubmitError         a call of submit says something that cannot hold
+    |-- ScheduleError       a call of schedules says something that cannot hold
+    |   |-- UnknownSchedule     no schedule has that id, and no function of that name has one
+    |   `-- ScheduleConflict    what there is does not allow it
     |-- QueueFull           a queue has as many open runs as [queue] max_length allows
     |-- RunFailed           what Run.result raises of a run that failed or was cancelled
     |-- InputError          the arguments do not fit the function; knows each wrong one
@@ -25,6 +28,7 @@ _LOWEST_ERROR, _HIGHEST_ERROR = 400, 599
 _RENAMED = {413: "Content Too Large", 422: "Unprocessable Content"}
 """RFC 9110's names, which Python has from 3.13 on: an answer is the same on every Python."""
 
+_MOST_LISTED = 10
 _RESERVED = frozenset({"status", "title", "run_id"})
 
 
@@ -75,6 +79,32 @@ class UnknownRun(FnrunError):  # noqa: N818 - as above
 
 class SubmitError(FnrunError):
     """A call of submit says something that cannot hold; nothing was accepted."""
+
+
+class ScheduleError(FnrunError):
+    """A call of schedules says something that cannot hold; nothing was changed.
+
+    option: which one, "" where it is none of them. detail: what is wrong with it, without its name.
+    """
+
+    def __init__(self, message: str, *, option: str = "", detail: str = "") -> None:
+        super().__init__(message)
+        self.option = option
+        self.detail = detail or message
+
+
+class UnknownSchedule(ScheduleError):  # noqa: N818 - as UnknownRun
+    """No schedule has that id, and no function of that name has one."""
+
+    def __init__(self, name: str, known: Iterable[str]) -> None:
+        known = sorted(known)
+        listed = ", ".join(known[:_MOST_LISTED]) + (", ..." if len(known) > _MOST_LISTED else "")
+        hint = did_you_mean(name, known) or f"; there are: {listed or 'none'}"
+        super().__init__(f'no schedule "{name}"{hint}')
+
+
+class ScheduleConflict(ScheduleError):  # noqa: N818 - a state, and not a wrong call
+    """What there is does not allow it: the id is taken, the schedule is declared in code, a function has several."""
 
 
 class QueueFull(FnrunError):  # noqa: N818 - a state, and not the caller's fault

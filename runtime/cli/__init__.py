@@ -13,6 +13,7 @@ from runtime.cli.keys import keys
 from runtime.cli.project import check, config, list_functions, openapi
 from runtime.cli.queues import queues
 from runtime.cli.runs import runs
+from runtime.cli.schedules import schedules
 from runtime.cli.serving import dev, serve, serve_child
 from runtime.cli.working import celery, scheduler_child, worker_child
 
@@ -42,6 +43,6 @@ def main(ctx: click.Context, root: Path) -> None:
 
 for _command in (
     dev, serve, serve_child, scheduler_child, worker_child, cell_child, list_functions, check, openapi, invoke, runs,
-    queues, config, keys, health, celery,
+    queues, schedules, config, keys, health, celery,
 ):  # fmt: skip
     main.add_command(_command)

@@ -13,13 +13,18 @@ _WHY = {
 }
 
 
+def fire_line(at: datetime, local: datetime | None, shift: str) -> str:
+    """One fire. at: in UTC. local: in the rule's zone, None where that is UTC."""
+    shown = f"{local:%a %Y-%m-%d %H:%M:%S%z}" if local else f"{at:%a}"
+    return f"{at:%Y-%m-%dT%H:%M:%SZ}  {shown}{_WHY[shift]}"
+
+
 def fire_lines(timing: Timing, after: datetime, count: int) -> Iterator[str]:
     """The next fires, in UTC and in the rule's zone, and where daylight saving time shifts one."""
     zone = ZoneInfo(timing.tz) if timing.cron and timing.tz != "UTC" else None
     found = next_fires(timing, after, count)
     for due in found:
         at = instant_of(due.at_ms)
-        local = f"  {at.astimezone(zone):%a %Y-%m-%d %H:%M:%S%z}" if zone else f"  {at:%a}"
-        yield f"{at:%Y-%m-%dT%H:%M:%SZ}{local}{_WHY[due.shift]}"
+        yield fire_line(at, at.astimezone(zone) if zone else None, due.shift)
     if not found:
         yield "never again"

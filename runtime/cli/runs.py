@@ -11,7 +11,7 @@ import click
 
 from runtime.admin.queries import DONE, REFUSED_MESSAGE, STATES_OF, Verb
 from runtime.cli.systems import Query, System, asked, for_systems, open_system
-from runtime.cli.tables import print_table
+from runtime.cli.tables import plain, print_table
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -78,15 +78,15 @@ def show_run(root: Path, /, run_id: str, as_json: bool, **where: str | None) -> 
     attempts, failure = run.pop("attempts", []), run.pop("failure", None)
     for name, value in run.items():
         text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
-        click.echo(f"{name + ':':<13} {_plain(text)}")
+        click.echo(f"{name + ':':<13} {plain(text)}")
     for one in attempts:
         when = f"{_time(one.get('began_at', ''))} to {_time(one.get('finished_at', ''))}"
         said = [one["state"], when, one.get("reason"), one.get("message"), one.get("worker")]
-        click.echo(f"attempt {one['attempt']}:    " + ", ".join(_plain(part) for part in said if part))
+        click.echo(f"attempt {one['attempt']}:    " + ", ".join(plain(part) for part in said if part))
     if failure is not None:
-        click.echo(f"failure:      {_plain(failure['type'])}: {_plain(failure['message'])}")
+        click.echo(f"failure:      {plain(failure['type'])}: {plain(failure['message'])}")
         if "traceback" in failure:
-            click.echo(_plain(failure["traceback"], lines=True).rstrip())
+            click.echo(plain(failure["traceback"], lines=True).rstrip())
 
 
 def _acting(command: F) -> F:
@@ -153,7 +153,7 @@ def _tell(words: Sequence[tuple[str, str]], *, counted: bool) -> None:
         click.echo(", ".join(f"{count} {word}" for word, count in counts.items()))
     else:
         for run_id, word in words:
-            click.echo(f"{_plain(run_id)}  {word}")
+            click.echo(f"{plain(run_id)}  {word}")
     if "refused" in counts:
         click.echo(f"refused: {REFUSED_MESSAGE}", err=True)
 
@@ -208,11 +208,6 @@ def _state(run: Mapping[str, Any]) -> str:
 def _time(text: str) -> str:
     """To the second."""
     return text.replace("T", " ").partition(".")[0]
-
-
-def _plain(text: str, *, lines: bool = False) -> str:
-    """Without what would steer a terminal: authors' and callers' words are in it."""
-    return "".join(c if c.isprintable() or (lines and c == "\n") else repr(c)[1:-1] for c in text)
 
 
 def _print_json(value: Any) -> None:

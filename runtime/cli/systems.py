@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from http import HTTPStatus
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 from urllib.parse import quote, urlencode
@@ -23,8 +24,10 @@ from runtime.base.durations import parse_duration
 from runtime.base.errors import Problem
 from runtime.base.ids import new_run_id
 from runtime.base.settings import NOTHING, Settings, load_settings
+from runtime.cli.project import print_failures
 from runtime.cli.remote import Answered, fetch, problem_text
 from runtime.declare.registry import Function, Registry
+from runtime.roles import load_project
 
 if TYPE_CHECKING:
     from runtime.triggers.http.core import HttpCore, Site
@@ -57,12 +60,22 @@ def for_systems(command: F) -> F:
 
 
 @contextmanager
-def open_system(root: Path, where: Mapping[str, str | None], function: Function | None = None) -> Iterator[System]:
-    """The system at where["url"], or the project's own. function: one that may be called here."""
+def open_system(
+    root: Path, where: Mapping[str, str | None], function: Function | None = None, *, whole: bool = False
+) -> Iterator[System]:
+    """The system at where["url"], or the project's own.
+
+    function: one that may be called here. whole: here, all functions are loaded; what does not load is told.
+    """
     if url := where["url"]:
         yield _There(url, where["key"])
         return
-    with _here(root, load_settings(root).settings, function) as system:
+    registry = None
+    if whole:
+        project = load_project(root)
+        registry = project.registry
+        print_failures(project)
+    with _here(root, load_settings(root).settings, registry, function) as system:
         yield system
 
 
@@ -129,7 +142,7 @@ class _Body:
 
 
 @contextmanager
-def _here(root: Path, settings: Settings, function: Function | None) -> Iterator[System]:
+def _here(root: Path, settings: Settings, registry: Registry | None, function: Function | None) -> Iterator[System]:
     # Loaded here: other commands do without the HTTP trigger and the store's client.
     from runtime.ledger.desk import open_desk  # noqa: PLC0415
     from runtime.triggers.http.core import HttpCore, Site  # noqa: PLC0415
@@ -137,6 +150,8 @@ def _here(root: Path, settings: Settings, function: Function | None) -> Iterator
 
     logs.configure(style=settings.log.format, level=settings.log.level, stream=sys.stderr)
     desk = open_desk(root, settings)
+    if registry is not None:
+        desk.registry = lambda: registry
     try:
         with asyncio.Runner() as runner:
             core = HttpCore(_owner())
@@ -151,8 +166,10 @@ def _route(core: "HttpCore", site: "Site", function: Function | None) -> None:
     from runtime.admin.api import invoke_route  # noqa: PLC0415
     from runtime.admin.queues import queue_routes  # noqa: PLC0415
     from runtime.admin.runs import run_routes  # noqa: PLC0415
+    from runtime.admin.schedules import schedule_routes  # noqa: PLC0415
 
-    for route in (*run_routes(core.access, Registry(), site), *queue_routes(site.later)):
+    routes = run_routes(core.access, Registry(), site), queue_routes(site.later), schedule_routes(site.later)
+    for route in chain(*routes):
         core.table.add(*route)
     if function is not None:
         core.table.add(*invoke_route(function, site, "cli"))

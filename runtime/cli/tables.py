@@ -1,4 +1,4 @@
-"""Print rows as a table. Called by the commands that list things."""
+"""Print rows as a table, and words of others. Called by the commands that list things."""
 
 from collections.abc import Sequence
 
@@ -17,3 +17,8 @@ def print_table(head: Sequence[str], rows: Sequence[Sequence[str | int]]) -> Non
         ]
         line = "  ".join(cells).rstrip()
         click.echo(click.style(line, bold=True) if number == 0 else line)
+
+
+def plain(text: str, *, lines: bool = False) -> str:
+    """Without what would steer a terminal: authors' and callers' words are in it."""
+    return "".join(c if c.isprintable() or (lines and c == "\n") else repr(c)[1:-1] for c in text)

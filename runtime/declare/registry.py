@@ -177,3 +177,7 @@ class Registry(msgspec.Struct, frozen=True, kw_only=True):
             return self.functions[name]
         except KeyError:
             raise UnknownFunction(name, self.functions) from None
+
+    def whole(self) -> "Registry":
+        """Itself: all functions there are."""
+        return self

@@ -88,6 +88,8 @@ class Desk:
         self.payload_max = payload_max
         self.result_max = result_max
         self.registry = registry
+        self.settings = Settings()
+        """Of the project: what schedules are that do not say otherwise. As in the defaults, where nobody sets it."""
         self._own = _Own()
         self.holds = Holds(self)
 
@@ -280,7 +282,9 @@ def open_desk(root: Path, settings: Settings, *, again: bool = False) -> Desk:
     store = Opened.open(root, settings.store, again=again)
     ledger = Ledger(store.namespace, lease_seconds=float(queue.lease), keeping=keeping_of(queue))
     payload_max, result_max = int(queue.payload_max), int(queue.result_max)
-    return Desk(store, ledger, max_length=queue.max_length, payload_max=payload_max, result_max=result_max)
+    desk = Desk(store, ledger, max_length=queue.max_length, payload_max=payload_max, result_max=result_max)
+    desk.settings = settings
+    return desk
 
 
 def keeping_of(settings: QueueSettings) -> Keeping:
@@ -299,7 +303,7 @@ def open_for_script() -> Desk:
         )
     settings = load_settings(root).settings
     desk = open_desk(root, settings)
-    catalogue = FolderCatalogue(root, settings.functions)
+    catalogue = FolderCatalogue(root, settings.functions, settings.schedules, str(settings.schedule.timezone))
     desk.registry = lambda: catalogue
     return desk
 

@@ -4,6 +4,7 @@ Builds Calls and does no I/O itself; triggers, workers, admin and the CLI run th
 """
 
 import re
+import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from hashlib import sha1
 from typing import Any, TypeVar
@@ -56,6 +57,10 @@ class Ledger:
         self.stays_seconds = max(30.0, lease_seconds * 3)
         self._clock = clock
         self._keeping = (_ms(keeping.seconds), _ms(keeping.failures_seconds), keeping.count)
+
+    def now(self) -> float:
+        """Seconds since the epoch, by its clock or else this machine's: for what is shown, not what is decided."""
+        return time.time() if self._clock is None else self._clock()
 
     def bell(self, queue: str) -> str:
         """The list that something is pushed to when a queue has work. A hint: look each second, too."""

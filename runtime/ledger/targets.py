@@ -7,19 +7,22 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from inspect import signature
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Protocol, get_type_hints
 
 import msgspec
 from msgspec.inspect import type_info
 
 from runtime.base.errors import InputError, SubmitError, UnknownFunction
+from runtime.base.schedules import ScheduleTable
 from runtime.base.settings import FunctionSettings
 from runtime.declare.files import failure_of, functions_in
 from runtime.declare.lifespan import load_lifespan
 from runtime.declare.markers import INJECTED
 from runtime.declare.modules import PACKAGE, function_name, open_package, open_root
-from runtime.declare.registry import DEFAULT_QUEUE, Function
+from runtime.declare.registry import DEFAULT_QUEUE, Function, Registry
 from runtime.declare.signatures.parameters import know_names
+from runtime.declare.tables import Tables
 from runtime.declare.triggers import Declaration, Queue, declaration_of
 from runtime.invoke.binding import PayloadPlan
 from runtime.invoke.results import Unencodable, encode_json
@@ -33,6 +36,10 @@ class Catalogue(Protocol):
 
     def get(self, name: str) -> Function:
         """The function of that name. UnknownFunction."""
+        ...
+
+    def whole(self) -> Registry:
+        """All functions there are, as far as they load."""
         ...
 
 
@@ -169,12 +176,20 @@ class FolderCatalogue:
     """Functions of a project read file by file, each when it is first asked for: what a plain script needs.
 
     A file that the script has imported is not imported again; others are not run at all, but for _lifespan.py, whose
-    resources parameters may name.
+    resources parameters may name. tables, zone: as the loader's.
     """
 
-    def __init__(self, root: Path, overrides: Mapping[str, FunctionSettings]) -> None:
+    def __init__(
+        self,
+        root: Path,
+        overrides: Mapping[str, FunctionSettings],
+        tables: Mapping[str, ScheduleTable] = MappingProxyType({}),
+        zone: str = "UTC",
+    ) -> None:
         self._root = root
         self._overrides = overrides
+        self._tables = Tables(root, tables, zone)
+        self._whole: Registry | None = None
         self._files: dict[Path, Mapping[str, Function]] = {}
 
     def get(self, name: str) -> Function:
@@ -184,6 +199,23 @@ class FolderCatalogue:
             if found is not None:
                 return found
         raise UnknownFunction(name, self._names())
+
+    def whole(self) -> Registry:
+        """All functions with their schedules, each file read that was not yet; what does not load is left out."""
+        if self._whole is None:
+            functions: dict[str, Function] = {}
+            for path in self._paths():
+                with suppress(SubmitError):
+                    functions |= self._read(path)
+            failures = tuple(self._tables.attach(functions, lambda _: True))
+            self._whole = Registry(functions=functions, failures=failures)
+        return self._whole
+
+    def _paths(self) -> Iterator[Path]:
+        """The files that may hold functions, in their order."""
+        for path in sorted((self._root / PACKAGE).rglob("*.py")):
+            if not any(part[0] in "_." for part in path.relative_to(self._root / PACKAGE).with_suffix("").parts):
+                yield path
 
     def _places(self, name: str) -> Iterator[Path]:
         parts = name.split(".")
@@ -212,10 +244,9 @@ class FolderCatalogue:
         """Names of the files that were read, and of all others: what is in those is not known."""
         for functions in self._files.values():
             yield from functions
-        for path in (self._root / PACKAGE).rglob("*.py"):
-            parts = path.relative_to(self._root / PACKAGE).with_suffix("").parts
-            if path not in self._files and not any(part[0] in "_." for part in parts):
-                yield ".".join(parts)
+        for path in self._paths():
+            if path not in self._files:
+                yield ".".join(path.relative_to(self._root / PACKAGE).with_suffix("").parts)
 
 
 def on_failure_map(functions: Mapping[str, Function]) -> dict[str, tuple[str, str]]:

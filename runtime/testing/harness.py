@@ -204,6 +204,7 @@ class Harness:
         limits = {"max_length": queue.max_length, "payload_max": int(queue.payload_max)}
         limits["result_max"] = int(queue.result_max)
         self._desk = Desk(store, self._ledger, registry=lambda: registry, **limits)
+        self._desk.settings = self._registered.settings
         self._standing = Standing(self._desk, lambda _: None, name=_SCHEDULER)
         self._standing.adopt(definitions_of(registry, self._registered.settings))
         stack.callback(self._desk.close)

@@ -1,4 +1,5 @@
 import inspect
+import re
 
 import pytest
 
@@ -8,9 +9,14 @@ from runtime.base.errors import FnrunError, InputError, Problem, UnknownFunction
 
 def test_the_tree_in_the_docstring_is_the_tree():
     classes = [found for _, found in inspect.getmembers(errors, inspect.isclass) if found.__module__ == errors.__name__]
-    drawn = [line.split()[1] for line in errors.__doc__.splitlines() if line.strip().startswith(("|--", "`--"))]
-    assert sorted(drawn) == sorted(found.__name__ for found in classes if found is not FnrunError)
-    assert all(found.__bases__ == (FnrunError,) for found in classes if found is not FnrunError)
+    parents, drawn = {0: "FnrunError"}, {}
+    for line in errors.__doc__.splitlines():
+        if found := re.match(r"    ((?:\|   )*)[|`]-- (\w+)", line):
+            depth, name = len(found[1]) // 4, found[2]
+            parents[depth + 1], drawn[name] = name, (parents[depth],)
+    assert drawn == {
+        one.__name__: tuple(base.__name__ for base in one.__bases__) for one in classes if one is not FnrunError
+    }
 
 
 def test_a_near_name_is_offered():

@@ -28,6 +28,7 @@ PAGES = [
     "docs/tutorial.md",
     "docs/howto.md",
     "docs/flows.md",
+    "docs/schedules.md",
     "docs/idempotency.md",
     "docs/celery.md",
 ]

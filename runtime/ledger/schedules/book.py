@@ -70,6 +70,10 @@ class Book:
         """These schedules, with their skips; None for one that is not there."""
         return self._call("show", ids, lambda found: [one and _entry(*one) for one in found])
 
+    def marks(self, ids: Sequence[str]) -> Call[list[tuple[Override, bool]]]:
+        """What was changed of schedules, also of those not there yet: overrides, and whether they are paused."""
+        return self._call("marks", ids, lambda found: [(_changed(one[0]), one[1] is not None) for one in found])
+
     def schedulers(self) -> Call[list[WorkerView]]:
         """The schedulers that live, as far as their watches tell."""
         return self._call("schedulers", (), read_workers)
@@ -176,7 +180,7 @@ def _entry(found: Sequence[Any], skips: Sequence[bytes] = ()) -> Entry:
     told, changed, open_, held, last, paused, runs, missed, overlapped, last_run, success = found
     return Entry(
         definition=_definition.decode(_text(told)),
-        override=_override.decode(_text(changed)) if changed else Override(),
+        override=_changed(changed),
         paused=paused is not None,
         last_ms=int(last or 0),
         open=open_,
@@ -188,6 +192,10 @@ def _entry(found: Sequence[Any], skips: Sequence[bytes] = ()) -> Entry:
         success_ms=int(success or 0),
         skips=tuple(map(_skip, skips)),
     )
+
+
+def _changed(told: bytes | None) -> Override:
+    return _override.decode(_text(told)) if told else Override()
 
 
 def _text(told: bytes) -> bytes:

@@ -25,14 +25,14 @@ def definitions_of(registry: Registry, settings: Settings) -> list[Definition]:
 
 
 def _of(function: Function, settings: Settings) -> Iterator[Definition]:
-    given = settings.schedule
+    given, timezone = settings.schedule, str(settings.schedule.timezone)
     for trigger in function.triggers:
         if isinstance(trigger, Schedule):
             jitter = given.jitter if trigger.jitter_seconds is None else trigger.jitter_seconds
             yield Definition(
-                id=schedule_id(function.name, trigger, given.timezone),
+                id=schedule_id(function.name, trigger, timezone),
                 function=function.name,
-                timing=timing_of(trigger, given.timezone),
+                timing=timing_of(trigger, timezone),
                 queue=function.queue,
                 payload=msgspec.Raw(encode_json(trigger.payload)),
                 missed=trigger.missed or given.missed,

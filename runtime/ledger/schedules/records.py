@@ -3,7 +3,7 @@
 Made by definitions, by authors' `schedules.add` and by the scripts' answers; read by all that deals with schedules.
 """
 
-from typing import Literal
+from typing import Any, Literal
 
 import msgspec
 
@@ -40,10 +40,10 @@ class Definition(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class Override(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """What was changed at run time; None is as defined. It outlives restarts and deployments."""
+    """What was changed at run time; None is as defined. It outlives restarts and deployments. payload: by name."""
 
     timing: Timing | None = None
-    payload: msgspec.Raw | None = None
+    payload: dict[str, Any] | None = None
     missed: Missed | None = None
     overlap: Overlap | None = None
     jitter_ms: int | None = None
@@ -89,6 +89,8 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True):
         """The definition with what was changed at run time."""
         said = {name: getattr(self.override, name) for name in Override.__struct_fields__}
         changes = {name: value for name, value in said.items() if value is not None}
+        if "payload" in changes:
+            changes["payload"] = msgspec.Raw(msgspec.json.encode(changes["payload"]))
         return msgspec.structs.replace(self.definition, **changes) if changes else self.definition
 
 
