@@ -12,6 +12,7 @@ from runtime.ledger.schedules.definitions import tick_id
 from runtime.ledger.schedules.notes import tick_of
 from runtime.ledger.schedules.records import Fired, Firing, Skip, TickNote
 from tests.ledger.roster import OTHER, Roster, schedule
+from tests.ledger.test_costs import commands_of
 from tests.ledger.trial import Trial
 
 
@@ -394,6 +395,23 @@ def test_a_tick_that_was_backfilled_before_is_not_run_again(roster, trial):
 
 
 # --- cost ---
+
+
+@pytest.mark.parametrize(("overlap", "each"), [("allow", 4), ("skip", 5)])
+def test_ticks_that_fire_together_take_few_commands_each(roster, trial, overlap, each):
+    definitions = [schedule(f"s{n:03}", overlap=overlap) for n in range(200)]
+    roster.begin(*definitions)
+    trial.now += 1
+    firings = [
+        Firing(
+            definition=one, last_ms=roster.ms - 1000, until_ms=roster.ms, planned=(roster.ms,), jitters_ms=(0,),
+            missed_before=(0,),
+        )
+        for one in definitions
+    ]  # fmt: skip
+    count = commands_of(trial.client, lambda: roster.fire(*firings))
+    assert 200 * each <= count <= 200 * each + 20
+    assert len(trial.claim(slots=200)) == 200
 
 
 @pytest.mark.timeout(60)

@@ -49,7 +49,10 @@ class Book:
         return self._call("watch", (scheduler, digest, seen), _read_watched)
 
     def fire(self, scheduler: str, digest: str, firings: Sequence[Firing]) -> Call[list[Fired] | None]:
-        """Have ticks become runs, at most 200 firings a call. None: this scheduler is not (any more) one that fires."""
+        """Have ticks become runs, at most 200 firings a call, and some hundred ticks: it holds up the store meanwhile.
+
+        None: this scheduler is not (any more) one that fires.
+        """
         told = msgspec.msgpack.encode([_fields_of(one) for one in firings])
         return self._call("fire", (scheduler, digest, told), _read_fired)
 

@@ -101,6 +101,7 @@ local function fire(firing)
   if verdict ~= 'fired' then
     return verdict, tonumber(found[2] or 0), 0
   end
+  upto = math.max(upto, last)
   local state = open_state(id, found)
   local open, held = lane_of(id, kind)
   local most = overlap == 'allow' and math.huge or tonumber(overlap) or 1
