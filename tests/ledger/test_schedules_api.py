@@ -189,6 +189,8 @@ async def test_an_id_is_added_once_unless_it_is_to_be_replaced(either):
         ({"interval": "1h", "tz": "UTC"}, "it is for cron; an interval is counted from the epoch"),
         ({"tz": "UTC"}, "it is for cron, and there is no cron rule"),
         ({"at": "2031-01-01"}, "a date with an offset"),
+        ({"at": datetime.max.replace(tzinfo=UTC)}, "a year from 1970 to 9998"),
+        ({"at": "0001-01-01T00:00:00+12:00"}, "a year from 1970 to 9998"),
         ({"at": "2020-01-01T00:00:00+00:00"}, r"it is past; submit\(orders.sweep, ...\) runs it now"),
         ({"cron": "@daily", "missed": "sometimes"}, "one of skip, latest, all"),
         ({"cron": "@daily", "overlap": 0}, "overlap=0"),
@@ -280,6 +282,7 @@ async def test_a_change_says_what_is_wrong_with_it(either):
         ({"timeout": 3}, "no such option"),
         ({"payload": {"days": "x"}}, "days: Expected `int`"),
         ({"cron": "@foo"}, "no such alias"),
+        ({"at": "2020-01-01T00:00:00+00:00"}, r"it is past; schedules.run\(...\) runs it now"),
     ):
         with pytest.raises(ScheduleError, match=says):
             await schedules.set("orders.sweep", **changes)
@@ -349,6 +352,7 @@ async def test_the_end_of_a_backfill_is_not_in_it_and_times_are_the_zones_own(ei
         (("2030-03-18",), "it is in the future"),
         (("2030-03-11", "2030-03-11"), "it is not before the end"),
         ((3,), r"backfill\(from=3\): a date"),
+        (("0001-01-01",), r"backfill\(from='0001-01-01'\): it is before 1970"),
     ],
 )
 async def test_a_backfill_says_what_is_wrong_with_its_range(orders, given, says):
