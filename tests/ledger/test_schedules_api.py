@@ -13,7 +13,10 @@ from runtime.base.errors import ScheduleConflict, UnknownFunction, UnknownSchedu
 from runtime.base.schedules import ScheduleTable
 from runtime.base.settings import FunctionSettings
 from runtime.declare.loader import load
+from runtime.declare.timing.calendar import Timing
 from runtime.ledger.desk import Desk, use
+from runtime.ledger.schedules.book import Book
+from runtime.ledger.schedules.records import Definition
 from runtime.ledger.targets import FolderCatalogue
 from tests.declare.conftest import _restored_imports  # noqa: F401 - what is loaded here is put back
 from tests.ledger.trial import START
@@ -358,6 +361,19 @@ async def test_the_end_of_a_backfill_is_not_in_it_and_times_are_the_zones_own(ei
 async def test_a_backfill_says_what_is_wrong_with_its_range(orders, given, says):
     with pytest.raises(ScheduleError, match=says):
         await schedules.backfill("orders.sweep", *given)
+
+
+async def test_one_in_a_zone_that_is_unknown_here_is_listed_and_can_be_removed(orders, desk: Desk):
+    """It was added where the zone database is newer."""
+    strange = Definition(
+        id="x", function="orders.poll", timing=Timing(cron="0 0 * * *", tz="Mars/Olympus"), source="added"
+    )
+    await desk.ask(Book(desk.ledger).add(strange))
+    assert "x" in {view.id for view in await schedules.list()}
+    assert ((await schedules.get("x")).timezone, (await schedules.get("x")).next) == ("Mars/Olympus", ())
+    with pytest.raises(ScheduleError, match="x: Mars/Olympus, or its rule, is unknown here"):
+        await schedules.backfill("x", "2030-03-11")
+    await schedules.remove("x")
 
 
 async def test_a_backfill_is_bounded(orders):

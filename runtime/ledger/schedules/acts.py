@@ -20,7 +20,7 @@ from runtime.base.errors import (
 )
 from runtime.base.ids import new_run_id
 from runtime.declare.registry import Registry
-from runtime.declare.timing.calendar import Timing, calendar_of, instant_of
+from runtime.declare.timing.calendar import Timing, calendar_of, instant_of, is_known
 from runtime.ledger.desk import Desk
 from runtime.ledger.run import Run
 from runtime.ledger.schedules.asked import Added, Asked, check_id, instant_ms
@@ -218,6 +218,10 @@ class Acts:
     async def backfill(self, schedule: Named, start: Any, end: Any = None, *, dry_run: bool = False) -> Backfilled:
         """Runs for the ticks from start on, and before end (now, if it is None)."""
         definition = (await self.find(schedule)).entry.effective
+        if not is_known(definition.timing):
+            raise ScheduleError(
+                f"schedules.backfill: {definition.id}: {definition.timing.tz}, or its rule, is unknown here"
+            )
         now_ms = round(self.now * 1000)
         first = instant_ms("from", start, definition)
         until = now_ms if end is None else instant_ms("to", end, definition)

@@ -8,13 +8,16 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import msgspec
 
-from runtime.declare.timing.calendar import Timing
+from runtime.base.logs import get_logger
+from runtime.declare.timing.calendar import Timing, is_known
 from runtime.ledger.desk import Desk
 from runtime.ledger.schedules.book import Book
 from runtime.ledger.schedules.definitions import digest_of
 from runtime.ledger.schedules.records import Definition, Entry, Fired, Firing, Watched
 from runtime.triggers.schedule.clock import Clock
 from runtime.triggers.schedule.timetable import Timetable
+
+log = get_logger(__name__)
 
 _MOST_UPLOADED = 500
 _MOST_READ = 1000
@@ -169,11 +172,16 @@ class Standing:
 
     def _ours(self, entry: Entry) -> Entry | None:
         """It, as it is to be fired by us: another deployment's definition may have been read in between."""
-        definition = entry.definition
-        if definition.source == "added":
-            return entry
-        own = self._own.get(definition.id)
-        return None if own is None else msgspec.structs.replace(entry, definition=own)
+        if entry.definition.source != "added":
+            own = self._own.get(entry.definition.id)
+            if own is None:
+                return None
+            entry = msgspec.structs.replace(entry, definition=own)
+        timing = entry.effective.timing
+        if not is_known(timing):  # it may have been added on another machine; all else must fire
+            log.error("schedule cannot fire here", schedule=entry.definition.id, rule=timing.cron, timezone=timing.tz)
+            return None
+        return entry
 
     def _tell_rules(self) -> None:
         assert self._entries is not None  # noqa: S101 - they were just read
