@@ -168,6 +168,7 @@ def test_a_backfill_says_how_many_and_asks(fnrun, desk: Desk):
 def test_what_is_asked_wrongly_is_said(fnrun, arguments: list[str], message: str):
     result = fnrun(*arguments)
     assert (result.exit_code, message in result.output) == (1, True), result.output
+    assert "; : " not in result.output
 
 
 def test_here_and_what_a_scheduler_registered_are_one_list(fnrun, root: Path, desk: Desk):

@@ -7,10 +7,10 @@ so that `fnrun config --why` can say it. Never reads a file other than functions
 import os
 import re
 import tomllib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
-from typing import Annotated, Any, Literal, Self, TypeVar, get_origin, get_type_hints
+from typing import Annotated, Any, Literal, Self, TypeVar, get_args, get_origin, get_type_hints
 
 import msgspec
 from typing_extensions import override
@@ -234,7 +234,17 @@ def _convert(tree: Any, kind: type[_S], prefix: str, sources: Mapping[str, str])
         detail, _, where = str(error).partition(" - at `$")
         path = (prefix + where.removesuffix("`")).removeprefix(".")
         source = sources.get(path.partition("[")[0], FILE_NAME)  # a list has one source for all in it
-        raise SettingsError(f"{source}: {path}: {detail}") from None
+        words = _words_at(kind, where.removesuffix("`")) if detail.startswith("Invalid enum value") else ()
+        raise SettingsError(
+            f"{source}: {path}: {detail}" + (f"; there are: {', '.join(words)}" if words else "")
+        ) from None
+
+
+def _words_at(kind: Any, path: str) -> Sequence[str]:
+    """The words of which one may stand at a path, ".log.level" for instance."""
+    for name in path.split(".")[1:]:
+        kind = get_type_hints(kind)[name.partition("[")[0]]
+    return [word for part in (kind, *get_args(kind)) if get_origin(part) is Literal for word in get_args(part)]
 
 
 def _check_store(store: StoreSettings, sources: Mapping[str, str]) -> None:

@@ -68,6 +68,7 @@ def problem_text(body: bytes) -> str:
     try:
         problem = json.loads(body)
         said = ": ".join(str(problem[field]) for field in ("title", "detail") if problem.get(field))
-        return "; ".join([said, *(f"{e['name']}: {e['detail']}" for e in problem.get("errors", ()))])
+        faults = [": ".join(filter(None, (one["name"], one["detail"]))) for one in problem.get("errors", ())]
+        return "; ".join([said, *faults])
     except (ValueError, AttributeError, KeyError, TypeError):
         return body.decode(errors="replace")[:200]

@@ -158,20 +158,25 @@ class _ScheduleOptions(msgspec.Struct, kw_only=True, forbid_unknown_fields=True)
 def _schedule(what: str, options: dict[str, Any]) -> dict[str, Any]:
     """Checked options, under the names of the Schedule record."""
     _refuse_unknown(what, options, _ScheduleOptions.__struct_fields__)
+    missed, overlap, payload = (options.get(name) for name in ("missed", "overlap", "payload"))
+    if missed is not None and missed not in get_args(Missed):
+        raise DeclarationError(f"@{what}(missed={missed!r}): one of {', '.join(get_args(Missed))}")
+    number = isinstance(overlap, int) and not isinstance(overlap, bool) and overlap >= 1
+    if overlap not in (None, "skip", "queue", "allow") and not number:
+        raise DeclarationError(f'@{what}(overlap={overlap!r}): "skip", "queue", "allow" or a number of at least 1')
+    if "payload" in options and not isinstance(payload, Mapping):
+        raise DeclarationError(f'@{what}(payload={payload!r}): arguments by name, {{"name": value}}')
     try:
         given = msgspec.convert(options, _ScheduleOptions)
     except msgspec.ValidationError as error:
         raise DeclarationError(f"@{what}: {error}") from None
-    overlap = given.overlap
-    if isinstance(overlap, int) and overlap < 1:
-        raise DeclarationError(f'@{what}(overlap={overlap}): "skip", "queue", "allow" or a number of at least 1')
     if given.name is not None and not SCHEDULE_ID.fullmatch(given.name):
         raise DeclarationError(f"@{what}(name={given.name!r}): 1 to 100 letters, digits and any of _ . : -")
     return {
         "payload": dict(given.payload),
         "name": given.name,
         "missed": given.missed,
-        "overlap": overlap,
+        "overlap": given.overlap,
         "jitter_seconds": None if given.jitter is None else checked(what, "jitter", Jitter.parse, given.jitter),
         "window_seconds": None if given.window is None else seconds(what, "window", given.window),
         "timeout_seconds": None if given.timeout is None else seconds(what, "timeout", given.timeout),
@@ -185,6 +190,7 @@ def cron(rule: str, *, tz: str | None = None, **options: Any) -> Callable[[F], F
     number), jitter, window, timeout. Raises DeclarationError.
     """
     line = _caller_line()
+    _refuse_bare("cron", rule, '"0 6 * * *"')
     trigger = Cron(
         line=line, rule=check_rule(rule), tz=tz if tz is None else check_zone(tz), **_schedule("cron", options)
     )
@@ -194,6 +200,7 @@ def cron(rule: str, *, tz: str | None = None, **options: Any) -> Callable[[F], F
 def interval(every: Duration, **options: Any) -> Callable[[F], F]:
     """A schedule every "15m", aligned to the epoch. options: as for cron. Raises DeclarationError."""
     line = _caller_line()
+    _refuse_bare("interval", every, '"15m"')
     return _decorator(
         "interval", line, Interval(line=line, every_seconds=check_interval(every), **_schedule("interval", options))
     )
@@ -202,7 +209,13 @@ def interval(every: Duration, **options: Any) -> Callable[[F], F]:
 def at(when: str | datetime, **options: Any) -> Callable[[F], F]:
     """Once, at an ISO 8601 date with an offset, or an aware datetime. options: as for cron. Raises DeclarationError."""
     line = _caller_line()
+    _refuse_bare("at", when, '"2030-01-01T02:00:00+00:00"')
     return _decorator("at", line, At(line=line, when=check_instant(when), **_schedule("at", options)))
+
+
+def _refuse_bare(what: str, when: object, example: str) -> None:
+    if callable(when):
+        raise DeclarationError(f"@{what} does not say when; write @{what}({example}) for instance")
 
 
 def _refuse_unknown(what: str, options: Mapping[str, Any], known: Sequence[str]) -> None:

@@ -199,7 +199,14 @@ def test_a_fault_in_the_environment_names_the_variable(fault_of, name, value, me
 
 def test_a_fault_on_the_command_line_says_so(fault_of):
     message = fault_of('[http]\nauth = "public"', {}, {"http__auth": "none"})
-    assert message == "command line: http.auth: Invalid enum value 'none'"
+    assert message == "command line: http.auth: Invalid enum value 'none'; there are: public, key"
+
+
+def test_a_word_that_is_none_of_those_is_told_which_there_are(fault_of):
+    words = "skip, latest, all"
+    message = fault_of('[schedules."x.y"]\nfunction = "f"\nmissed = "never"')
+    assert message == f"functions.toml: schedules.\"x.y\".missed: Invalid enum value 'never'; there are: {words}"
+    assert fault_of("[log]\nlevel = 'loud'").endswith("'loud'; there are: debug, info, warning, error")
 
 
 # --- schedules ---------------------------------------------------------------------------------------------------

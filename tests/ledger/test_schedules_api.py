@@ -13,7 +13,10 @@ from runtime.base.errors import ScheduleConflict, UnknownFunction, UnknownSchedu
 from runtime.base.schedules import ScheduleTable
 from runtime.base.settings import FunctionSettings
 from runtime.declare.loader import load
+from runtime.declare.timing.calendar import Timing
 from runtime.ledger.desk import Desk, use
+from runtime.ledger.schedules.book import Book
+from runtime.ledger.schedules.records import Definition
 from runtime.ledger.targets import FolderCatalogue
 from tests.declare.conftest import _restored_imports  # noqa: F401 - what is loaded here is put back
 from tests.ledger.trial import START
@@ -189,6 +192,8 @@ async def test_an_id_is_added_once_unless_it_is_to_be_replaced(either):
         ({"interval": "1h", "tz": "UTC"}, "it is for cron; an interval is counted from the epoch"),
         ({"tz": "UTC"}, "it is for cron, and there is no cron rule"),
         ({"at": "2031-01-01"}, "a date with an offset"),
+        ({"at": datetime.max.replace(tzinfo=UTC)}, "a year from 1970 to 9998"),
+        ({"at": "0001-01-01T00:00:00+12:00"}, "a year from 1970 to 9998"),
         ({"at": "2020-01-01T00:00:00+00:00"}, r"it is past; submit\(orders.sweep, ...\) runs it now"),
         ({"cron": "@daily", "missed": "sometimes"}, "one of skip, latest, all"),
         ({"cron": "@daily", "overlap": 0}, "overlap=0"),
@@ -280,6 +285,7 @@ async def test_a_change_says_what_is_wrong_with_it(either):
         ({"timeout": 3}, "no such option"),
         ({"payload": {"days": "x"}}, "days: Expected `int`"),
         ({"cron": "@foo"}, "no such alias"),
+        ({"at": "2020-01-01T00:00:00+00:00"}, r"it is past; schedules.run\(...\) runs it now"),
     ):
         with pytest.raises(ScheduleError, match=says):
             await schedules.set("orders.sweep", **changes)
@@ -349,11 +355,25 @@ async def test_the_end_of_a_backfill_is_not_in_it_and_times_are_the_zones_own(ei
         (("2030-03-18",), "it is in the future"),
         (("2030-03-11", "2030-03-11"), "it is not before the end"),
         ((3,), r"backfill\(from=3\): a date"),
+        (("0001-01-01",), r"backfill\(from='0001-01-01'\): it is before 1970"),
     ],
 )
 async def test_a_backfill_says_what_is_wrong_with_its_range(orders, given, says):
     with pytest.raises(ScheduleError, match=says):
         await schedules.backfill("orders.sweep", *given)
+
+
+async def test_one_in_a_zone_that_is_unknown_here_is_listed_and_can_be_removed(orders, desk: Desk):
+    """It was added where the zone database is newer."""
+    strange = Definition(
+        id="x", function="orders.poll", timing=Timing(cron="0 0 * * *", tz="Mars/Olympus"), source="added"
+    )
+    await desk.ask(Book(desk.ledger).add(strange))
+    assert "x" in {view.id for view in await schedules.list()}
+    assert ((await schedules.get("x")).timezone, (await schedules.get("x")).next) == ("Mars/Olympus", ())
+    with pytest.raises(ScheduleError, match="x: Mars/Olympus, or its rule, is unknown here"):
+        await schedules.backfill("x", "2030-03-11")
+    await schedules.remove("x")
 
 
 async def test_a_backfill_is_bounded(orders):

@@ -20,7 +20,7 @@ import pytest
 from runtime.base.settings import load_settings
 from tests.conftest import ROOT
 
-pytestmark = pytest.mark.live
+pytestmark = [pytest.mark.live, pytest.mark.timeout(240)]
 
 _BLOCK = re.compile(r"^```(python|toml|console) ?(\S*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 PAGES = [

@@ -22,7 +22,7 @@ from itertools import islice
 from typing import Literal, Protocol
 
 import msgspec
-from cronsim import CronSim
+from cronsim import CronSim, CronSimError
 from typing_extensions import override
 
 from runtime.base.durations import Seconds
@@ -226,6 +226,15 @@ def calendar_of(timing: Timing) -> Calendar:
         return _At(timing.at_ms)
     follows = timing.cron.split()[-4].startswith("*")  # the hour: the third of six, the second of five
     return (_RealTime if follows else _NamedHours)(timing.cron, timing.tz)
+
+
+def is_known(timing: Timing) -> bool:
+    """Whether this machine can tell when it fires: the one that wrote it may have had a newer zone database, say."""
+    try:
+        calendar_of(timing)
+    except (OSError, ValueError, KeyError, CronSimError):  # ZoneInfoNotFoundError is a KeyError
+        return False
+    return True
 
 
 def next_fires(timing: Timing, after: datetime, count: int) -> list[Due]:

@@ -34,6 +34,8 @@ _FIELDS = {
 _ORDER = "five fields: minute hour day month weekday, or six with the second first"
 _ANY_DAY = datetime(2024, 1, 1, tzinfo=UTC)
 _LONGEST_INTERVAL_SECONDS = 366 * 86400.0
+_FIRST_YEAR, _LAST_YEAR = 1970, 9998
+"""Of a date: what is added to it, and taken from it, is a date, too."""
 
 
 def check_rule(rule: Any) -> str:
@@ -99,9 +101,14 @@ def check_interval(every: Duration) -> float:
 
 def check_instant(when: Any) -> datetime:
     """The instant of an ISO 8601 date with an offset, or of an aware datetime, in UTC. DeclarationError otherwise."""
-    found: Any = checked("at", "when", datetime.fromisoformat, when) if isinstance(when, str) else when
+    try:
+        found = datetime.fromisoformat(when) if isinstance(when, str) else when
+    except ValueError:
+        found = None
     if not isinstance(found, datetime) or found.tzinfo is None:
         raise DeclarationError(f'@at({when!r}): a date with an offset, "2030-01-01T02:00:00+00:00" for instance')
+    if not _FIRST_YEAR <= found.year <= _LAST_YEAR:
+        raise DeclarationError(f"@at({when!r}): a year from {_FIRST_YEAR} to {_LAST_YEAR}")
     return found.astimezone(UTC)
 
 

@@ -20,7 +20,7 @@ from runtime.base.errors import (
 )
 from runtime.base.ids import new_run_id
 from runtime.declare.registry import Registry
-from runtime.declare.timing.calendar import calendar_of, instant_of
+from runtime.declare.timing.calendar import Timing, calendar_of, instant_of, is_known
 from runtime.ledger.desk import Desk
 from runtime.ledger.run import Run
 from runtime.ledger.schedules.asked import Added, Asked, check_id, instant_ms
@@ -125,8 +125,7 @@ class Acts:
         timing = asked.timing(None, str(settings.timezone))
         if timing is None:
             raise asked.wrong("cron", "say when it fires: cron=, interval= or at=")
-        if timing.at_ms and timing.at_ms <= self.now * 1000:
-            raise asked.wrong("at", f"it is past; submit({target.name}, ...) runs it now")
+        self._check_to_come(asked, timing, f"submit({target.name}, ...)")
         definition = Definition(
             id=schedule,
             function=target.name,
@@ -162,6 +161,7 @@ class Acts:
         changes = asked.plain()
         timing = asked.timing(now.timing, str(self._desk.settings.schedule.timezone))
         if timing is not None:
+            self._check_to_come(asked, timing, "schedules.run(...)")
             changes["timing"] = timing
         changes = {name: None if value == getattr(declared, name) else value for name, value in changes.items()}
         if "payload" in asked.said:
@@ -169,6 +169,11 @@ class Acts:
             changes["payload"] = None if payload == msgspec.json.decode(declared.payload) else payload
         await self._desk.ask(self._book.override(known.id, msgspec.structs.replace(known.entry.override, **changes)))
         return await self._again(known.id)
+
+    def _check_to_come(self, asked: Asked, timing: Timing, fix: str) -> None:
+        """A date in the past would never fire, and nobody would be told."""
+        if timing.at_ms and timing.at_ms <= self.now * 1000:
+            raise asked.wrong("at", f"it is past; {fix} runs it now")
 
     async def reset(self, schedule: Named) -> Known:
         """Have it be as it is declared, or was added."""
@@ -213,6 +218,10 @@ class Acts:
     async def backfill(self, schedule: Named, start: Any, end: Any = None, *, dry_run: bool = False) -> Backfilled:
         """Runs for the ticks from start on, and before end (now, if it is None)."""
         definition = (await self.find(schedule)).entry.effective
+        if not is_known(definition.timing):
+            raise ScheduleError(
+                f"schedules.backfill: {definition.id}: {definition.timing.tz}, or its rule, is unknown here"
+            )
         now_ms = round(self.now * 1000)
         first = instant_ms("from", start, definition)
         until = now_ms if end is None else instant_ms("to", end, definition)

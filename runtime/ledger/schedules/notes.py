@@ -17,14 +17,17 @@ def note_of(run: Claimed) -> TickNote | None:
 
 
 def tick_of(run: Claimed) -> Tick | None:
-    """The tick as its handler sees it. Late is how long after its time this attempt began."""
+    """The tick as its handler sees it. Late is how long after its time this attempt began.
+
+    A success that is not before it, as those of today are to a backfill, ends no span that begins there.
+    """
     note = note_of(run)
     if note is None:
         return None
     return Tick(
         planned_at=_at(note.planned),
-        late_seconds=max(0.0, run.claimed - note.planned / 1000),
-        last_success=_at(note.success) if note.success else None,
+        late_seconds=round(max(0.0, run.claimed - note.planned / 1000), 3),
+        last_success=_at(note.success) if 0 < note.success < note.planned else None,
         missed=note.missed,
     )
 

@@ -11,7 +11,7 @@ from zoneinfo import ZoneInfo
 
 import msgspec
 
-from runtime.declare.timing.calendar import Timing, instant_of, next_fires
+from runtime.declare.timing.calendar import Timing, instant_of, is_known, next_fires
 from runtime.declare.timing.zones import Shift
 from runtime.declare.triggers import Missed, Overlap
 from runtime.ledger.schedules.records import Definition, Entry, Override, Source
@@ -142,7 +142,7 @@ class Known(msgspec.Struct, frozen=True):
 
 def coming(timing: Timing, after_seconds: float, count: int) -> tuple[Fire, ...]:
     """The next fires of a timing."""
-    if count < 1:
+    if count < 1 or not is_known(timing):
         return ()
     zone = ZoneInfo(timing.tz)
     found = next_fires(timing, datetime.fromtimestamp(after_seconds, UTC), count)

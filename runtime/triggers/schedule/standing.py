@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 import msgspec
 
 from runtime.base.logs import get_logger
-from runtime.declare.timing.calendar import Timing, calendar_of
+from runtime.declare.timing.calendar import Timing, is_known
 from runtime.ledger.desk import Desk
 from runtime.ledger.schedules.book import Book
 from runtime.ledger.schedules.definitions import digest_of
@@ -179,12 +179,11 @@ class Standing:
                 return None
             entry = msgspec.structs.replace(entry, definition=own)
         timing = entry.effective.timing
-        try:
-            calendar_of(timing)
-        except Exception:  # another machine may know a time zone that this one does not
+        if not is_known(timing):  # it may have been added on another machine; all else must fire
             if timing not in self._told:
                 self._told.add(timing)
-                log.exception("a schedule cannot be fired from here", schedule=entry.definition.id, rule=str(timing))
+                name = entry.definition.id
+                log.error("a schedule cannot be fired from here", schedule=name, rule=timing.cron, timezone=timing.tz)
             return None
         return entry
 

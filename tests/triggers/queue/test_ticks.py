@@ -76,6 +76,13 @@ async def result(box: Box, function: str, payload: bytes = b"{}", **said):
     return json.loads(ending.result)
 
 
+@pytest.mark.parametrize("success", [PLANNED, PLANNED + 60_000])
+async def test_a_success_that_is_not_before_a_tick_is_none_of_its(box, success):
+    """A backfill's: "since the last success, until this tick" would end before it begins."""
+    said = {"tick": note(success=success), "claimed": PLANNED / 1000 + 0.0021}
+    assert await result(box, "told", **said) == [PLANNED / 1000, "UTC", 0.002, 0, None, 0]
+
+
 async def test_a_tick_says_what_its_schedule_knows(box):
     said = {"tick": note(missed=3, success=PLANNED - 60_000), "claimed": PLANNED / 1000 + 2.5}
     assert await result(box, "told", b'{"n": 1}', **said) == [1.9e9, "UTC", 2.5, 3, 1.9e9 - 60, 1]

@@ -92,6 +92,20 @@ async def test_a_replica_that_is_hours_behind_fires_nothing_again(desk, clock):
     assert entry_of(desk).runs == len(planned(desk)) == 5
 
 
+async def test_one_in_a_zone_that_is_unknown_here_keeps_no_other_from_firing(desk, clock):
+    """It was added where the zone database is newer."""
+    strange = Definition(id="x", function="a.b", timing=Timing(cron="* * * * *", tz="Mars/Olympus"), source="added")
+    await desk.ask(Book(desk.ledger).add(strange))
+    one = Replica(desk, clock, every(SECOND))
+    await one.step()
+    clock.ms += SECOND
+    assert await one.step() == 1
+    await desk.ask(Book(desk.ledger).add(msgspec.structs.replace(strange, id="y")))
+    clock.ms += SECOND
+    await one.look()
+    assert (one.fires, one.count) == (True, 1)
+
+
 async def test_nor_does_one_that_lives_and_knows_only_what_was(desk, clock):
     one, other = (Replica(desk, clock, every(SECOND, overlap="allow"), name=name) for name in ("one", "other"))
     await one.step()
