@@ -117,21 +117,19 @@ class Scheduler:
                 return
 
     async def _fire_each(self, parts: Iterator[list[Firing]]) -> bool:
-        """Fire them, some calls at once; whether there is a point in going on."""
-        tasks: list[asyncio.Task[bool]] = []
+        """Fire them, some calls at once; whether there is a point in going on. Not beyond the first that fails."""
+        goes_on = False
         under_way: set[asyncio.Task[bool]] = set()
         try:
             while self._may_fire() and (part := next(parts, None)) is not None:
-                tasks.append(asyncio.create_task(self._fire_part(part)))
-                under_way.add(tasks[-1])
+                under_way.add(asyncio.create_task(self._fire_part(part)))
                 await asyncio.sleep(0)  # it is sent before the next is made
                 if len(under_way) >= _AT_ONCE:
-                    _, under_way = await asyncio.wait(under_way, return_when=asyncio.FIRST_COMPLETED)
+                    done, under_way = await asyncio.wait(under_way, return_when=asyncio.FIRST_COMPLETED)
+                    goes_on |= any(await asyncio.gather(*done))
+            return any(await asyncio.gather(*under_way)) or goes_on
         finally:
-            if under_way:
-                await asyncio.wait(under_way)
-        found = [task.result() for task in tasks]
-        return any(found)
+            await asyncio.gather(*under_way, return_exceptions=True)
 
     async def _fire_part(self, firings: Sequence[Firing]) -> bool:
         """Fire these; whether there is a point in going on at once."""

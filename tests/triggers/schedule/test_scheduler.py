@@ -1,6 +1,7 @@
 """What schedulers make of ticks, in a time that the test moves; and a scheduler itself, started and stopped."""
 
 import asyncio
+import gc
 import secrets
 from collections.abc import Iterator
 from pathlib import Path
@@ -8,6 +9,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from runtime.base.errors import StoreDown
 from runtime.base.store import Store
 from runtime.declare.timing.calendar import Timing
 from runtime.ledger.desk import Desk
@@ -223,6 +225,30 @@ async def test_it_fires_takes_definitions_up_and_leaves(real, log):
     await running
     assert real.ask_sync(Book(real.ledger).schedulers()) == []
     assert [line["schedules"] for line in log.entries if line["event"] == "schedules fire"] == [0, 1]
+    await real.aclose()
+
+
+async def test_a_fire_ends_with_the_first_call_that_fails_and_no_fault_is_lost(real, monkeypatch):
+    asked = []
+
+    async def fail(_, firings):
+        asked.append(firings)
+        await asyncio.sleep(0.01)
+        raise StoreDown("away")
+
+    faults = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: faults.append(context["message"]))
+    scheduler = Scheduler(real, name="s")
+    scheduler.adopt([_named(f"n{n}") for n in range(1000)])
+    standing = scheduler._standing
+    await standing.look()
+    monkeypatch.setattr(standing.table, "each_due", lambda _: standing.table.due(1 << 50))
+    monkeypatch.setattr(Standing, "fire", fail)
+    with pytest.raises(StoreDown):
+        await scheduler._fire()
+    gc.collect()
+    await asyncio.sleep(0)
+    assert (len(asked), faults) == (2, [])
     await real.aclose()
 
 
