@@ -29,6 +29,18 @@ def test_a_set_is_uploaded_once(roster):
     assert roster.ids() == ["x", "y"]
 
 
+def test_a_set_of_which_the_store_has_lost_a_part_is_missing_still(roster, trial):
+    roster.digests["a"] = "d"
+    roster.upload("a", [schedule("x"), schedule("y")], complete=False)
+    trial.client.delete(trial.key("set:d"))
+    roster.do(roster.book.upload("d", [schedule("z")], complete=True, before=2))
+    assert roster.register().missing
+    roster.upload("a", [schedule("x"), schedule("y")], complete=False)
+    roster.do(roster.book.upload("d", [schedule("z")], complete=True, before=2))
+    assert roster.register().firing
+    assert roster.ids() == ["x", "y", "z"]
+
+
 def test_a_set_may_be_empty(roster):
     assert roster.begin().firing
     assert roster.ids() == []

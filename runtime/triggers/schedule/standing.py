@@ -133,7 +133,7 @@ class Standing:
         for at in range(0, max(1, len(definitions)), _MOST_UPLOADED):
             part = definitions[at : at + _MOST_UPLOADED]
             complete = at + _MOST_UPLOADED >= len(definitions)
-            await self._desk.ask(self._book.upload(digest, part, complete=complete))
+            await self._desk.ask(self._book.upload(digest, part, complete=complete, before=at))
 
     # --- what the store tells ---
 
