@@ -321,3 +321,53 @@ def test_another_set_is_a_change_of_all(roster):
     seen = roster.watch().version
     roster.begin(schedule("t"), name="b")
     assert roster.watch(seen=seen).changed is None
+
+
+# --- the store's clock ---
+
+
+def test_ticks_that_a_clock_was_ahead_of_are_due_when_their_time_has_come(roster, trial):
+    roster.begin(schedule(overlap="allow"), schedule("t"))
+    early = roster.tick(seconds=3600)
+    claimed = roster.finish()
+    assert (claimed.id, roster.entry().success_ms) == (early, roster.ms)
+    seen = roster.watch().version
+    trial.now -= 3600
+    told = roster.watch(seen=seen)
+    assert (told.known, told.firing, told.changed) == (True, True, None)  # all is to be read again
+    assert [(one.last_ms, one.success_ms) for one in (roster.entry(), roster.entry("t"))] == [(roster.ms, 0)] * 2
+    assert roster.watch(seen=told.version).changed == ()
+    roster.tick(seconds=1)
+    assert len(roster.runs()) == 2
+    assert roster.tick(seconds=3599) == early  # it has its run
+    assert len(roster.runs()) == 2
+
+
+def test_a_dead_scheduler_does_not_live_on_because_the_clock_was_ahead(roster, trial):
+    roster.begin(schedule())
+    trial.now += 3600
+    roster.register()
+    roster.begin(schedule(), schedule("t"), name="b")
+    roster.watch()
+    trial.now -= 3600
+    assert not roster.watch().firing
+    roster.pass_seconds(10)
+    assert roster.watch().firing
+
+
+def test_a_clock_that_goes_back_a_little_changes_nothing(roster, trial):
+    roster.begin(schedule())
+    roster.tick(seconds=30)
+    last, version = roster.entry().last_ms, roster.watch().version
+    trial.now -= 20
+    assert roster.watch(seen=version).changed == ()
+    assert roster.entry().last_ms == last
+
+
+def test_what_is_resumed_begins_now_even_if_the_clock_was_years_ahead(roster, trial):
+    roster.begin(schedule())
+    roster.tick(seconds=1e9)
+    roster.pause()
+    trial.now -= 1e9  # nobody has watched since
+    roster.pause(paused=False)
+    assert roster.entry().last_ms == roster.ms

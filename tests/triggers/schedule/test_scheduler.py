@@ -186,6 +186,20 @@ async def test_what_is_changed_or_added_or_gone_is_taken_up(desk, clock):
     assert (replica.count, replica.table.next_ms()) == (0, None)
 
 
+async def test_a_clock_of_the_store_that_was_an_hour_ahead_loses_no_tick_and_doubles_none(desk, clock):
+    replicas = [Replica(desk, clock, every(MINUTE, overlap="allow"), name=name) for name in ("one", "other")]
+    for replica in replicas:
+        await replica.step()
+    clock.ms += HOUR
+    assert [await replica.step() for replica in replicas] == [1, 0]  # the latest
+    clock.ms -= HOUR
+    for _ in range(63):
+        for replica in replicas:
+            await replica.step()
+        clock.ms += MINUTE
+    assert planned(desk) == [NOON_MS + number * MINUTE for number in range(1, 63)]
+
+
 async def test_a_store_that_was_emptied_is_told_everything_again(desk, clock):
     replica = Replica(desk, clock, every(SECOND))
     await replica.step()
