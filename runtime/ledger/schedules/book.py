@@ -37,9 +37,7 @@ class Book:
         """
         return self._call("register", (scheduler, digest, deployment, info), _read_registered)
 
-    def upload(
-        self, digest: str, definitions: Sequence[Definition], *, complete: bool, before: int = 0
-    ) -> Call[None]:
+    def upload(self, digest: str, definitions: Sequence[Definition], *, complete: bool, before: int = 0) -> Call[None]:
         """Give the store definitions, at most 500 a call; complete: these are the last of the set.
 
         before: how many were given before these. Where the store has lost some, the set is missing still.
