@@ -73,6 +73,20 @@ def test_old_code_fires_again_when_the_new_is_gone(roster, trial):
     assert roster.ids() == ["s"]
 
 
+def test_who_lacks_some_files_fires_only_if_nobody_has_all(roster, trial):
+    roster.begin(schedule(), schedule("t"))
+    roster.begin(name="b")  # to have a set
+    roster.leave("b")
+    roster.register()
+    assert roster.register("b", 9, partial=True) == Registered(missing=False, firing=False, number=9)
+    roster.register("a", partial=True)
+    assert roster.watch("b").firing  # neither has: then the higher number
+    roster.register("a")
+    roster.leave("a")
+    assert roster.watch("b").firing
+    assert roster.register("b").firing  # they load now
+
+
 def test_one_that_dies_counts_for_ten_seconds(roster, trial):
     roster.begin(schedule())
     roster.begin(schedule(), schedule("t"), name="b")

@@ -45,9 +45,9 @@ class Scheduler:
         self._standing = Standing(desk, self._adopt_rules, name=name, deployment=deployment, info=info)
         self._jobs = Jobs(self._standing.clock, self._due.set)
 
-    def adopt(self, definitions: Sequence[Definition]) -> None:
-        """Bring these definitions from now on."""
-        self._standing.adopt(definitions)
+    def adopt(self, definitions: Sequence[Definition], *, is_partial: bool = False) -> None:
+        """Bring these definitions from now on. is_partial: there are files that do not load."""
+        self._standing.adopt(definitions, is_partial=is_partial)
         self._news.set()
 
     async def run(self, stop: asyncio.Event) -> None:
@@ -104,6 +104,8 @@ class Scheduler:
             self._said = said
             if standing.fires:
                 log.info("schedules fire", schedules=standing.count, deployment=standing.number)
+            elif standing.is_partial:
+                log.warning("schedules of a deployment that loads fire, these stand by", deployment=standing.number)
             else:
                 log.info("schedules of a newer deployment fire, these stand by", deployment=standing.number)
 
