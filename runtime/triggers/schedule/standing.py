@@ -68,7 +68,9 @@ class Standing:
         """Bring these definitions from now on."""
         self.is_partial = is_partial
         self._own = {definition.id: definition for definition in definitions}
-        self._digest = digest_of(definitions)
+        digest = digest_of(definitions)
+        if digest != self._digest:
+            self._digest, self.number = digest, 0
         self.stand_down()
 
     @property
@@ -123,7 +125,9 @@ class Standing:
     async def _register(self) -> None:
         """Be known, with all definitions."""
         digest = self._digest
-        call = self._book.register(self._name, digest, self._deployment, self._info, partial=self.is_partial)
+        # The number it had: a store that has forgotten it would take what comes back for the newest.
+        deployment = self._deployment or self.number
+        call = self._book.register(self._name, digest, deployment, self._info, partial=self.is_partial)
         found = await self._desk.ask(call)
         if found.missing:
             await self._upload(digest)

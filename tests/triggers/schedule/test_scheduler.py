@@ -211,6 +211,36 @@ async def test_a_store_that_was_emptied_is_told_everything_again(desk, clock):
     assert await replica.step() == 1
 
 
+@pytest.mark.parametrize("turn", [1, -1])
+async def test_old_code_does_not_take_over_in_a_store_that_was_emptied(desk, clock, turn):
+    old, new = Replica(desk, clock, every(SECOND)), Replica(desk, clock, every(MINUTE), name="other")
+    for replica in (old, new):
+        await replica.look()
+    for key in (client := desk.store.connect()).scan_iter(f"{desk.store.namespace}:*"):
+        client.delete(key)
+    client.close()
+    for _ in range(2):
+        for replica in (old, new)[::turn]:
+            await replica.look()
+    assert (old.fires, new.fires, old.number, new.number) == (False, True, 1, 2)
+    old.adopt([every(HOUR)])  # a reload
+    await old.look()
+    assert (old.fires, old.number) == (True, 3)
+
+
+async def test_nor_when_it_was_stopped_until_the_store_had_forgotten_its_schedules(desk, clock):
+    old, new = Replica(desk, clock, every(SECOND)), Replica(desk, clock, every(MINUTE), name="other")
+    for replica in (old, new):
+        await replica.look()
+    clock.ms += 48 * HOUR
+    client = desk.store.connect()
+    client.delete(f"{desk.store.namespace}:set:{old._digest}")
+    client.close()
+    await new.look()
+    await old.look()
+    assert (old.fires, old.number) == (False, 1)
+
+
 # --- a scheduler itself ------------------------------------------------------------------------------------------
 
 
