@@ -4,6 +4,7 @@ Held by the scheduler and by the harness, which have it `look` and `fire`. Whate
 read again from there.
 """
 
+import asyncio
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import msgspec
@@ -19,6 +20,8 @@ from runtime.triggers.schedule.timetable import Timetable
 
 log = get_logger(__name__)
 
+_YIELD_SECONDS = 5.0
+"""As long as an answer of the store may take."""
 _MOST_UPLOADED = 500
 _MOST_READ = 1000
 _MOST_SHOWN = 200
@@ -30,8 +33,9 @@ _MOST_TICKS = 500
 class Standing:
     """name: of the scheduler; no other has it. deployment: what the settings say; 0 to have the store number it.
 
-    info: JSON, for people. on_rules: told which rules there are, whenever that may have changed. is_known: the store
-    knows it. fires: it may try. number: of its deployment. clock: the store's. table: what is due when.
+    is_partial: some of its files do not load. info: JSON, for people. on_rules: told which rules there are, whenever
+    that may have changed. is_known: the store knows it. fires: it may try. number: of its deployment. clock: the
+    store's. table: what is due when.
     """
 
     def __init__(
@@ -48,6 +52,7 @@ class Standing:
         self.table = Timetable()
         self.number = 0
         self.is_known = False
+        self.is_partial = False
         self._name = name
         self._digest = ""
         self._deployment = deployment
@@ -62,10 +67,13 @@ class Standing:
         self._doubtful: set[str] = set()
         self._told: set[Timing] = set()
 
-    def adopt(self, definitions: Sequence[Definition]) -> None:
+    def adopt(self, definitions: Sequence[Definition], *, is_partial: bool = False) -> None:
         """Bring these definitions from now on."""
+        self.is_partial = is_partial
         self._own = {definition.id: definition for definition in definitions}
-        self._digest = digest_of(definitions)
+        digest = digest_of(definitions)
+        if digest != self._digest:
+            self._digest, self.number = digest, 0
         self.stand_down()
 
     @property
@@ -80,8 +88,11 @@ class Standing:
     async def look(self) -> None:
         """Tell the store that we live, and take up what has changed there. StoreDown."""
         told = await self._watch()
-        if not told.known:  # it was stopped for long, or the store has lost what it knew
+        if not told.known:  # it was stopped for long, or the store was, or has lost what it knew
+            stood_by = self.is_known and not self.fires
             self.stand_down()
+            if stood_by:  # whoever fired comes back first; else older schedules would be in force in between
+                await asyncio.sleep(_YIELD_SECONDS)
             told = await self._watch()
         if not told.firing:
             self._entries = None
@@ -120,10 +131,13 @@ class Standing:
     async def _register(self) -> None:
         """Be known, with all definitions."""
         digest = self._digest
-        found = await self._desk.ask(self._book.register(self._name, digest, self._deployment, info=self._info))
+        # The number it had: a store that has forgotten it would take what comes back for the newest.
+        deployment = self._deployment or self.number
+        call = self._book.register(self._name, digest, deployment, self._info, partial=self.is_partial)
+        found = await self._desk.ask(call)
         if found.missing:
             await self._upload(digest)
-            found = await self._desk.ask(self._book.register(self._name, digest, self._deployment, info=self._info))
+            found = await self._desk.ask(call)
         self.number = found.number
         self._entries = None
         self.is_known = self._digest == digest and not found.missing  # else: next time
@@ -133,7 +147,7 @@ class Standing:
         for at in range(0, max(1, len(definitions)), _MOST_UPLOADED):
             part = definitions[at : at + _MOST_UPLOADED]
             complete = at + _MOST_UPLOADED >= len(definitions)
-            await self._desk.ask(self._book.upload(digest, part, complete=complete))
+            await self._desk.ask(self._book.upload(digest, part, complete=complete, before=at))
 
     # --- what the store tells ---
 
