@@ -4,6 +4,7 @@ Called by the decorators and for what [functions."name"] overrides. Pure but for
 """
 
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Any
 
 from cronsim import CronSim, CronSimError
@@ -35,8 +36,14 @@ _ANY_DAY = datetime(2024, 1, 1, tzinfo=UTC)
 _LONGEST_INTERVAL_SECONDS = 366 * 86400.0
 
 
-def check_rule(rule: str) -> str:
+def check_rule(rule: Any) -> str:
     """A cron rule in plain fields. DeclarationError for one that is wrong, in a wrong order or never fires."""
+    check = _checked if isinstance(rule, str) else _checked.__wrapped__
+    return check(rule)
+
+
+@lru_cache(maxsize=10_000)  # thousands of schedules have few rules
+def _checked(rule: Any) -> str:
     given = " ".join(str(rule).split())
     fields = _ALIASES.get(given.lower(), given)
     if fields.startswith("@"):

@@ -135,7 +135,15 @@ class Scheduler:
 
     async def _fire_part(self, firings: Sequence[Firing]) -> bool:
         """Fire these; whether there is a point in going on at once."""
-        found = await self._standing.fire(firings)
+        try:
+            found = await self._standing.fire(firings)
+        except StoreDown:
+            raise
+        except Exception:
+            if len(firings) > 1:  # one that cannot be fired shall not keep the others from it
+                return any([await self._fire_part([firing]) for firing in firings])
+            log.exception("a schedule cannot be fired", schedule=firings[0].definition.id)
+            return False
         if not found:
             self._news.set()
         return any(fired.verdict in ("fired", "stale") for fired in found)

@@ -8,13 +8,16 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import msgspec
 
-from runtime.declare.timing.calendar import Timing
+from runtime.base.logs import get_logger
+from runtime.declare.timing.calendar import Timing, calendar_of
 from runtime.ledger.desk import Desk
 from runtime.ledger.schedules.book import Book
 from runtime.ledger.schedules.definitions import digest_of
 from runtime.ledger.schedules.records import Definition, Entry, Fired, Firing, Watched
 from runtime.triggers.schedule.clock import Clock
 from runtime.triggers.schedule.timetable import Timetable
+
+log = get_logger(__name__)
 
 _MOST_UPLOADED = 500
 _MOST_READ = 1000
@@ -57,6 +60,7 @@ class Standing:
         self._entries: dict[str, Entry] | None = None
         """Those that are fired; None if all are to be read."""
         self._doubtful: set[str] = set()
+        self._told: set[Timing] = set()
 
     def adopt(self, definitions: Sequence[Definition]) -> None:
         """Bring these definitions from now on."""
@@ -168,12 +172,21 @@ class Standing:
         self._tell_rules()
 
     def _ours(self, entry: Entry) -> Entry | None:
-        """It, as it is to be fired by us: another deployment's definition may have been read in between."""
-        definition = entry.definition
-        if definition.source == "added":
-            return entry
-        own = self._own.get(definition.id)
-        return None if own is None else msgspec.structs.replace(entry, definition=own)
+        """It, as it is to be fired by us: another deployment's definition may have been read in between. None: not."""
+        if entry.definition.source != "added":
+            own = self._own.get(entry.definition.id)
+            if own is None:
+                return None
+            entry = msgspec.structs.replace(entry, definition=own)
+        timing = entry.effective.timing
+        try:
+            calendar_of(timing)
+        except Exception:  # another machine may know a time zone that this one does not
+            if timing not in self._told:
+                self._told.add(timing)
+                log.exception("a schedule cannot be fired from here", schedule=entry.definition.id, rule=str(timing))
+            return None
+        return entry
 
     def _tell_rules(self) -> None:
         assert self._entries is not None  # noqa: S101 - they were just read

@@ -239,3 +239,27 @@ async def test_without_a_store_it_says_so_once_and_can_be_stopped(gone, log, mon
     await running
     assert [line["event"] for line in log.entries] == ["the store does not answer; ticks wait"]
     assert not scheduler.registered.is_set()
+
+
+async def test_one_that_cannot_be_fired_keeps_no_other_from_it(real, log, monkeypatch):
+    fire = Book.fire
+
+    def stumble(self, scheduler, digest, firings):
+        if any(one.definition.id == "bad" for one in firings):
+            raise ValueError("no such thing")
+        return fire(self, scheduler, digest, firings)
+
+    monkeypatch.setattr(Book, "fire", stumble)
+    nowhere = Definition(id="far", function="a.b", timing=Timing(cron="* * * * *", tz="Mars/Olympus"), source="added")
+    real.ask_sync(Book(real.ledger).add(nowhere))
+    stop = asyncio.Event()
+    scheduler = Scheduler(real, name="s")
+    scheduler.adopt([every(SECOND, overlap="allow"), msgspec.structs.replace(every(SECOND), id="bad")])
+    running = asyncio.create_task(scheduler.run(stop))
+    await reach(lambda: len(planned(real)) >= 2)
+    stop.set()
+    await running
+    told = [(line["event"], line["schedule"]) for line in log.entries if "schedule" in line]
+    assert told[:2] == [("a schedule cannot be fired from here", "far"), ("a schedule cannot be fired", "bad")]
+    assert {schedule for _, schedule in told[2:]} == {"bad"}
+    await real.aclose()
