@@ -12,7 +12,7 @@ from click.testing import CliRunner, Result
 from runtime.base.keys import KeyFile
 from runtime.base.settings import load_settings
 from runtime.cli import main
-from runtime.cli.fires import fire_lines
+from runtime.cli.printing import fire_lines
 from runtime.declare.timing.calendar import Timing
 from runtime.ledger.desk import open_desk
 from runtime.ledger.once import key_of_function

@@ -8,7 +8,7 @@ import click
 
 from runtime import roles
 from runtime.base.settings import Settings, load_settings
-from runtime.cli.fires import fire_lines
+from runtime.cli.printing import fire_lines
 from runtime.declare.registry import RUNNING_TRIGGERS, Function
 from runtime.declare.timing.schedules import schedule_id, timing_of
 from runtime.declare.triggers import Http, Schedule, Trigger
