@@ -98,11 +98,13 @@ class Schedulers:
             one.stands()
         return found
 
+    def living(self) -> list[SchedulerProcess]:
+        return [one for one in self.started if one.process.poll() is None]
+
     def stop_all(self) -> None:
-        """Those that still run end in good order."""
-        for one in self.started:
-            if one.process.poll() is None:
-                assert one.stop() == 0
+        """Those that still run end in good order; all have begun."""
+        for one in self.living():
+            assert one.stop() == 0
 
 
 @contextmanager

@@ -40,16 +40,17 @@ def run(folder: Path, count: int, kills: int, every_seconds: float, schedulers: 
 
         def kill_and_look() -> bool:
             nonlocal killed, kill_at
-            living = {one.process.pid: one for one in started.started if one.process.poll() is None}
-            if time.monotonic() > kill_at and (last := who_fired(root)[-1:]) and last[0] in living:
-                living[last[0]].kill()
+            last = [one for one in started.living() if who_fired(root)[-1:] == [one.process.pid]]
+            if time.monotonic() > kill_at and last:
+                last[0].kill()
                 started.start(root)
                 killed += 1
                 kill_at = time.monotonic() + every_seconds
             return killed >= kills and ticks.entry(SCHEDULE).runs >= count
 
         until(kill_and_look, 10 * (count + kills * every_seconds))
-        started.stop_all()
+        for one in started.living():
+            one.stop()  # the latest may not have begun
         late = sorted(check(ticks.of("ticks.tick"), ticks.entry(SCHEDULE)))
         assert stray_keys(runs.client, store.namespace) == []
         fired = who_fired(root)

@@ -81,7 +81,7 @@ at = 2030-01-01T02:00:00+02:00
         ("interval = nan", "@interval(every=nan): nan is not a duration above zero; write"),
         ("interval = 1e12", "@interval(every=1000000000000.0): 1000000000000.0 is longer than 100 years"),
         ("interval = 0.5", "@interval(0.5): from 1 second to 366 days"),
-        ('at = "tomorrow"', "@at(when='tomorrow'): Invalid isoformat string"),
+        ('at = "tomorrow"', "@at('tomorrow'): a date with an offset"),
         ("at = 2030-01-01T00:00:00", "@at(datetime.datetime(2030, 1, 1, 0, 0)): a date with an offset"),
         ("at = 2030-01-01", "@at(datetime.date(2030, 1, 1)): a date with an offset"),
         ("", "it says not when; write one of cron, interval and at"),

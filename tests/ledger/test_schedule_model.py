@@ -22,8 +22,7 @@ from runtime.ledger.ledger import Ledger
 from runtime.ledger.records import Claimed, Ending, Failure
 from runtime.ledger.schedules.book import Book
 from runtime.ledger.schedules.definitions import tick_id
-from runtime.ledger.schedules.notes import note_of
-from runtime.ledger.schedules.records import Definition, Firing, Override
+from runtime.ledger.schedules.records import Definition, Firing, Override, note_of
 from tests.ledger.roster import EVERY, OTHER, schedule
 from tests.ledger.schedule_model import Deployed, ScheduleModel
 from tests.ledger.sides import Sides

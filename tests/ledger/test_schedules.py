@@ -9,8 +9,7 @@ import pytest
 from runtime.ledger.calls import do
 from runtime.ledger.schedules.book import Book
 from runtime.ledger.schedules.definitions import tick_id
-from runtime.ledger.schedules.notes import tick_of
-from runtime.ledger.schedules.records import Fired, Firing, Skip, TickNote
+from runtime.ledger.schedules.records import Fired, Firing, Skip, TickNote, tick_of
 from tests.ledger.roster import OTHER, Roster, schedule
 from tests.ledger.test_costs import commands_of
 from tests.ledger.trial import Trial
@@ -230,7 +229,6 @@ def test_a_run_is_told_how_many_ticks_were_skipped_before_it(roster, trial):
     assert tick_of(trial.claim_one()).missed == 5
     assert roster.entry().missed == 5
     assert roster.entry().overlapped == 2
-    trial.finish(trial.claim_one()) if trial.queue().ready else None
 
 
 def test_a_number_is_how_many_run_at_once(roster):

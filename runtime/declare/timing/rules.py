@@ -99,7 +99,10 @@ def check_interval(every: Duration) -> float:
 
 def check_instant(when: Any) -> datetime:
     """The instant of an ISO 8601 date with an offset, or of an aware datetime, in UTC. DeclarationError otherwise."""
-    found: Any = checked("at", "when", datetime.fromisoformat, when) if isinstance(when, str) else when
+    try:
+        found = datetime.fromisoformat(when) if isinstance(when, str) else when
+    except ValueError:
+        found = None
     if not isinstance(found, datetime) or found.tzinfo is None:
         raise DeclarationError(f'@at({when!r}): a date with an offset, "2030-01-01T02:00:00+00:00" for instance')
     return found.astimezone(UTC)

@@ -4,7 +4,7 @@ Used by acts, for authors, the admin API and the command line alike. Pure but fo
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from datetime import UTC, date, datetime, time
+from datetime import date, datetime, time
 from typing import Any, TypedDict, get_args
 from zoneinfo import ZoneInfo
 
@@ -15,7 +15,7 @@ from runtime.base.errors import DeclarationError, ScheduleError, did_you_mean
 from runtime.base.schedules import SCHEDULE_ID, Jitter
 from runtime.base.schedules import Overlap as OverlapText
 from runtime.declare.timing.calendar import Timing
-from runtime.declare.timing.rules import check_interval, check_rule, check_zone
+from runtime.declare.timing.rules import check_instant, check_interval, check_rule, check_zone
 from runtime.declare.triggers import Missed, Overlap
 from runtime.ledger.schedules.records import Definition
 
@@ -76,7 +76,7 @@ class Asked:
         if kind == "interval":
             return Timing(every_ms=round(1000 * self._read("interval", check_interval)))
         if kind == "at":
-            return Timing(at_ms=round(1000 * self._read("at", _instant).timestamp()))
+            return Timing(at_ms=round(1000 * self._read("at", check_instant).timestamp()))
         zone = before.tz if before is not None and before.cron else timezone
         return Timing(
             cron=self._read("cron", check_rule), tz=self._read("tz", check_zone) if "tz" in self.said else zone
@@ -131,16 +131,6 @@ def instant_ms(option: str, value: Any, definition: Definition) -> int:
 
 
 _ZONELESS = {"interval": "an interval is counted from the epoch, in no zone", "at": "a date has its own offset"}
-
-
-def _instant(value: Any) -> datetime:
-    try:
-        when = datetime.fromisoformat(value) if isinstance(value, str) else value
-    except ValueError:
-        when = None
-    if not isinstance(when, datetime) or when.tzinfo is None:
-        raise ValueError('a date with an offset, "2030-01-01T02:00:00+00:00" or an aware datetime')
-    return when.astimezone(UTC)
 
 
 def _one_of(words: Sequence[str]) -> Callable[[Any], Any]:
