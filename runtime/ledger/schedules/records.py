@@ -7,10 +7,11 @@ from typing import Any, Literal
 
 import msgspec
 
+from runtime.base.schedules import Missed
 from runtime.declare.context import Tick
 from runtime.declare.registry import DEFAULT_QUEUE
 from runtime.declare.timing.calendar import Timing, instant_of
-from runtime.declare.triggers import Missed, Overlap
+from runtime.declare.triggers import Overlap
 from runtime.ledger.records import Claimed
 
 Source = Literal["code", "functions.toml", "added"]
