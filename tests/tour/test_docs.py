@@ -34,6 +34,7 @@ PAGES = [
 ]
 
 
+@pytest.mark.timeout(300)  # each command is a process, and there are dozens
 @pytest.mark.parametrize("page", PAGES)
 def test_what_the_page_says_is_what_happens(page: str, tmp_path: Path, start):
     blocks = _BLOCK.findall((ROOT / page).read_text())
