@@ -82,7 +82,7 @@ def test_one_that_was_frozen_alone_goes_on_with_what_is_due(schedulers, ticks, r
     alone.thaw()
     reach(ticks, 4)
     schedulers.stop_all()
-    assert max(check_all(ticks)) >= 2500
+    assert max(check_all(ticks)) >= 2400
 
 
 @pytest.mark.parametrize("when", ["before", "after"])
@@ -140,7 +140,7 @@ def test_what_the_store_missed_while_it_was_down_is_made_up_for(schedulers, tick
     server.start()
     reach(ticks, 7)
     schedulers.stop_all()
-    assert max(check_all(ticks)) >= 4000
+    assert max(check_all(ticks)) >= 3900
     assert schedulers.started[0].output.count("the store does not answer; ticks wait") == 1
     assert '"the store answers again"' in schedulers.started[0].output
 
@@ -191,4 +191,4 @@ def test_5000_schedules_of_one_instant_are_fired_within_30_s_and_run(schedulers,
         return ours if len(ours) == 5000 else []
 
     until(done, seconds + 120)
-    assert all(run.accepted - planned < 30 for run in done())  # on an idle machine all are finished in 3 s
+    assert all(run.accepted - planned < 30 for run in done())  # when all are finished is up to the machine
