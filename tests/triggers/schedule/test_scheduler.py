@@ -301,6 +301,5 @@ async def test_one_that_cannot_be_fired_keeps_no_other_from_it(real, log, monkey
     stop.set()
     await running
     told = [(line["event"], line["schedule"]) for line in log.entries if "schedule" in line]
-    assert told[:2] == [("a schedule cannot be fired from here", "far"), ("a schedule cannot be fired", "bad")]
-    assert {schedule for _, schedule in told[2:]} == {"bad"}
+    assert told == [("a schedule cannot be fired from here", "far"), ("a schedule cannot be fired", "bad")]  # once
     await real.aclose()

@@ -131,12 +131,18 @@ local function fire(firing)
 end
 
 gather()
-local answer = {}
+local answer, fault = {}, nil
 for _, firing in ipairs(firings) do
-  local verdict, last, runs = fire(firing)
+  local is_good, verdict, last, runs = pcall(fire, firing)
+  if not is_good then
+    fault = verdict
+  end
   answer[#answer + 1] = verdict
   answer[#answer + 1] = last
   answer[#answer + 1] = runs
 end
-write_gathered()
+write_gathered() -- in any case: these runs have been recorded
+if fault then
+  return redis.error_reply(type(fault) == 'table' and fault.err or fault)
+end
 return answer
