@@ -144,18 +144,15 @@ class Scheduler:
         except Exception:  # noqa: BLE001 - _note_unfit tells of it
             if len(firings) > 1:  # one that cannot be fired shall not keep the others from it
                 return any([await self._fire_part([firing]) for firing in firings])
-            self._note_unfit(firings[0].definition.id)
+            schedule = firings[0].definition.id
+            if schedule not in self._unfit:  # once for as long as it lasts: it is tried again each second
+                self._unfit.add(schedule)
+                log.exception("a schedule cannot be fired", schedule=schedule)
             return False
         self._unfit.difference_update(firing.definition.id for firing in firings)
         if not found:
             self._news.set()
         return any(fired.verdict in ("fired", "stale") for fired in found)
-
-    def _note_unfit(self, schedule: str) -> None:
-        """Say what is being handled, once for as long as it lasts: it is tried again each second."""
-        if schedule not in self._unfit:
-            self._unfit.add(schedule)
-            log.exception("a schedule cannot be fired", schedule=schedule)
 
     def _may_fire(self) -> bool:
         return self._standing.fires and not self._stopping
