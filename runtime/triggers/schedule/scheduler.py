@@ -141,7 +141,7 @@ class Scheduler:
             found = await self._standing.fire(firings)
         except StoreDown:
             raise
-        except Exception:  # noqa: BLE001 - _note_unfit tells of it
+        except Exception:
             if len(firings) > 1:  # one that cannot be fired shall not keep the others from it
                 return any([await self._fire_part([firing]) for firing in firings])
             schedule = firings[0].definition.id
