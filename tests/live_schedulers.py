@@ -15,7 +15,7 @@ from tests.live_servers import Server
 from tests.live_workers import Runs
 
 SPY = """
-    import os, signal, time
+    import os, signal
     from contextlib import suppress
     from pathlib import Path
     from redis.asyncio import Redis
@@ -87,8 +87,8 @@ class Schedulers:
         self._environ = {"FNRUN_STORE__URL": store_url}
         self.started: list[SchedulerProcess] = []
 
-    def start(self, root: Path, *, clock: float = 0.0, **environ: str) -> SchedulerProcess:
-        self.started.append(SchedulerProcess(root, {**self._environ, **environ}, clock))
+    def start(self, root: Path, *, clock: float = 0.0) -> SchedulerProcess:
+        self.started.append(SchedulerProcess(root, self._environ, clock))
         return self.started[-1]
 
     def start_all(self, root: Path, count: int) -> list[SchedulerProcess]:
@@ -97,6 +97,14 @@ class Schedulers:
         for one in found:
             one.stands()
         return found
+
+    def living(self) -> list[SchedulerProcess]:
+        return [one for one in self.started if one.process.poll() is None]
+
+    def stop_all(self) -> None:
+        """Those that still run end in good order; all have begun."""
+        for one in self.living():
+            assert one.stop() == 0
 
 
 @contextmanager
@@ -161,9 +169,9 @@ def planned_ms(run: RunView) -> int:
     return int(run.id.rpartition("-")[2])
 
 
-def check(runs: Sequence[RunView], entry: Entry, every_ms: int = 1000) -> list[float]:
-    """Each tick from the first to the last has one run, and was fired once; how late each was accepted, in ms."""
+def check(runs: Sequence[RunView], entry: Entry) -> list[float]:
+    """Each second from the first to the last has one run, and was fired once; how late each was accepted, in ms."""
     planned = [planned_ms(run) for run in runs]
-    assert planned == list(range(planned[0], planned[0] + len(planned) * every_ms, every_ms))
+    assert planned == list(range(planned[0], planned[0] + len(planned) * 1000, 1000))
     assert (entry.runs, entry.missed, entry.overlapped, entry.last_ms) == (len(runs), 0, 0, planned[-1])
     return [run.accepted * 1000 - at for run, at in zip(runs, planned, strict=True)]

@@ -96,7 +96,7 @@ class TcpStore:
             ]
         )  # fmt: skip
         if wait:
-            until(lambda: ask(str(path), b"PING").partition(b" ")[0] not in (b"", b"-LOADING"))
+            until(lambda: (told := ask(str(path), b"PING")) and not told.startswith(b"-LOADING"), 30)
 
     def stop(self, number: int = signal.SIGTERM) -> None:
         self.process.send_signal(number)

@@ -12,7 +12,7 @@ from click.testing import CliRunner, Result
 from runtime.base.keys import KeyFile
 from runtime.base.settings import load_settings
 from runtime.cli import main
-from runtime.cli.fires import fire_lines
+from runtime.cli.printing import fire_lines
 from runtime.declare.timing.calendar import Timing
 from runtime.ledger.desk import open_desk
 from runtime.ledger.once import key_of_function
@@ -107,7 +107,7 @@ def test_flower_that_is_not_installed_is_said_to_be(fnrun, monkeypatch):
     assert (result.exit_code, "Flower is not installed here: pip install flower" in result.output) == (1, True)
 
 
-def test_list_shows_every_trigger_and_says_what_does_not_run_yet(fnrun):
+def test_list_shows_every_trigger_and_what_is_not_enforced_yet(fnrun):
     result = fnrun("list")
     assert result.exit_code == 0
     lines = result.stdout.splitlines()

@@ -2,19 +2,18 @@
 
 import json
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from click.testing import CliRunner, Result
+from click.testing import CliRunner
 
-from runtime.base.keys import KeyFile
 from runtime.cli import main
 from runtime.ledger.desk import Desk
 from runtime.roles import load_project
+from tests.commands import Command, command, good
 from tests.desks import view_of
 from tests.schedulers import Scheduler
-from tests.wire_servers import Wired
 
 FILES = {
     "functions/shop.py": """
@@ -49,25 +48,9 @@ def root(write_project, valkey: Path, desk: Desk) -> Path:
 
 
 @pytest.fixture(params=["here", "there"])
-def fnrun(request, root: Path, desk: Desk) -> Iterator[Callable[..., Result]]:
-    """The command, here or with the address and a key of a running system."""
-    where, server = [], None
-    if request.param == "there":
-        token = KeyFile(root).create("", ("admin",))[1]
-        server = Wired(root, auth="key", desk=desk)
-        where = ["--url", f"http://127.0.0.1:{server.port}", "--key", token]
-
-    def run(*arguments: str, stdin: str | None = None) -> Result:
-        return CliRunner().invoke(main, ["--dir", str(root), "schedules", *arguments, *where], input=stdin)
-
-    yield run
-    if server is not None:
-        server.stop()
-
-
-def good(result: Result) -> str:
-    assert result.exit_code == 0, result.output
-    return result.stdout
+def fnrun(request, root: Path, desk: Desk) -> Iterator[Command]:
+    with command(root, desk, "schedules", there=request.param == "there") as found:
+        yield found
 
 
 def test_list_prints_a_table_or_fires_or_json(fnrun):

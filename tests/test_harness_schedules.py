@@ -86,7 +86,7 @@ async def test_a_schedule_that_a_test_adds_or_changes_fires_as_it_says(harness: 
     assert seen.count(("mine", 0)) == 12
 
 
-async def test_a_year_of_nights_takes_no_year(harness: Harness):
+async def test_two_months_of_nights_take_no_time(harness: Harness):
     await harness.ask(Book(harness.ledger).pause("jobs.often:often", paused=True))
     assert await harness.advance("60d") == 60
     assert {run.state for run in harness.runs("jobs.nightly")} == {"succeeded"}

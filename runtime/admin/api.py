@@ -15,7 +15,7 @@ from runtime.admin.runs import run_routes
 from runtime.admin.schedules import schedule_routes
 from runtime.base.errors import DeclarationError, InputError
 from runtime.base.settings import HttpSettings
-from runtime.declare.registry import RUNNING_TRIGGERS, Function, Registry
+from runtime.declare.registry import Function, Registry
 from runtime.declare.triggers import Http, Trigger
 from runtime.invoke.binding import PayloadPlan
 from runtime.invoke.invocation import Invocation
@@ -76,7 +76,7 @@ def _trigger(function: Function, trigger: Trigger, settings: HttpSettings) -> di
     if isinstance(trigger, Http):
         auth = trigger.auth or settings.auth
         return {"kind": "http", "methods": trigger.methods, "path": function.route(trigger), "auth": auth}
-    return {"kind": trigger.kind, "rule": str(trigger), "running": isinstance(trigger, RUNNING_TRIGGERS)}
+    return {"kind": trigger.kind, "rule": str(trigger)}
 
 
 def invoke_route(function: Function, site: Site, trigger: str = "api") -> Route:

@@ -15,6 +15,8 @@ from runtime.base.durations import Duration, Seconds, parse_duration
 SCHEDULE_ID = re.compile(r"[A-Za-z0-9_.:-]{1,100}")
 """What the id of a schedule may be that its author chooses."""
 
+Missed = Literal["skip", "latest", "all"]
+
 _OVERLAPS = ("skip", "queue", "allow")
 _OF_THE_MACHINE = ("localtime", "posixrules", "Factory")
 """In the zone database, and not the same everywhere."""
@@ -73,7 +75,7 @@ class ScheduleSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
     """[schedule]: what holds for every schedule that does not say otherwise, and which deployment this is."""
 
     timezone: TimeZone = TimeZone("UTC")
-    missed: Literal["skip", "latest", "all"] = "latest"
+    missed: Missed = "latest"
     overlap: Overlap = Overlap("skip")
     jitter: Jitter = Jitter(0)
     window: Seconds = Seconds(3600)
@@ -89,7 +91,7 @@ class ScheduleTable(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     at: Any = None
     tz: str | None = None
     payload: dict[str, Any] = {}
-    missed: Literal["skip", "latest", "all"] | None = None
+    missed: Missed | None = None
     overlap: Overlap | None = None
     jitter: Jitter | None = None
     window: Seconds | None = None

@@ -8,10 +8,10 @@ import click
 
 from runtime import roles
 from runtime.base.settings import Settings, load_settings
-from runtime.cli.fires import fire_lines
-from runtime.declare.registry import RUNNING_TRIGGERS, Function
+from runtime.cli.printing import fire_lines
+from runtime.declare.registry import Function
 from runtime.declare.timing.schedules import schedule_id, timing_of
-from runtime.declare.triggers import Http, Schedule, Trigger
+from runtime.declare.triggers import Http, Schedule
 
 
 @click.command("list")
@@ -39,10 +39,10 @@ def _trigger_lines(function: Function, settings: Settings, count: int) -> list[s
         if isinstance(trigger, Http):
             auth = trigger.auth or settings.http.auth
             lines.append(f"{','.join(trigger.methods)} {function.route(trigger)}  ({auth})")
+        elif isinstance(trigger, Schedule):
+            lines += _schedule_lines(function, trigger, settings.schedule.timezone, count)
         else:
-            note = "" if isinstance(trigger, RUNNING_TRIGGERS) else "  (declared; this version does not run it yet)"
-            lines.append(f"{trigger}{note}{_named(function, trigger, settings, count)}")
-            lines += _fires(trigger, settings, count)
+            lines.append(str(trigger))
     if not lines:
         lines.append("no trigger: called by name only")
     if function.not_enforced:
@@ -50,18 +50,12 @@ def _trigger_lines(function: Function, settings: Settings, count: int) -> list[s
     return lines
 
 
-def _named(function: Function, trigger: Trigger, settings: Settings, count: int) -> str:
-    """The id of a schedule: where its fires are shown, or where functions.toml declares it."""
-    if not isinstance(trigger, Schedule) or not (count or trigger.id):
-        return ""
-    return f"  {schedule_id(function.name, trigger, settings.schedule.timezone)}"
-
-
-def _fires(trigger: Trigger, settings: Settings, count: int) -> list[str]:
-    if not isinstance(trigger, Schedule) or not count:
-        return []
-    timing = timing_of(trigger, settings.schedule.timezone)
-    return [f"    {line}" for line in fire_lines(timing, datetime.now(UTC), count)]
+def _schedule_lines(function: Function, trigger: Schedule, zone: str, count: int) -> list[str]:
+    """The rule and the next fires; with the id where there are fires, or functions.toml declares it."""
+    if not count:
+        return [f"{trigger}  {trigger.id}" if trigger.id else str(trigger)]
+    fires = fire_lines(timing_of(trigger, zone), datetime.now(UTC), count)
+    return [f"{trigger}  {schedule_id(function.name, trigger, zone)}", *(f"    {line}" for line in fires)]
 
 
 def print_failures(project: roles.Project, *, tracebacks: bool = False) -> None:

@@ -1,13 +1,12 @@
 """`fnrun queues`: how long they are; pause and resume, in the project's own store or on a running system."""
 
-import json
 from pathlib import Path
 from urllib.parse import quote
 
 import click
 
+from runtime.cli.printing import print_json, print_table
 from runtime.cli.systems import asked, for_systems, open_system
-from runtime.cli.tables import print_table
 
 
 @click.group()
@@ -24,7 +23,7 @@ def list_queues(root: Path, /, as_json: bool, **where: str | None) -> None:
     with open_system(root, where) as system:
         found = asked(system.ask("GET", "/_/queues"))["queues"]
     if as_json:
-        click.echo(json.dumps(found, indent=2, ensure_ascii=False))
+        print_json(found)
         return
     print_table(
         ("QUEUE", "READY", "LATER", "RUNNING", "UNKNOWN", "AGE", ""),

@@ -10,8 +10,8 @@ from urllib.parse import quote
 import click
 
 from runtime.admin.queries import DONE, REFUSED_MESSAGE, STATES_OF, Verb
+from runtime.cli.printing import plain, print_fields, print_json, print_table, to_second
 from runtime.cli.systems import Query, System, asked, for_systems, open_system
-from runtime.cli.tables import plain, print_table
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -49,14 +49,14 @@ def list_runs(root: Path, /, limit: int, as_json: bool, **said: Any) -> None:
     with open_system(root, said) as system:
         found = _select(system, _query(said), limit)
     if as_json:
-        _print_json(found)
+        print_json(found)
     else:
         print_table(
             ("ID", "STATE", "FUNCTION", "QUEUE", "TRIGGER", "ACCEPTED", "FINISHED"),
             [
                 (
                     run["id"], _state(run), run["function"], run.get("queue", ""), run["trigger"],
-                    _time(run["accepted_at"]), _time(run.get("finished_at", "")),
+                    to_second(run["accepted_at"]), to_second(run.get("finished_at", "")),
                 )
                 for run in found
             ],
@@ -73,14 +73,12 @@ def show_run(root: Path, /, run_id: str, as_json: bool, **where: str | None) -> 
     with open_system(root, where) as system:
         run = asked(system.ask("GET", _path(run_id)))
     if as_json:
-        _print_json(run)
+        print_json(run)
         return
     attempts, failure = run.pop("attempts", []), run.pop("failure", None)
-    for name, value in run.items():
-        text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
-        click.echo(f"{name + ':':<13} {plain(text)}")
+    print_fields(run, 13)
     for one in attempts:
-        when = f"{_time(one.get('began_at', ''))} to {_time(one.get('finished_at', ''))}"
+        when = f"{to_second(one.get('began_at', ''))} to {to_second(one.get('finished_at', ''))}"
         said = [one["state"], when, one.get("reason"), one.get("message"), one.get("worker")]
         click.echo(f"attempt {one['attempt']}:    " + ", ".join(plain(part) for part in said if part))
     if failure is not None:
@@ -203,12 +201,3 @@ def _path(run_id: str) -> str:
 
 def _state(run: Mapping[str, Any]) -> str:
     return f"{run['state']} ({run['reason']})" if run.get("reason", run["state"]) != run["state"] else run["state"]
-
-
-def _time(text: str) -> str:
-    """To the second."""
-    return text.replace("T", " ").partition(".")[0]
-
-
-def _print_json(value: Any) -> None:
-    click.echo(json.dumps(value, indent=2, ensure_ascii=False))

@@ -9,9 +9,8 @@ from urllib.parse import quote
 
 import click
 
-from runtime.cli.fires import fire_line
+from runtime.cli.printing import fire_line, plain, print_fields, print_json, print_table, to_second
 from runtime.cli.systems import Query, System, asked, for_systems, open_system
-from runtime.cli.tables import plain, print_table
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -44,7 +43,7 @@ def list_schedules(root: Path, /, functions: Sequence[str], fires: int, as_json:
     with _system(root, where) as system:
         found = _all(system, functions, fires)
     if as_json:
-        _print_json(found)
+        print_json(found)
     elif fires > 1:
         for one in found:
             _print_fires(one)
@@ -53,7 +52,7 @@ def list_schedules(root: Path, /, functions: Sequence[str], fires: int, as_json:
             ("ID", "FUNCTION", "RULE", "NEXT", "LAST", ""),
             [
                 (
-                    one["id"], one["function"], _rule(one), _next(one), _time(one["last_planned_at"] or "-"),
+                    one["id"], one["function"], _rule(one), _next(one), to_second(one["last_planned_at"] or "-"),
                     ", ".join(_notes(one)),
                 )
                 for one in found
@@ -70,7 +69,7 @@ def show_schedule(root: Path, /, schedule: str, fires: int, as_json: bool, **whe
     with _system(root, where) as system:
         one = asked(system.ask("GET", _path(schedule), query={"next": fires}))
     if as_json:
-        _print_json(one)
+        print_json(one)
     else:
         _print_one(one)
 
@@ -183,7 +182,7 @@ def backfill_schedule(
             return
         what = f"{found['ticks']} tick{'s' if found['ticks'] > 1 else ''} of {found['id']}"
         if not yes:
-            since, until = _time(found["first_planned_at"]), _time(found["last_planned_at"])
+            since, until = to_second(found["first_planned_at"]), to_second(found["last_planned_at"])
             click.confirm(f"run {what}, from {since} to {until} (UTC)?", abort=True, err=True)
         found = asked(system.ask("POST", path, body=json.dumps(said).encode()))
     click.echo(f"{found['new']} queued, {found['known']} had run already")
@@ -226,10 +225,7 @@ def _body(said: Mapping[str, str | None], *, replace: bool = False) -> bytes:
 
 
 def _print_one(one: Mapping[str, Any]) -> None:
-    shown = {name: value for name, value in one.items() if name not in ("next", "skips", "overrides")}
-    for name, value in shown.items():
-        text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
-        click.echo(f"{name + ':':<17} {plain(text)}")
+    print_fields({name: value for name, value in one.items() if name not in ("next", "skips", "overrides")}, 17)
     for name, change in one["overrides"].items():
         before, now = (json.dumps(change[when], ensure_ascii=False) for when in ("declared", "now"))
         click.echo(f"{'changed:':<17} {name}: {plain(now)}, declared as {plain(before)}")
@@ -237,7 +233,7 @@ def _print_one(one: Mapping[str, Any]) -> None:
         click.echo(f"{'next:':<17} {line}")
     for skip in one["skips"]:
         why = "missed" if skip["why"] == "missed" else "earlier runs were at work"
-        click.echo(f"{'skipped:':<17} {skip['count']} up to {_time(skip['planned_at'])}: {why}")
+        click.echo(f"{'skipped:':<17} {skip['count']} up to {to_second(skip['planned_at'])}: {why}")
 
 
 def _print_fires(one: Mapping[str, Any]) -> None:
@@ -269,14 +265,5 @@ def _fires(one: Mapping[str, Any]) -> list[str]:
     return lines or ["paused" if one["paused"] else "never again"]
 
 
-def _time(text: str) -> str:
-    """To the second."""
-    return text.replace("T", " ").partition(".")[0]
-
-
 def _path(schedule: str, verb: str = "") -> str:
     return f"/_/schedules/{quote(schedule, safe='')}" + (f"/{verb}" if verb else "")
-
-
-def _print_json(value: Any) -> None:
-    click.echo(json.dumps(value, indent=2, ensure_ascii=False))

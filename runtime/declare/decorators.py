@@ -13,7 +13,7 @@ import msgspec
 
 from runtime.base.durations import Duration, parse_size
 from runtime.base.errors import DeclarationError, did_you_mean
-from runtime.base.schedules import SCHEDULE_ID, Jitter
+from runtime.base.schedules import SCHEDULE_ID, Jitter, Missed
 from runtime.declare.policies import Breaker, Retry, checked, policy_of, seconds
 from runtime.declare.timing.rules import check_instant, check_interval, check_queue, check_rule, check_zone
 from runtime.declare.triggers import (
@@ -23,7 +23,6 @@ from runtime.declare.triggers import (
     Declaration,
     Http,
     Interval,
-    Missed,
     OnDisconnect,
     Overlap,
     Queue,

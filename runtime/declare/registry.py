@@ -17,14 +17,11 @@ from runtime.declare.markers import Event
 from runtime.declare.policies import Policy
 from runtime.declare.signatures.docstrings import Doc, read_doc
 from runtime.declare.signatures.parameters import Parameter
-from runtime.declare.triggers import Http, Queue, Schedule, Trigger
+from runtime.declare.triggers import Http, Trigger
 
 Kind = Literal["async", "sync", "async stream", "sync stream"]
 
 _STREAMS = (abc.AsyncIterator, abc.AsyncGenerator, abc.Iterator, abc.Generator)
-
-RUNNING_TRIGGERS: tuple[type[Trigger], ...] = (Http, Queue, Schedule)
-"""The triggers this version runs; the others are declared, checked and listed."""
 
 ENFORCED_POLICIES = frozenset({"timeout", "retries", "max_age", "on_failure", "isolation", "idempotent"})
 """The options of `@fn` this version enforces; `fnrun list` names the others where a function says them."""

@@ -11,10 +11,10 @@ from typing import Any, Literal
 import msgspec
 from typing_extensions import override
 
+from runtime.base.schedules import Missed
 from runtime.declare.policies import Policy
 
 Auth = Literal["public", "key", "signed"]
-Missed = Literal["skip", "latest", "all"]
 OnDisconnect = Literal["cancel", "finish"]
 Overlap = Literal["skip", "queue", "allow"] | int
 

@@ -17,7 +17,7 @@ FILES = {
     "functions/shop.py": """
         from runtime import Tick, cron, fn, http, interval, queue
 
-        @cron("0 2 * * *", tz="Europe/Paris", name="night", payload={"n": 1})
+        @cron("0 4 * * *", tz="Europe/Paris", name="night", payload={"n": 1})
         @queue("sales")
         def count(n: int = 0) -> int: ...
 
@@ -62,11 +62,11 @@ async def test_schedules_are_listed_before_any_scheduler_ran(local: httpx.AsyncC
     assert list(night) == FIELDS
     assert (night["id"], night["registered"], night["source"]) == ("shop.count:night", False, "code")
     assert night["place"] == "functions/shop.py:4"
-    assert (night["kind"], night["rule"], night["timezone"]) == ("cron", "0 2 * * *", "Europe/Paris")
+    assert (night["kind"], night["rule"], night["timezone"]) == ("cron", "0 4 * * *", "Europe/Paris")
     assert (night["payload"], night["window_seconds"], night["timeout_seconds"]) == ({"n": 1}, 3600.0, None)
     [fire] = night["next"]
     assert fire["at"].endswith(":00:00.000Z")
-    assert fire["local"][10:19] == "T02:00:00"
+    assert fire["local"][10:19] == "T04:00:00"
     assert (poll["overlap"], poll["jitter_seconds"]) == ("queue", 30.0)
 
 
@@ -132,13 +132,13 @@ async def test_one_is_added_replaced_and_removed(local: httpx.AsyncClient):
 async def test_a_change_shows_as_an_override_until_it_is_reset(local: httpx.AsyncClient, scheduler: Scheduler):
     found = await asked(await local.patch(NIGHT, json={"cron": "0 3 * * *", "missed": "all"}))
     assert found["overrides"] == {
-        "rule": {"declared": "0 2 * * *", "now": "0 3 * * *"},
+        "rule": {"declared": "0 4 * * *", "now": "0 3 * * *"},
         "missed": {"declared": "latest", "now": "all"},
     }
     assert (found["rule"], found["missed"]) == ("0 3 * * *", "all")
     assert scheduler.entry("shop.count:night").effective.timing.cron == "0 3 * * *"
     found = await asked(await local.post(f"{NIGHT}/reset"))
-    assert (found["rule"], found["overrides"]) == ("0 2 * * *", {})
+    assert (found["rule"], found["overrides"]) == ("0 4 * * *", {})
 
 
 async def test_pause_and_resume_say_whether_that_changes_anything(local: httpx.AsyncClient, scheduler: Scheduler):
@@ -167,7 +167,7 @@ async def test_a_backfill_is_counted_and_then_run(local: httpx.AsyncClient, desk
     found = await asked(await local.post(f"{NIGHT}/backfill", json={**body, "dry_run": True}))
     assert found == {
         "id": "shop.count:night", "ticks": 3, "new": 0, "known": 0,
-        "first_planned_at": "2024-10-26T00:00:00.000Z", "last_planned_at": "2024-10-28T01:00:00.000Z",
+        "first_planned_at": "2024-10-26T02:00:00.000Z", "last_planned_at": "2024-10-28T03:00:00.000Z",
     }  # fmt: skip
     found = await asked(await local.post(f"{NIGHT}/backfill", json=body))
     assert (found["ticks"], found["new"], found["known"]) == (3, 3, 0)

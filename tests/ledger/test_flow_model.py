@@ -14,18 +14,15 @@ from typing import Any, ClassVar
 
 import msgspec
 import pytest
-from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
-from redis import Redis
+from hypothesis.stateful import initialize, invariant, rule
 
 from runtime.ledger import calls
 from runtime.ledger.calls import Script
 from runtime.ledger.ledger import Ledger
 from runtime.ledger.records import Claimed, Ending, Failure
-from tests.ledger.audit import misplaced
 from tests.ledger.flow_model import FlowModel
-from tests.ledger.keys import stray_keys
+from tests.ledger.sides import Sides
 from tests.ledger.trees import Tree, chain, group, step, submission
 
 numbers = count(1)
@@ -61,10 +58,7 @@ def timid(script: Script) -> Script:
     return Script(text, sha1(text.encode(), usedforsecurity=False).hexdigest())
 
 
-class Sides(RuleBasedStateMachine):
-    """Each rule does one thing to both, and compares the answers."""
-
-    client: ClassVar[Redis]
+class FlowSides(Sides):
     as_it_runs: ClassVar[Callable[[Script], Script]]
 
     @initialize(trees=st.lists(flows, min_size=2, max_size=4))
@@ -76,9 +70,6 @@ class Sides(RuleBasedStateMachine):
         self.do(self.ledger.register("w", ["f"], {}))
         for tree in trees:
             self.start(tree)
-
-    def teardown(self) -> None:
-        self.client.flushdb()
 
     def do(self, call: Any) -> Any:
         return calls.do(self.client, msgspec.structs.replace(call, script=type(self).as_it_runs(call.script)))
@@ -208,11 +199,6 @@ class Sides(RuleBasedStateMachine):
     # --- what always holds ---
 
     @invariant()
-    def each_run_is_in_one_place_and_no_key_is_stray(self):
-        assert misplaced(self.client, self.namespace) == []
-        assert stray_keys(self.client, self.namespace) == []
-
-    @invariant()
     def both_know_the_same(self):
         for flow in self.flows.values():
             view = self.do(self.ledger.show([flow.id]))[0]
@@ -230,11 +216,8 @@ class Sides(RuleBasedStateMachine):
 
 
 def drive(valkey: Path, as_it_runs: Callable[[Script], Script], **options: Any) -> None:
-    with Redis(unix_socket_path=str(valkey)) as client:
-        Sides.client, Sides.as_it_runs = client, staticmethod(as_it_runs)
-        run_state_machine_as_test(
-            Sides, settings=settings(deadline=None, suppress_health_check=list(HealthCheck), database=None, **options)
-        )
+    FlowSides.as_it_runs = staticmethod(as_it_runs)
+    FlowSides.drive(valkey, **options)
 
 
 @pytest.mark.timeout(600)  # hypothesis needs a while to make a failure short

@@ -5,28 +5,22 @@
 
 from itertools import count
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
-    RuleBasedStateMachine,
     initialize,
     invariant,
     precondition,
     rule,
-    run_state_machine_as_test,
 )
-from redis import Redis
 
-from runtime.ledger.calls import do
 from runtime.ledger.ledger import Keeping, Ledger
 from runtime.ledger.once import take_by_run
 from runtime.ledger.records import Claimed, Ending, Failure, Held, Submission
-from tests.ledger.audit import misplaced
-from tests.ledger.keys import stray_keys
 from tests.ledger.model import Model, Run
+from tests.ledger.sides import Sides
 
 FUNCTIONS = ["f", "g", "f:g"]
 QUEUES = ["default", "default:f"]
@@ -58,11 +52,7 @@ wish = st.fixed_dictionaries(
 )
 
 
-class Sides(RuleBasedStateMachine):
-    """Each rule does one thing to both, and compares the answers."""
-
-    client: ClassVar[Redis]
-
+class LedgerSides(Sides):
     @initialize(count=st.sampled_from([1, 3, 1000]), wishes=st.lists(wish, min_size=2, max_size=8))
     def begin(self, count: int, wishes: list[dict[str, Any]]) -> None:
         self.namespace = f"m{next(numbers)}"
@@ -78,12 +68,6 @@ class Sides(RuleBasedStateMachine):
         for worker in ("w1", "w2"):
             self.register(worker)
         self.accept(wishes)
-
-    def teardown(self) -> None:
-        self.client.flushdb()
-
-    def do(self, call: Any) -> Any:
-        return do(self.client, call)
 
     def an_id(self, pick: int) -> str:
         ids = sorted(self.model.runs) or self.ids
@@ -289,11 +273,6 @@ class Sides(RuleBasedStateMachine):
     # --- what always holds ---
 
     @invariant()
-    def each_run_is_in_one_place_and_no_key_is_stray(self):
-        assert misplaced(self.client, self.namespace) == []
-        assert stray_keys(self.client, self.namespace) == []
-
-    @invariant()
     def both_know_the_same_runs(self):
         page = self.do(self.ledger.runs(limit=1000))
         found = {
@@ -345,20 +324,12 @@ class Sides(RuleBasedStateMachine):
         assert len(holding) == len(set(holding))
 
 
-def drive(valkey: Path, **options: Any) -> None:
-    with Redis(unix_socket_path=str(valkey)) as client:
-        Sides.client = client
-        run_state_machine_as_test(
-            Sides, settings=settings(deadline=None, suppress_health_check=list(HealthCheck), database=None, **options)
-        )
-
-
 @pytest.mark.timeout(600)  # hypothesis needs a while to make a failure short
 def test_the_ledger_does_what_the_model_does(valkey: Path):
-    drive(valkey, max_examples=100, stateful_step_count=30)
+    LedgerSides.drive(valkey, max_examples=100, stateful_step_count=30)
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(7200)
 def test_the_ledger_does_what_the_model_does_for_a_long_time(valkey: Path):
-    drive(valkey, max_examples=5000, stateful_step_count=50)
+    LedgerSides.drive(valkey, max_examples=5000, stateful_step_count=50)

@@ -6,33 +6,26 @@
 from itertools import count
 from pathlib import Path
 from random import Random
-from typing import Any, ClassVar
+from typing import Any
 
 import msgspec
 import pytest
-from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
-    RuleBasedStateMachine,
     initialize,
     invariant,
     precondition,
     rule,
-    run_state_machine_as_test,
 )
-from redis import Redis
 
-from runtime.ledger.calls import do
 from runtime.ledger.ledger import Ledger
 from runtime.ledger.records import Claimed, Ending, Failure
 from runtime.ledger.schedules.book import Book
 from runtime.ledger.schedules.definitions import tick_id
-from runtime.ledger.schedules.notes import note_of
-from runtime.ledger.schedules.records import Definition, Firing, Override
-from tests.ledger.audit import misplaced
-from tests.ledger.keys import stray_keys
+from runtime.ledger.schedules.records import Definition, Firing, Override, note_of
 from tests.ledger.roster import EVERY, OTHER, schedule
 from tests.ledger.schedule_model import Deployed, ScheduleModel
+from tests.ledger.sides import Sides
 
 NAMES = ["s", "t", "u:1"]
 SCHEDULERS = ["a", "b", "c"]
@@ -63,11 +56,7 @@ wish = st.fixed_dictionaries(
 )
 
 
-class Sides(RuleBasedStateMachine):
-    """Each rule does one thing to both, and compares the answers."""
-
-    client: ClassVar[Redis]
-
+class ScheduleSides(Sides):
     @initialize(first=sets.filter(bool))
     def begin(self, first: list[Definition]) -> None:
         self.namespace = f"m{next(numbers)}"
@@ -78,12 +67,6 @@ class Sides(RuleBasedStateMachine):
         self.seen = dict.fromkeys(SCHEDULERS, 0)
         self.claimed: dict[str, Claimed] = {}
         self.start("a", first, 0)
-
-    def teardown(self) -> None:
-        self.client.flushdb()
-
-    def do(self, call: Any) -> Any:
-        return do(self.client, call)
 
     # --- schedulers ---
 
@@ -277,11 +260,6 @@ class Sides(RuleBasedStateMachine):
     # --- what always holds ---
 
     @invariant()
-    def each_run_is_in_one_place_and_no_key_is_stray(self):
-        assert misplaced(self.client, self.namespace) == []
-        assert stray_keys(self.client, self.namespace) == []
-
-    @invariant()
     def both_know_the_same(self):
         found = self.do(self.book.show(NAMES))
         defined = self.model.defined
@@ -305,20 +283,12 @@ def comparable(entries: Any) -> list[Any]:
     return [one and msgspec.to_builtins(msgspec.json.decode(msgspec.json.encode(one))) for one in entries]
 
 
-def drive(valkey: Path, **options: Any) -> None:
-    with Redis(unix_socket_path=str(valkey)) as client:
-        Sides.client = client
-        run_state_machine_as_test(
-            Sides, settings=settings(deadline=None, suppress_health_check=list(HealthCheck), database=None, **options)
-        )
-
-
 @pytest.mark.timeout(600)  # hypothesis needs a while to make a failure short
 def test_schedules_do_what_the_model_does(valkey: Path):
-    drive(valkey, max_examples=100, stateful_step_count=30)
+    ScheduleSides.drive(valkey, max_examples=60, stateful_step_count=30)
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(7200)
 def test_schedules_do_what_the_model_does_for_a_long_time(valkey: Path):
-    drive(valkey, max_examples=2000, stateful_step_count=50)
+    ScheduleSides.drive(valkey, max_examples=2000, stateful_step_count=50)

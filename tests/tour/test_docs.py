@@ -34,6 +34,7 @@ PAGES = [
 ]
 
 
+@pytest.mark.timeout(300)  # each command is a process, and there are dozens
 @pytest.mark.parametrize("page", PAGES)
 def test_what_the_page_says_is_what_happens(page: str, tmp_path: Path, start):
     blocks = _BLOCK.findall((ROOT / page).read_text())
@@ -93,7 +94,7 @@ def _run(command: str, port: int, folder: Path) -> str:
     if words[0] == "curl":
         return _line_end(_curl(words[1:], folder))
     environ = {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}", "FNRUN_LOG__LEVEL": "error"}
-    done = subprocess.run(words, cwd=folder, env=environ, capture_output=True, text=True, timeout=30, check=False)
+    done = subprocess.run(words, cwd=folder, env=environ, capture_output=True, text=True, timeout=120, check=False)
     return _line_end(done.stdout) + done.stderr
 
 
@@ -123,7 +124,7 @@ def _curl(words: list[str], folder: Path) -> str:
         path, _, filename = value.removeprefix("@").partition(";filename=")
         files.append((name, (filename, (folder / path).read_bytes()) if value.startswith("@") else (None, value)))
     method = "POST" if content is not None or files else "GET"
-    with httpx.Client(follow_redirects=given.L, timeout=30) as client:  # a worker may still start
+    with httpx.Client(follow_redirects=given.L, timeout=60) as client:  # a worker may still start
         found = client.request(method, f"http://{given.url}", headers=headers, content=content, files=files or None)
     head = "".join(f"{name}: {value}\n" for name, value in found.headers.items()) if given.D else ""
     return head + ("" if given.o else found.text)

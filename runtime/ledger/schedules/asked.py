@@ -12,11 +12,11 @@ import msgspec
 
 from runtime.base.durations import Duration, parse_duration
 from runtime.base.errors import DeclarationError, ScheduleError, did_you_mean
-from runtime.base.schedules import SCHEDULE_ID, Jitter
+from runtime.base.schedules import SCHEDULE_ID, Jitter, Missed
 from runtime.base.schedules import Overlap as OverlapText
 from runtime.declare.timing.calendar import Timing
 from runtime.declare.timing.rules import check_instant, check_interval, check_rule, check_zone
-from runtime.declare.triggers import Missed, Overlap
+from runtime.declare.triggers import Overlap
 from runtime.ledger.schedules.records import Definition
 
 _RULES = ("cron", "interval", "at")

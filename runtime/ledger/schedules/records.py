@@ -7,9 +7,12 @@ from typing import Any, Literal
 
 import msgspec
 
+from runtime.base.schedules import Missed
+from runtime.declare.context import Tick
 from runtime.declare.registry import DEFAULT_QUEUE
-from runtime.declare.timing.calendar import Timing
-from runtime.declare.triggers import Missed, Overlap
+from runtime.declare.timing.calendar import Timing, instant_of
+from runtime.declare.triggers import Overlap
+from runtime.ledger.records import Claimed
 
 Source = Literal["code", "functions.toml", "added"]
 
@@ -160,3 +163,27 @@ class TickNote(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     missed: int = 0
     success: int = 0
     timeout: int = 0
+
+
+_note = msgspec.json.Decoder(TickNote).decode
+
+
+def note_of(run: Claimed) -> TickNote | None:
+    """What a run carries of its tick; None for one that is no tick's."""
+    return _note(run.tick) if run.tick else None
+
+
+def tick_of(run: Claimed) -> Tick | None:
+    """The tick as its handler sees it. Late is how long after its time this attempt began.
+
+    A success that is not before it, as those of today are to a backfill, ends no span that begins there.
+    """
+    note = note_of(run)
+    if note is None:
+        return None
+    return Tick(
+        planned_at=instant_of(note.planned),
+        late_seconds=round(max(0.0, run.claimed - note.planned / 1000), 3),
+        last_success=instant_of(note.success) if 0 < note.success < note.planned else None,
+        missed=note.missed,
+    )

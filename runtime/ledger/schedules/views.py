@@ -11,9 +11,10 @@ from zoneinfo import ZoneInfo
 
 import msgspec
 
+from runtime.base.schedules import Missed
 from runtime.declare.timing.calendar import Timing, instant_of, is_known, next_fires
 from runtime.declare.timing.zones import Shift
-from runtime.declare.triggers import Missed, Overlap
+from runtime.declare.triggers import Overlap
 from runtime.ledger.schedules.records import Definition, Entry, Override, Source
 
 _TICK = re.compile(r"tick-[0-9a-f]{12}-(\d{1,15})")

@@ -28,7 +28,7 @@ from runtime.invoke.results import Unencodable, encode_json, may_hold_float
 from runtime.invoke.retry import next_delay
 from runtime.ledger.once import Found, TakesKeys, key_of_function, pause_seconds, take_patiently
 from runtime.ledger.records import Claimed, Ending, Failure
-from runtime.ledger.schedules.notes import tick_of
+from runtime.ledger.schedules.records import tick_of
 from runtime.triggers.queue.clients.messages import TRIGGER, by_name
 from runtime.triggers.queue.leases import Fate, Lease
 from runtime.triggers.queue.plans import RunPlan, plan_runs

@@ -15,7 +15,7 @@ from runtime.invoke.binding import PayloadPlan
 from runtime.invoke.idempotency import KeyPlan, plan_key
 from runtime.invoke.retry import DEFAULT_MAX_AGE_SECONDS, DEFAULT_RETRY
 from runtime.ledger.records import Claimed
-from runtime.ledger.schedules.notes import note_of
+from runtime.ledger.schedules.records import note_of
 
 DEFAULT_TIMEOUT_SECONDS = 15 * 60.0
 

@@ -115,7 +115,7 @@ class Scheduler:
         """Fire what is due, until nothing is."""
         standing = self._standing
         while self._may_fire():
-            firings = standing.table.each_due(math.floor(standing.clock.now_ms()))
+            firings = standing.table.due(math.floor(standing.clock.now_ms()))
             # Where nothing came of any, rather a second later than at once, and again and again.
             if not await self._fire_each(parts_of(firings)):
                 return

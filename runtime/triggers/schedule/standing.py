@@ -31,11 +31,12 @@ _MOST_TICKS = 500
 
 
 class Standing:
-    """name: of the scheduler; no other has it. deployment: what the settings say; 0 to have the store number it.
+    """Of one scheduler.
 
-    is_partial: some of its files do not load. info: JSON, for people. on_rules: told which rules there are, whenever
-    that may have changed. is_known: the store knows it. fires: it may try. number: of its deployment. clock: the
-    store's. table: what is due when.
+    name: its own; no other has it. deployment: what the settings say; 0 to have the store number it. is_partial: some
+    of its files do not load. info: JSON, for people. on_rules: told which rules there are, whenever that may have
+    changed. is_known: the store knows it. fires: it may try. number: of its deployment. clock: the store's. table: what
+    is due when.
     """
 
     def __init__(

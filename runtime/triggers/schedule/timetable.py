@@ -85,19 +85,11 @@ class Timetable:
         times = [line.next_ms for line in (*self._due.values(), top) if line is not None and line.next_ms is not None]
         return min(times, default=None)
 
-    def due(self, now_ms: int) -> Sequence[Firing]:
-        """What is due by now, most overdue first. Cheap where nothing is. Asked again it says the same until `note`."""
-        while (top := self._top()) is not None and (top.next_ms or 0) <= now_ms:
-            self._due[top.definition.id] = top
-            heappop(self._heap)
-        if not self._due:
-            return ()
-        lines = [line for line in self._due.values() if (line.next_ms or 0) <= now_ms]
-        lines.sort(key=lambda line: line.next_ms or 0)
-        return [_firing(line, now_ms) for line in lines]
+    def due(self, now_ms: int) -> Iterator[Firing]:
+        """What is due by now, most overdue first; what was told before without a `note` comes before all else.
 
-    def each_due(self, now_ms: int) -> Iterator[Firing]:
-        """The same, each made only when it is asked for; of those before, `note` may have been called by then."""
+        Each is made only when it is asked for; of those before, `note` may have been called by then.
+        """
         again = [line for line in self._due.values() if (line.next_ms or 0) <= now_ms]
         for line in sorted(again, key=lambda line: line.next_ms or 0):
             yield _firing(line, now_ms)

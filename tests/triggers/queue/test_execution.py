@@ -3,7 +3,8 @@
 import asyncio
 import json
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import contextmanager
 
 import anyio
 import msgspec
@@ -13,7 +14,7 @@ from runtime.base.ids import new_run_id
 from runtime.invoke.invoker import Invoker
 from runtime.ledger.records import Claimed, Ending
 from runtime.ledger.targets import on_failure_map
-from runtime.roles import load_project
+from runtime.roles import Project, load_project
 from runtime.triggers.queue.execution import Execution, failure_of
 from runtime.triggers.queue.leases import Lease
 from runtime.triggers.queue.plans import plan_runs, queues_of
@@ -110,19 +111,25 @@ class Box:
         return ending
 
 
-@pytest.fixture
-async def box(write_project: Callable) -> AsyncIterator[Box]:
-    project = load_project(write_project(**{"functions/jobs.py": FUNCTIONS}))
+@contextmanager
+def box_of(project: Project, result_max: int) -> Iterator[Box]:
+    """One for a project's functions."""
     assert project.registry.failures == ()
     invoker = Invoker(threads=4)
     made: list[Box] = []
     execution = Execution(
-        invoker, lambda lease, ending: made[0].endings.put_nowait((lease, ending)), worker="w", result_max=100
+        invoker, lambda lease, ending: made[0].endings.put_nowait((lease, ending)), worker="w", result_max=result_max
     )
     made.append(Box(execution))
     execution.adopt(project.registry.functions.values())
     yield made[0]
     invoker.threads.close()
+
+
+@pytest.fixture
+async def box(write_project: Callable) -> AsyncIterator[Box]:
+    with box_of(load_project(write_project(**{"functions/jobs.py": FUNCTIONS})), 100) as box:
+        yield box
 
 
 async def test_a_run_gets_its_arguments_and_its_context(box):

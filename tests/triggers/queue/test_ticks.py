@@ -14,8 +14,7 @@ from runtime.invoke.invoker import Invoker
 from runtime.ledger.records import Ending
 from runtime.ledger.schedules.records import TickNote
 from runtime.roles import Project, load_project
-from runtime.triggers.queue.execution import Execution
-from tests.triggers.queue.test_execution import Box
+from tests.triggers.queue.test_execution import Box, box_of
 
 PLANNED = 1_900_000_000_000
 
@@ -48,22 +47,13 @@ FUNCTIONS = """
 
 @pytest.fixture
 def project(write_project: Callable) -> Project:
-    project = load_project(write_project(**{"functions/jobs.py": FUNCTIONS}))
-    assert project.registry.failures == ()
-    return project
+    return load_project(write_project(**{"functions/jobs.py": FUNCTIONS}))
 
 
 @pytest.fixture
 async def box(project: Project) -> AsyncIterator[Box]:
-    invoker = Invoker(threads=4)
-    made: list[Box] = []
-    execution = Execution(
-        invoker, lambda lease, ending: made[0].endings.put_nowait((lease, ending)), worker="w", result_max=1000
-    )
-    made.append(Box(execution))
-    execution.adopt(project.registry.functions.values())
-    yield made[0]
-    invoker.threads.close()
+    with box_of(project, 1000) as box:
+        yield box
 
 
 def note(**said) -> bytes:
