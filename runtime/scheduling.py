@@ -66,7 +66,7 @@ class SchedulerRole:
         self.registry = registry
         definitions = definitions_of(registry, self._settings)
         self.schedules = len(definitions)
-        self.scheduler.adopt(definitions)
+        self.scheduler.adopt(definitions, is_partial=bool(registry.failures))
 
 
 async def _schedule(project: Project, parent: Parent | None, desk: Desk) -> None:

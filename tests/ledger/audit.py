@@ -3,6 +3,8 @@
 Used after each test of the ledger, after each step of its model, and by live tests. Reads only.
 """
 
+from collections.abc import Iterator
+
 from redis import Redis
 from redis.client import Pipeline
 
@@ -45,6 +47,7 @@ def misplaced(client: Redis, namespace: str) -> list[str]:
                 kinds.setdefault(kind, {}).setdefault(member.decode(), set()).add(rest)
     faults = [fault for run_id, run in runs.items() for fault in _faults_of(run_id, run, kinds)]
     faults += [fault for run_id, run in runs.items() for fault in _faults_of_tick(run_id, run, kinds)]
+    faults += _faults_of_lanes(kinds)
     faults += faults_of_flows(client, prefix, runs)
     for kind, members in kinds.items():
         if kind not in {"done", "dead"}:  # they lose ids that are too old a moment later than the runs go
@@ -88,3 +91,12 @@ def _faults_of_tick(run_id: str, run: dict[str, str], kinds: dict[str, dict[str,
     if counts and held in found and run["state"] == "scheduled":
         expected[held] = {run["schedule"]}
     return [] if found == expected else [f"{run_id} is {run['state']} and among {found}"]
+
+
+def _faults_of_lanes(kinds: dict[str, dict[str, set[str]]]) -> Iterator[str]:
+    """Whether held runs have somebody to wait for."""
+    for lane, held in (("ticks", "held"), ("backfill", "backheld")):
+        at_work = {
+            name for run, names in kinds.get(lane, {}).items() if run not in kinds.get(held, {}) for name in names
+        }
+        yield from (f"{run} is held by nobody" for run, names in kinds.get(held, {}).items() if not names <= at_work)

@@ -50,8 +50,8 @@ class Roster:
         assert not registered.missing, digest
         return registered
 
-    def register(self, name: str = "a", deployment: int = 0) -> Registered:
-        return self.do(self.book.register(name, self.digests[name], deployment))
+    def register(self, name: str = "a", deployment: int = 0, **said: Any) -> Registered:
+        return self.do(self.book.register(name, self.digests[name], deployment, **said))
 
     def upload(self, name: str, definitions: Sequence[Definition], *, complete: bool = True) -> None:
         self.do(self.book.upload(self.digests[name], definitions, complete=complete))

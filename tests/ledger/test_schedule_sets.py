@@ -29,6 +29,18 @@ def test_a_set_is_uploaded_once(roster):
     assert roster.ids() == ["x", "y"]
 
 
+def test_a_set_of_which_the_store_has_lost_a_part_is_missing_still(roster, trial):
+    roster.digests["a"] = "d"
+    roster.upload("a", [schedule("x"), schedule("y")], complete=False)
+    trial.client.delete(trial.key("set:d"))
+    roster.do(roster.book.upload("d", [schedule("z")], complete=True, before=2))
+    assert roster.register().missing
+    roster.upload("a", [schedule("x"), schedule("y")], complete=False)
+    roster.do(roster.book.upload("d", [schedule("z")], complete=True, before=2))
+    assert roster.register().firing
+    assert roster.ids() == ["x", "y", "z"]
+
+
 def test_a_set_may_be_empty(roster):
     assert roster.begin().firing
     assert roster.ids() == []
@@ -59,6 +71,20 @@ def test_old_code_fires_again_when_the_new_is_gone(roster, trial):
     roster.leave("b")
     assert roster.watch().firing
     assert roster.ids() == ["s"]
+
+
+def test_who_lacks_some_files_fires_only_if_nobody_has_all(roster, trial):
+    roster.begin(schedule(), schedule("t"))
+    roster.begin(name="b")  # to have a set
+    roster.leave("b")
+    roster.register()
+    assert roster.register("b", 9, partial=True) == Registered(missing=False, firing=False, number=9)
+    roster.register("a", partial=True)
+    assert roster.watch("b").firing  # neither has: then the higher number
+    roster.register("a")
+    roster.leave("a")
+    assert roster.watch("b").firing
+    assert roster.register("b").firing  # they load now
 
 
 def test_one_that_dies_counts_for_ten_seconds(roster, trial):
@@ -309,3 +335,53 @@ def test_another_set_is_a_change_of_all(roster):
     seen = roster.watch().version
     roster.begin(schedule("t"), name="b")
     assert roster.watch(seen=seen).changed is None
+
+
+# --- the store's clock ---
+
+
+def test_ticks_that_a_clock_was_ahead_of_are_due_when_their_time_has_come(roster, trial):
+    roster.begin(schedule(overlap="allow"), schedule("t"))
+    early = roster.tick(seconds=3600)
+    claimed = roster.finish()
+    assert (claimed.id, roster.entry().success_ms) == (early, roster.ms)
+    seen = roster.watch().version
+    trial.now -= 3600
+    told = roster.watch(seen=seen)
+    assert (told.known, told.firing, told.changed) == (True, True, None)  # all is to be read again
+    assert [(one.last_ms, one.success_ms) for one in (roster.entry(), roster.entry("t"))] == [(roster.ms, 0)] * 2
+    assert roster.watch(seen=told.version).changed == ()
+    roster.tick(seconds=1)
+    assert len(roster.runs()) == 2
+    assert roster.tick(seconds=3599) == early  # it has its run
+    assert len(roster.runs()) == 2
+
+
+def test_a_dead_scheduler_does_not_live_on_because_the_clock_was_ahead(roster, trial):
+    roster.begin(schedule())
+    trial.now += 3600
+    roster.register()
+    roster.begin(schedule(), schedule("t"), name="b")
+    roster.watch()
+    trial.now -= 3600
+    assert not roster.watch().firing
+    roster.pass_seconds(10)
+    assert roster.watch().firing
+
+
+def test_a_clock_that_goes_back_a_little_changes_nothing(roster, trial):
+    roster.begin(schedule())
+    roster.tick(seconds=30)
+    last, version = roster.entry().last_ms, roster.watch().version
+    trial.now -= 20
+    assert roster.watch(seen=version).changed == ()
+    assert roster.entry().last_ms == last
+
+
+def test_what_is_resumed_begins_now_even_if_the_clock_was_years_ahead(roster, trial):
+    roster.begin(schedule())
+    roster.tick(seconds=1e9)
+    roster.pause()
+    trial.now -= 1e9  # nobody has watched since
+    roster.pause(paused=False)
+    assert roster.entry().last_ms == roster.ms

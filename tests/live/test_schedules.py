@@ -147,6 +147,17 @@ def test_only_the_newest_deployment_fires_and_a_rollback_works(schedulers, ticks
     check_all(ticks)
 
 
+def test_one_with_a_file_that_does_not_load_takes_no_schedules_away(schedulers, ticks, root, tmp_path):
+    (whole,) = schedulers.start_all(root, 1)
+    reach(ticks, 1)
+    lame = schedulers.start(write(tmp_path / "lame", ticks="import nowhere\n"))
+    lame.wait_for_line("schedules of a deployment that loads fire, these stand by")
+    reach(ticks, 2)
+    check_all(ticks)
+    assert whole.stop() == 0
+    assert lame.stands()  # there is no other
+
+
 def test_what_the_store_missed_while_it_was_down_is_made_up_for(schedulers, ticks, root, server):
     schedulers.start_all(root, 2)
     reach(ticks, 1)

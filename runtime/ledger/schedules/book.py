@@ -30,16 +30,21 @@ class Book:
 
     # --- for schedulers ---
 
-    def register(self, scheduler: str, digest: str, deployment: int, info: bytes = b"{}") -> Call[Registered]:
+    def register(
+        self, scheduler: str, digest: str, deployment: int, info: bytes = b"{}", *, partial: bool = False
+    ) -> Call[Registered]:
         """A scheduler lives, with these definitions. deployment: 0 to be numbered by the store.
 
-        It counts as alive for 10 s.
+        It counts as alive for 10 s. partial: some of its files do not load; it fires only if no whole one lives.
         """
-        return self._call("register", (scheduler, digest, deployment, info), _read_registered)
+        return self._call("register", (scheduler, digest, deployment, info, int(partial)), _read_registered)
 
-    def upload(self, digest: str, definitions: Sequence[Definition], *, complete: bool) -> Call[None]:
-        """Give the store definitions, at most 500 a call; complete: these are the last of the set."""
-        arguments: list[Argument] = [digest, int(complete)]
+    def upload(self, digest: str, definitions: Sequence[Definition], *, complete: bool, before: int = 0) -> Call[None]:
+        """Give the store definitions, at most 500 a call; complete: these are the last of the set.
+
+        before: how many were given before these. Where the store has lost some, the set is missing still.
+        """
+        arguments: list[Argument] = [digest, before + len(definitions) if complete else ""]
         for one in definitions:
             arguments += (one.id, _rule(one.timing), msgspec.json.encode(one))
         return self._call("upload", arguments, _read_nothing)

@@ -3,9 +3,9 @@
 -- set:{digest}      hash: the definitions of a deployment, by id, each as told_of wants them. In '' its number and place among
 --                   all sets; '-' before it is registered, nothing while it is being uploaded. Goes a day after the last
 --                   living scheduler that has it, unless it is the current one
--- scheduler:{name}  hash: digest number place info; schedulers: sorted set by ms of their end
+-- scheduler:{name}  hash: digest number place partial info; schedulers: sorted set by ms of their end
 -- schedules         hash: current (digest), deployment (highest number), places, version, floor (changes up to that version
---                   are not in the log)
+--                   are not in the log), clock (ms of the latest watch)
 -- schedule_changes  sorted set: ids of what was changed at run time, by version
 -- schedule_ids      sorted set, all of one score: ids of the current set, and of what was added
 -- added overrides   hashes by id
@@ -15,9 +15,12 @@
 -- ticks:{id} held:{id} backfill:{id} backheld:{id}   see ticks.lua
 --
 -- The current set is that of the living scheduler with the highest number; of two with the same, the set that came later.
+-- A partial one, of a scheduler with files that do not load, comes behind all others.
 -- It stays when nobody lives. `last` moves on without runs for what was paused, or had another rule, or was not defined.
+-- It goes back only with the store's clock.
 local LIFE = 10000 -- ms that a scheduler lives without a watch
 local DAY = 86400000
+local BACK = 60000 -- ms that the store's clock may go back by, and all stays as it was
 local ABSENT = 32 * DAY -- ms that a schedule's state outlives its definition
 local CHANGES = 1000 -- remembered
 local MANY = 500 -- values of one command
@@ -44,7 +47,7 @@ end
 local function begin_now(id, ...)
   local key = ns .. 'schedule:' .. id
   local last = tonumber(redis.call('HGET', key, 'last') or 0)
-  redis.call('HSET', key, 'last', math.max(now, last), ...)
+  redis.call('HSET', key, 'last', last > now + BACK and now or math.max(now, last), ...)
 end
 
 -- A schedule is defined so.
@@ -123,15 +126,24 @@ local function switch(digest, before)
   redis.call('DEL', ns .. 'schedule_changes')
 end
 
+local function is_higher(one, other)
+  for at = 1, #one do
+    if one[at] ~= other[at] then
+      return one[at] > other[at]
+    end
+  end
+  return false
+end
+
 -- Which set is the current one, now that somebody came, or may have gone.
 local function elect()
   local best
   redis.call('ZREMRANGEBYSCORE', ns .. 'schedulers', '-inf', now)
   for _, name in ipairs(redis.call('ZRANGE', ns .. 'schedulers', 0, -1)) do
-    local found = redis.call('HMGET', ns .. 'scheduler:' .. name, 'digest', 'number', 'place')
-    local number, place = tonumber(found[2] or 0), tonumber(found[3] or 0)
-    if found[1] and (not best or number > best.number or (number == best.number and place > best.place)) then
-      best = {digest = found[1], number = number, place = place}
+    local found = redis.call('HMGET', ns .. 'scheduler:' .. name, 'digest', 'partial', 'number', 'place')
+    local rank = {found[2] == '1' and 0 or 1, tonumber(found[3] or 0), tonumber(found[4] or 0)}
+    if found[1] and (not best or is_higher(rank, best.rank)) then
+      best = {digest = found[1], rank = rank}
     end
   end
   local current = current_set()
@@ -140,6 +152,33 @@ local function elect()
     return best.digest
   end
   return current
+end
+
+-- Where the store's clock was far ahead, and is no more, ticks that are to come were dealt with: those that have a run get
+-- no other, and the rest are due again. Else nothing would fire until that time has come.
+local function see_clock()
+  local all = ns .. 'schedules'
+  local seen = tonumber(redis.call('HGET', all, 'clock') or 0)
+  if seen > now + BACK then
+    for _, id in ipairs(redis.call('ZRANGE', ns .. 'schedule_ids', 0, -1)) do
+      local key = ns .. 'schedule:' .. id
+      local found = redis.call('HMGET', key, 'last', 'success')
+      if tonumber(found[1] or 0) > now then
+        redis.call('HSET', key, 'last', now)
+      end
+      if tonumber(found[2] or 0) > now then
+        redis.call('HDEL', key, 'success')
+      end
+    end
+    for _, name in ipairs(redis.call('ZRANGE', ns .. 'schedulers', 0, -1)) do
+      redis.call('ZADD', ns .. 'schedulers', 'LT', now + LIFE, name)
+    end
+    redis.call('HSET', all, 'floor', redis.call('HINCRBY', all, 'version', 1))
+    redis.call('DEL', ns .. 'schedule_changes')
+  elseif seen >= now then
+    return
+  end
+  redis.call('HSET', all, 'clock', now)
 end
 
 -- Whether a scheduler is registered with this set.

@@ -12,6 +12,8 @@ from typing_extensions import override
 _EPOCH = datetime(1970, 1, 1)  # noqa: DTZ001 - made aware where it is used
 _MS = timedelta(milliseconds=1)
 _NO_TIME = timedelta(0)
+_DRIFT_MS = 0.5
+"""What the monotonic clock may gain on the store's from one measurement to the next."""
 
 
 class Clock:
@@ -36,11 +38,12 @@ class Clock:
 
         That leaves a span for how far it is ahead; what we have is moved into it, and no further. So a slow answer, or
         a process that was stopped meanwhile, disturbs nothing, and a jump of the store's clock is followed at once. It
-        begins with the least: rather late by what an answer takes than early, when the store would have ticks wait.
+        begins with the least, and tends to it: rather late by what an answer takes than early, when the store would
+        have ticks wait.
         """
         least = now_ms - self._monotonic() * 1000
         most = now_ms + 1 - began * 1000
-        self._ahead_ms = least if self._ahead_ms is None else min(max(self._ahead_ms, least), most)
+        self._ahead_ms = least if self._ahead_ms is None else min(max(self._ahead_ms - _DRIFT_MS, least), most)
 
     def now_ms(self) -> float:
         """Ms since the epoch by the store's clock; of the machine's own until it was measured."""

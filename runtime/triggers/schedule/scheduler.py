@@ -45,9 +45,9 @@ class Scheduler:
         self._standing = Standing(desk, self._adopt_rules, name=name, deployment=deployment, info=info)
         self._jobs = Jobs(self._standing.clock, self._due.set)
 
-    def adopt(self, definitions: Sequence[Definition]) -> None:
-        """Bring these definitions from now on."""
-        self._standing.adopt(definitions)
+    def adopt(self, definitions: Sequence[Definition], *, is_partial: bool = False) -> None:
+        """Bring these definitions from now on. is_partial: there are files that do not load."""
+        self._standing.adopt(definitions, is_partial=is_partial)
         self._news.set()
 
     async def run(self, stop: asyncio.Event) -> None:
@@ -104,6 +104,8 @@ class Scheduler:
             self._said = said
             if standing.fires:
                 log.info("schedules fire", schedules=standing.count, deployment=standing.number)
+            elif standing.is_partial:
+                log.warning("schedules of a deployment that loads fire, these stand by", deployment=standing.number)
             else:
                 log.info("schedules of a newer deployment fire, these stand by", deployment=standing.number)
 
@@ -117,21 +119,19 @@ class Scheduler:
                 return
 
     async def _fire_each(self, parts: Iterator[list[Firing]]) -> bool:
-        """Fire them, some calls at once; whether there is a point in going on."""
-        tasks: list[asyncio.Task[bool]] = []
+        """Fire them, some calls at once; whether there is a point in going on. Not beyond the first that fails."""
+        goes_on = False
         under_way: set[asyncio.Task[bool]] = set()
         try:
             while self._may_fire() and (part := next(parts, None)) is not None:
-                tasks.append(asyncio.create_task(self._fire_part(part)))
-                under_way.add(tasks[-1])
+                under_way.add(asyncio.create_task(self._fire_part(part)))
                 await asyncio.sleep(0)  # it is sent before the next is made
                 if len(under_way) >= _AT_ONCE:
-                    _, under_way = await asyncio.wait(under_way, return_when=asyncio.FIRST_COMPLETED)
+                    done, under_way = await asyncio.wait(under_way, return_when=asyncio.FIRST_COMPLETED)
+                    goes_on |= any(await asyncio.gather(*done))
+            return any(await asyncio.gather(*under_way)) or goes_on
         finally:
-            if under_way:
-                await asyncio.wait(under_way)
-        found = [task.result() for task in tasks]
-        return any(found)
+            await asyncio.gather(*under_way, return_exceptions=True)
 
     async def _fire_part(self, firings: Sequence[Firing]) -> bool:
         """Fire these; whether there is a point in going on at once."""

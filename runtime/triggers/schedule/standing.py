@@ -30,8 +30,9 @@ _MOST_TICKS = 500
 class Standing:
     """name: of the scheduler; no other has it. deployment: what the settings say; 0 to have the store number it.
 
-    info: JSON, for people. on_rules: told which rules there are, whenever that may have changed. is_known: the store
-    knows it. fires: it may try. number: of its deployment. clock: the store's. table: what is due when.
+    is_partial: some of its files do not load. info: JSON, for people. on_rules: told which rules there are, whenever
+    that may have changed. is_known: the store knows it. fires: it may try. number: of its deployment. clock: the
+    store's. table: what is due when.
     """
 
     def __init__(
@@ -48,6 +49,7 @@ class Standing:
         self.table = Timetable()
         self.number = 0
         self.is_known = False
+        self.is_partial = False
         self._name = name
         self._digest = ""
         self._deployment = deployment
@@ -62,8 +64,9 @@ class Standing:
         self._doubtful: set[str] = set()
         self._told: set[Timing] = set()
 
-    def adopt(self, definitions: Sequence[Definition]) -> None:
+    def adopt(self, definitions: Sequence[Definition], *, is_partial: bool = False) -> None:
         """Bring these definitions from now on."""
+        self.is_partial = is_partial
         self._own = {definition.id: definition for definition in definitions}
         self._digest = digest_of(definitions)
         self.stand_down()
@@ -120,10 +123,11 @@ class Standing:
     async def _register(self) -> None:
         """Be known, with all definitions."""
         digest = self._digest
-        found = await self._desk.ask(self._book.register(self._name, digest, self._deployment, info=self._info))
+        call = self._book.register(self._name, digest, self._deployment, self._info, partial=self.is_partial)
+        found = await self._desk.ask(call)
         if found.missing:
             await self._upload(digest)
-            found = await self._desk.ask(self._book.register(self._name, digest, self._deployment, info=self._info))
+            found = await self._desk.ask(call)
         self.number = found.number
         self._entries = None
         self.is_known = self._digest == digest and not found.missing  # else: next time
@@ -133,7 +137,7 @@ class Standing:
         for at in range(0, max(1, len(definitions)), _MOST_UPLOADED):
             part = definitions[at : at + _MOST_UPLOADED]
             complete = at + _MOST_UPLOADED >= len(definitions)
-            await self._desk.ask(self._book.upload(digest, part, complete=complete))
+            await self._desk.ask(self._book.upload(digest, part, complete=complete, before=at))
 
     # --- what the store tells ---
 

@@ -1,6 +1,7 @@
 """What schedulers make of ticks, in a time that the test moves; and a scheduler itself, started and stopped."""
 
 import asyncio
+import gc
 import secrets
 from collections.abc import Iterator
 from pathlib import Path
@@ -8,6 +9,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from runtime.base.errors import StoreDown
 from runtime.base.store import Store
 from runtime.declare.timing.calendar import Timing
 from runtime.ledger.desk import Desk
@@ -184,6 +186,20 @@ async def test_what_is_changed_or_added_or_gone_is_taken_up(desk, clock):
     assert (replica.count, replica.table.next_ms()) == (0, None)
 
 
+async def test_a_clock_of_the_store_that_was_an_hour_ahead_loses_no_tick_and_doubles_none(desk, clock):
+    replicas = [Replica(desk, clock, every(MINUTE, overlap="allow"), name=name) for name in ("one", "other")]
+    for replica in replicas:
+        await replica.step()
+    clock.ms += HOUR
+    assert [await replica.step() for replica in replicas] == [1, 0]  # the latest
+    clock.ms -= HOUR
+    for _ in range(63):
+        for replica in replicas:
+            await replica.step()
+        clock.ms += MINUTE
+    assert planned(desk) == [NOON_MS + number * MINUTE for number in range(1, 63)]
+
+
 async def test_a_store_that_was_emptied_is_told_everything_again(desk, clock):
     replica = Replica(desk, clock, every(SECOND))
     await replica.step()
@@ -223,6 +239,30 @@ async def test_it_fires_takes_definitions_up_and_leaves(real, log):
     await running
     assert real.ask_sync(Book(real.ledger).schedulers()) == []
     assert [line["schedules"] for line in log.entries if line["event"] == "schedules fire"] == [0, 1]
+    await real.aclose()
+
+
+async def test_a_fire_ends_with_the_first_call_that_fails_and_no_fault_is_lost(real, monkeypatch):
+    asked = []
+
+    async def fail(_, firings):
+        asked.append(firings)
+        await asyncio.sleep(0.01)
+        raise StoreDown("away")
+
+    faults = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: faults.append(context["message"]))
+    scheduler = Scheduler(real, name="s")
+    scheduler.adopt([_named(f"n{n}") for n in range(1000)])
+    standing = scheduler._standing
+    await standing.look()
+    monkeypatch.setattr(standing.table, "each_due", lambda _: standing.table.due(1 << 50))
+    monkeypatch.setattr(Standing, "fire", fail)
+    with pytest.raises(StoreDown):
+        await scheduler._fire()
+    gc.collect()
+    await asyncio.sleep(0)
+    assert (len(asked), faults) == (2, [])
     await real.aclose()
 
 

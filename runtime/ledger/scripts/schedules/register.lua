@@ -1,7 +1,8 @@
--- A scheduler lives, with this set of definitions. ARGV: scheduler, digest, number of its deployment (0: the store's), info.
+-- A scheduler lives, with this set of definitions. ARGV: scheduler, digest, number of its deployment (0: the store's), info, 1 if
+-- it is partial.
 -- Returns 1 if the set is to be uploaded first, 1 if it is the current one, the number.
 -- include: schedules
-local name, digest, wanted, info = unpack(ARGV, FIRST, FIRST + 3)
+local name, digest, wanted, info, partial = unpack(ARGV, FIRST, FIRST + 4)
 local set, all = ns .. 'set:' .. digest, ns .. 'schedules'
 local head = redis.call('HGET', set, '')
 if not head then
@@ -16,7 +17,9 @@ end
 place = place or redis.call('HINCRBY', all, 'places', 1)
 redis.call('HSET', all, 'deployment', math.max(highest, number))
 redis.call('HSET', set, '', string.format('%d %d', math.max(number, known or 0), place))
-redis.call('HSET', ns .. 'scheduler:' .. name, 'digest', digest, 'number', number, 'place', place, 'info', info)
+redis.call(
+  'HSET', ns .. 'scheduler:' .. name, 'digest', digest, 'number', number, 'place', place, 'partial', partial, 'info', info
+)
 renew(name)
 local current = elect()
 keep_set(digest, current)

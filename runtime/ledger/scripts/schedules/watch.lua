@@ -3,6 +3,7 @@
 -- include: schedules
 local MOST = 500
 local name, digest, seen = ARGV[FIRST], ARGV[FIRST + 1], tonumber(ARGV[FIRST + 2])
+see_clock()
 local known = lives(name, digest)
 if known then
   renew(name)
