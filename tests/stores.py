@@ -96,7 +96,7 @@ class TcpStore:
             ]
         )  # fmt: skip
         if wait:
-            until(lambda: ask(str(path), b"PING") not in (b"", b"-LOADING"))
+            until(lambda: ask(str(path), b"PING").partition(b" ")[0] not in (b"", b"-LOADING"))
 
     def stop(self, number: int = signal.SIGTERM) -> None:
         self.process.send_signal(number)

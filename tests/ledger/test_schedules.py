@@ -5,6 +5,7 @@ import time
 
 import msgspec
 import pytest
+from redis.exceptions import ResponseError
 
 from runtime.ledger.calls import do
 from runtime.ledger.schedules.book import Book
@@ -114,6 +115,19 @@ def test_several_schedules_fire_in_one_call(roster):
     fired = roster.fire(roster.firing("a"), stale, roster.firing("c"))
     assert [one.verdict for one in fired] == ["fired", "stale", "fired"]
     assert (roster.runs("a"), roster.runs("b"), roster.runs("c")) == ([0], [], [0])
+
+
+def test_what_is_wrong_with_one_schedule_takes_nothing_from_others_of_its_call(roster, trial):
+    roster.begin(schedule("a"), schedule("b"), schedule("c"))
+    trial.now += 1
+    firings = [roster.firing(name) for name in "abc"]
+    trial.client.set(trial.key("ticks:b"), "of another type")
+    with pytest.raises(ResponseError, match="WRONGTYPE"):
+        roster.fire(*firings)
+    assert (roster.state(tick_id("a", roster.ms)), roster.state(tick_id("c", roster.ms))) == ("queued", "queued")
+    trial.client.delete(trial.key("ticks:b"))
+    assert [one.verdict for one in roster.fire(*firings)] == ["stale", "fired", "stale"]
+    assert len(trial.claim_ids()) == 3
 
 
 def test_ids_of_runs_tell_the_tick(roster):

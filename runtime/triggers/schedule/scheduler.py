@@ -42,6 +42,8 @@ class Scheduler:
         self._stopping = False
         self._is_down = False
         self._said: tuple[object, ...] = ()
+        self._unfit: set[str] = set()
+        """Schedules that could not be fired the last time."""
         self._standing = Standing(desk, self._adopt_rules, name=name, deployment=deployment, info=info)
         self._jobs = Jobs(self._standing.clock, self._due.set)
 
@@ -142,8 +144,12 @@ class Scheduler:
         except Exception:
             if len(firings) > 1:  # one that cannot be fired shall not keep the others from it
                 return any([await self._fire_part([firing]) for firing in firings])
-            log.exception("a schedule cannot be fired", schedule=firings[0].definition.id)
+            schedule = firings[0].definition.id
+            if schedule not in self._unfit:  # once for as long as it lasts: it is tried again each second
+                self._unfit.add(schedule)
+                log.exception("a schedule cannot be fired", schedule=schedule)
             return False
+        self._unfit.difference_update(firing.definition.id for firing in firings)
         if not found:
             self._news.set()
         return any(fired.verdict in ("fired", "stale") for fired in found)

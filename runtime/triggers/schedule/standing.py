@@ -4,6 +4,7 @@ Held by the scheduler and by the harness, which have it `look` and `fire`. Whate
 read again from there.
 """
 
+import asyncio
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import msgspec
@@ -19,6 +20,8 @@ from runtime.triggers.schedule.timetable import Timetable
 
 log = get_logger(__name__)
 
+_YIELD_SECONDS = 5.0
+"""As long as an answer of the store may take."""
 _MOST_UPLOADED = 500
 _MOST_READ = 1000
 _MOST_SHOWN = 200
@@ -68,7 +71,9 @@ class Standing:
         """Bring these definitions from now on."""
         self.is_partial = is_partial
         self._own = {definition.id: definition for definition in definitions}
-        self._digest = digest_of(definitions)
+        digest = digest_of(definitions)
+        if digest != self._digest:
+            self._digest, self.number = digest, 0
         self.stand_down()
 
     @property
@@ -83,8 +88,11 @@ class Standing:
     async def look(self) -> None:
         """Tell the store that we live, and take up what has changed there. StoreDown."""
         told = await self._watch()
-        if not told.known:  # it was stopped for long, or the store has lost what it knew
+        if not told.known:  # it was stopped for long, or the store was, or has lost what it knew
+            stood_by = self.is_known and not self.fires
             self.stand_down()
+            if stood_by:  # whoever fired comes back first; else older schedules would be in force in between
+                await asyncio.sleep(_YIELD_SECONDS)
             told = await self._watch()
         if not told.firing:
             self._entries = None
@@ -123,7 +131,9 @@ class Standing:
     async def _register(self) -> None:
         """Be known, with all definitions."""
         digest = self._digest
-        call = self._book.register(self._name, digest, self._deployment, self._info, partial=self.is_partial)
+        # The number it had: a store that has forgotten it would take what comes back for the newest.
+        deployment = self._deployment or self.number
+        call = self._book.register(self._name, digest, deployment, self._info, partial=self.is_partial)
         found = await self._desk.ask(call)
         if found.missing:
             await self._upload(digest)

@@ -139,9 +139,16 @@ local function fire(firing)
 end
 
 gather()
-local answer = {}
+local answer, fault = {}, nil
 for at, firing in ipairs(firings) do
-  answer[3 * at - 2], answer[3 * at - 1], answer[3 * at] = fire(firing)
+  local is_good, verdict, last, runs = pcall(fire, firing)
+  if not is_good then
+    fault = verdict
+  end
+  answer[3 * at - 2], answer[3 * at - 1], answer[3 * at] = verdict, last, runs
 end
-write_gathered()
+write_gathered() -- in any case: these runs have been recorded
+if fault then
+  return redis.error_reply(type(fault) == 'table' and fault.err or fault)
+end
 return answer
