@@ -147,10 +147,12 @@ def _run_of(definition: Definition) -> tuple[Argument, ...]:
 
 def _fields_of(firing: Firing) -> list[object]:
     """A firing as the script takes it, in strings: it knows no other bytes."""
-    one = firing.definition
-    ticks = list(zip(firing.planned, firing.jitters_ms, firing.missed_before, strict=True))
+    one, head = firing.definition, _head(firing.definition.id)
+    ticks: list[str | int] = []
+    for planned, jitter, missed in zip(firing.planned, firing.jitters_ms, firing.missed_before, strict=True):
+        ticks += (f"{head}{planned}", planned, jitter, missed)
     return [
-        one.id, _rule(one.timing), firing.last_ms, firing.until_ms, _head(one.id), _note(one), one.function, one.queue,
+        one.id, _rule(one.timing), firing.last_ms, firing.until_ms, _note(one), one.function, one.queue,
         bytes(one.payload).decode(), one.timing.kind, one.max_age_ms or "", one.overlap, firing.missed_after, ticks,
     ]  # fmt: skip
 

@@ -73,8 +73,10 @@ end
 
 local added = {}
 local function add_name(set, name)
-  if not added[set .. name] then
-    added[set .. name] = true
+  local names = added[set] or {}
+  if not names[name] then
+    added[set] = names
+    names[name] = true
     redis.call('SADD', ns .. set, name)
   end
 end

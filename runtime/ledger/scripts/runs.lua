@@ -17,10 +17,14 @@ local function put(key, score, id)
     redis.call('ZADD', key, score, id)
     return
   end
-  local values = gathered[key] or {}
-  gathered[key] = values
-  values[#values + 1] = score
-  values[#values + 1] = id
+  local values = gathered[key]
+  if not values then
+    values = {}
+    gathered[key] = values
+  end
+  local count = #values
+  values[count + 1] = score
+  values[count + 2] = id
 end
 
 local function put_input(id, payload)
@@ -28,8 +32,9 @@ local function put_input(id, payload)
     redis.call('SET', ns .. 'in:' .. id, payload)
     return
   end
-  inputs[#inputs + 1] = ns .. 'in:' .. id
-  inputs[#inputs + 1] = payload
+  local count = #inputs
+  inputs[count + 1] = ns .. 'in:' .. id
+  inputs[count + 2] = payload
 end
 
 local function write_gathered()

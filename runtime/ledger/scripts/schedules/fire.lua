@@ -1,11 +1,12 @@
 -- Have ticks become runs. ARGV: scheduler, digest, firings as MessagePack: of each its id, rule, last (ms) that the scheduler
--- knows, until when (ms) these are all, beginning of the runs' ids, beginning of their notes (JSON), function, queue, payload,
--- trigger, age (ms, '' for any), overlap, ticks missed after these, and of each tick: ms, ms that it begins later, ticks missed
--- before it. Returns verdict, last, runs of each; nil for a scheduler that may not fire.
+-- knows, until when (ms) these are all, beginning of the runs' notes (JSON), function, queue, payload, trigger, age (ms, ''
+-- for any), overlap, ticks missed after these, and a list with, of each tick: id of its run, ms, ms that it begins later, ticks
+-- missed before it. Returns verdict, last, runs of each; nil for a scheduler that may not fire.
 -- include: runs ticks schedules schedules/runs
 local EARLY = 1000 -- ms that a scheduler's clock may be ahead
 local HELD = 100 -- ticks that wait for others, at most
 local SKIPS = 20 -- remembered
+local TICK = 4 -- values of one
 local FIELDS = {'rule', 'last', 'paused', 'since', 'success', 'runs', 'missed', 'overlapped'}
 local scheduler, digest = ARGV[FIRST], ARGV[FIRST + 1]
 if current_set() ~= digest or not lives(scheduler, digest) then
@@ -18,8 +19,9 @@ local are_new = true
 do
   local keys = {}
   for _, firing in ipairs(firings) do
-    for _, tick in ipairs(firing[14]) do
-      keys[#keys + 1] = ns .. 'run:' .. firing[5] .. string.format('%d', tick[1])
+    local ticks = firing[13]
+    for at = 1, #ticks, TICK do
+      keys[#keys + 1] = ns .. 'run:' .. ticks[at]
     end
   end
   for at = 1, #keys, MANY do
@@ -28,17 +30,18 @@ do
   block = 2 * math.max(1, #keys)
 end
 
--- A schedule while it fires.
+-- A schedule while it fires. skips: none yet.
 local function open_state(id, found)
   return {
-    key = ns .. 'schedule:' .. id, id = id, since = tonumber(found[4] or 0), success = found[5],
-    runs = tonumber(found[6] or 0), missed = tonumber(found[7] or 0), overlap = tonumber(found[8] or 0), skips = {}
+    id = id, since = tonumber(found[4] or 0), success = found[5], runs = tonumber(found[6] or 0),
+    missed = tonumber(found[7] or 0), overlap = tonumber(found[8] or 0), skips = nil, last_run = nil
   }
 end
 
 -- Ticks that are not run. Those that follow on each other for the same reason are told of as one.
 local function skip(state, count, planned, why)
   if count > 0 then
+    state.skips = state.skips or {}
     local last = state.skips[#state.skips]
     if last and last.why == why and last.runs == state.runs then
       last.count, last.planned = last.count + count, planned
@@ -54,32 +57,38 @@ local function note_run(state, run)
   state.runs, state.since, state.last_run = state.runs + 1, 0, run
 end
 
-local function close_state(state, upto, before)
-  local values = {'last', upto}
-  local function set(name, value, known)
-    if value ~= tonumber(known or 0) then
-      values[#values + 1] = name
-      values[#values + 1] = value
-    end
+-- One more field to be set, if it is another than is known.
+local function set(values, name, value, known)
+  if value ~= tonumber(known or 0) then
+    local count = #values
+    values[count + 1] = name
+    values[count + 2] = value
   end
-  set('since', state.since, before[4])
-  set('runs', state.runs, before[6])
-  set('missed', state.missed, before[7])
-  set('overlapped', state.overlap, before[8])
-  if state.last_run then
-    set('last_run', state.last_run)
-  end
-  redis.call('HSET', state.key, unpack(values))
-  local told = {}
+end
+
+local function tell_skips(state)
+  local key, told = ns .. 'skips:' .. state.id, {}
   for at = math.max(1, #state.skips - SKIPS + 1), #state.skips do
     local one = state.skips[at]
     told[#told + 1] = string.format('%d:%d:%s', one.planned, one.count, one.why)
   end
-  if #told > 0 then
-    local key = ns .. 'skips:' .. state.id
-    redis.call('LPUSH', key, unpack(told))
-    redis.call('LTRIM', key, 0, SKIPS - 1)
-    redis.call('PEXPIRE', key, ABSENT)
+  redis.call('LPUSH', key, unpack(told))
+  redis.call('LTRIM', key, 0, SKIPS - 1)
+  redis.call('PEXPIRE', key, ABSENT)
+end
+
+local function close_state(state, upto, before)
+  local values = {'last', upto}
+  set(values, 'since', state.since, before[4])
+  set(values, 'runs', state.runs, before[6])
+  set(values, 'missed', state.missed, before[7])
+  set(values, 'overlapped', state.overlap, before[8])
+  if state.last_run then
+    set(values, 'last_run', state.last_run)
+  end
+  redis.call('HSET', ns .. 'schedule:' .. state.id, unpack(values))
+  if state.skips then
+    tell_skips(state)
   end
 end
 
@@ -95,7 +104,7 @@ local function verdict_on(found, rule, last, upto)
 end
 
 local function fire(firing)
-  local id, rule, last, upto, head, note, fn, q, payload, kind, age, overlap, after, ticks = unpack(firing)
+  local id, rule, last, upto, note, fn, q, payload, kind, age, overlap, after, ticks = unpack(firing)
   local found = redis.call('HMGET', ns .. 'schedule:' .. id, unpack(FIELDS))
   local verdict = verdict_on(found, rule, last, upto)
   if verdict ~= 'fired' then
@@ -106,9 +115,8 @@ local function fire(firing)
   local open, held = lane_of(id, kind)
   local most = overlap == 'allow' and math.huge or tonumber(overlap) or 1
   local at_work = (overlap == 'allow' or #ticks == 0) and 0 or redis.call('ZCARD', open)
-  for _, tick in ipairs(ticks) do
-    local planned, later, missed = unpack(tick)
-    local run = head .. string.format('%d', planned)
+  for at = 1, #ticks, TICK do
+    local run, planned, later, missed = ticks[at], ticks[at + 1], ticks[at + 2], ticks[at + 3]
     skip(state, missed, planned, 'missed')
     local is_full = at_work >= most
     local waits = is_full and overlap == 'queue' and redis.call('ZCARD', held) < HELD
@@ -119,8 +127,8 @@ local function fire(firing)
     else
       add_tick({
         id = run, fn = fn, q = q, payload = payload, trigger = kind, prio = 5, age = age,
-        due = string.format('%d', math.max(now, planned + later)), schedule = id, planned = planned
-      }, note_of(note, planned, state), waits and held, 1)
+        due = math.max(now, planned + later), schedule = id, planned = planned
+      }, note_of(note, planned, state), open, waits and held, 1)
       at_work = at_work + 1
       note_run(state, run)
     end
@@ -132,14 +140,12 @@ end
 
 gather()
 local answer, fault = {}, nil
-for _, firing in ipairs(firings) do
+for at, firing in ipairs(firings) do
   local is_good, verdict, last, runs = pcall(fire, firing)
   if not is_good then
     fault = verdict
   end
-  answer[#answer + 1] = verdict
-  answer[#answer + 1] = last
-  answer[#answer + 1] = runs
+  answer[3 * at - 2], answer[3 * at - 1], answer[3 * at] = verdict, last, runs
 end
 write_gathered() -- in any case: these runs have been recorded
 if fault then

@@ -7,10 +7,9 @@ local function note_of(note, planned, state)
     .. (state.success and ',"success":' .. state.success or '') .. '}'
 end
 
--- run: as add_run wants it, with schedule and planned (ms). held: the key of those that wait, false if it need not; then
--- it begins when less than `most` are at work.
-local function add_tick(run, note, held, most)
-  local open = lane_of(run.schedule, run.trigger)
+-- run: as add_run wants it, with schedule and planned (ms). open: the key of those that are. held: that of those that wait,
+-- false if it need not; then it begins when less than `most` are at work.
+local function add_tick(run, note, open, held, most)
   if held then
     add_run(run, {'schedule', run.schedule, 'tick', note, 'most', most}, true)
     redis.call('ZADD', held, run.planned, run.id)
