@@ -223,7 +223,7 @@ def drive(valkey: Path, as_it_runs: Callable[[Script], Script], **options: Any) 
 @pytest.mark.timeout(600)  # hypothesis needs a while to make a failure short
 @pytest.mark.parametrize("as_it_runs", [lambda script: script, timid], ids=["as it is", "in small bites"])
 def test_flows_do_what_the_model_does(valkey: Path, as_it_runs: Callable[[Script], Script]):
-    drive(valkey, as_it_runs, max_examples=120, stateful_step_count=20)
+    drive(valkey, as_it_runs, max_examples=60, stateful_step_count=20)
 
 
 @pytest.mark.slow

@@ -326,7 +326,7 @@ class LedgerSides(Sides):
 
 @pytest.mark.timeout(600)  # hypothesis needs a while to make a failure short
 def test_the_ledger_does_what_the_model_does(valkey: Path):
-    LedgerSides.drive(valkey, max_examples=100, stateful_step_count=30)
+    LedgerSides.drive(valkey, max_examples=60, stateful_step_count=30)
 
 
 @pytest.mark.slow

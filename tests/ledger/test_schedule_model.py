@@ -285,7 +285,7 @@ def comparable(entries: Any) -> list[Any]:
 
 @pytest.mark.timeout(600)  # hypothesis needs a while to make a failure short
 def test_schedules_do_what_the_model_does(valkey: Path):
-    ScheduleSides.drive(valkey, max_examples=60, stateful_step_count=30)
+    ScheduleSides.drive(valkey, max_examples=40, stateful_step_count=30)
 
 
 @pytest.mark.slow

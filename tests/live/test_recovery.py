@@ -88,7 +88,7 @@ def test_after_everything_was_killed_everything_goes_on(site):
     here.begun(20)
     waiting = here.runs.submit("chaos.work", queue="chaos", count=200)
     everybody = [*here.server.family(), keeper_id(here.root), server_id(here.root)]
-    assert len(set(everybody)) == 5  # parent, HTTP, worker, keeper, store
+    assert len(set(everybody)) == 6  # parent, HTTP, scheduler, worker, keeper, store
     for pid in set(everybody):
         os.kill(pid, signal.SIGKILL)
     here.server.wait()
