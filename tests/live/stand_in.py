@@ -35,6 +35,7 @@ def worker_child(root: Path, line: int, announce: bool) -> None:
         subprocess.Popen(["sleep", "600"])
     if "deaf" in said:
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    signal.signal(signal.SIGQUIT, signal.SIG_DFL)  # what a shell starts in the background ignores it
     if "stuck" in said:
         signal.signal(signal.SIGQUIT, signal.SIG_IGN)
     sock = socket.socket(fileno=line)
