@@ -99,27 +99,28 @@ class Bench:
     def spread(self) -> str:
         """How late each was accepted, and the CPU it took."""
         with self.scheduler(SPREAD) as (process, _):
-            time.sleep(2)
-            before = _cpu_seconds(process.pid)
-            time.sleep(_SPREAD_SECONDS)
-            used = _cpu_seconds(process.pid) - before
+            cpu = _cpu_of(process.pid, _SPREAD_SECONDS)
             names = self.client.zrange(f"{self.prefix}open:jobs.tick", 0, -1)
             late = []
             for at in range(0, len(names), 500):
                 found = self.desk.ask_sync(self.desk.ledger.show([one.decode() for one in names[at : at + 500]]))
                 late += [run.accepted * 1000 - int(run.id.rpartition("-")[2]) for run in found if run]
         cuts = quantiles(late, n=100)
-        cpu = used / _SPREAD_SECONDS
         return f"late p50 {cuts[49]:.1f} ms, p99 {cuts[98]:.1f} ms; CPU {cpu:.1%}; {len(late)} runs"
 
     def idle(self) -> str:
         """Where nothing is due: the CPU it takes, and how long it took to start."""
         with self.scheduler(LATER) as (process, start):
-            time.sleep(2)
-            before = _cpu_seconds(process.pid)
-            time.sleep(_IDLE_SECONDS)
-            used = _cpu_seconds(process.pid) - before
-        return f"start {start:.2f} s; CPU {used / _IDLE_SECONDS:.1%}"
+            cpu = _cpu_of(process.pid, _IDLE_SECONDS)
+        return f"start {start:.2f} s; CPU {cpu:.1%}"
+
+
+def _cpu_of(pid: int, seconds: float) -> float:
+    """The share of a core that a process takes, once it has settled; measured for so long."""
+    time.sleep(2)
+    before = _cpu_seconds(pid)
+    time.sleep(seconds)
+    return (_cpu_seconds(pid) - before) / seconds
 
 
 def _cpu_seconds(pid: int) -> float:

@@ -16,8 +16,7 @@ def worker_child(root: Path, line: int, announce: bool) -> None:
     """A child of `fnrun dev` or of the supervisor, which runs what is queued."""
     from runtime.working import work  # noqa: PLC0415 - it loads Celery
 
-    roles.stop_at_once_until_served()
-    parent = roles.Parent(socket.socket(fileno=line), dev=False, announce=announce)
+    parent = _parent(line, announce=announce)
     work(roles.load_project(root), parent)
 
 
@@ -29,9 +28,14 @@ def scheduler_child(root: Path, line: int, announce: bool) -> None:
     """A child of `fnrun dev` or of the supervisor, which fires what is due."""
     from runtime.scheduling import schedule  # noqa: PLC0415 - it loads APScheduler
 
-    roles.stop_at_once_until_served()
-    parent = roles.Parent(socket.socket(fileno=line), dev=False, announce=announce)
+    parent = _parent(line, announce=announce)
     schedule(roles.load_project(root), parent)
+
+
+def _parent(line: int, *, announce: bool) -> roles.Parent:
+    """Whose child this process is, which ends at a signal while it still loads."""
+    roles.stop_at_once_until_served()
+    return roles.Parent(socket.socket(fileno=line), dev=False, announce=announce)
 
 
 @click.command(context_settings={"ignore_unknown_options": True, "help_option_names": []})
