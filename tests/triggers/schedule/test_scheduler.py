@@ -227,7 +227,7 @@ async def test_a_store_that_was_emptied_is_told_everything_again(desk, clock):
 
 
 async def test_after_an_outage_in_a_rollout_old_code_lets_the_new_come_back_first(desk, clock, monkeypatch):
-    monkeypatch.setattr(standing, "_YIELD_SECONDS", 0.5)
+    monkeypatch.setattr(standing, "_YIELD_SECONDS", 3)
     both, late = every(MINUTE, missed="all", overlap="allow"), _named("late")
     old, new = Replica(desk, clock, both), Replica(desk, clock, both, late, name="other")
     for replica in (old, new, old):
