@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from runtime.base.logs import get_logger
-from runtime.invoke.frames import ANSWER, HEAD, PROGRESS, frame
+from runtime.invoke.isolation.frames import ANSWER, HEAD, PROGRESS, frame
 
 log = get_logger(__name__)
 

@@ -1,6 +1,6 @@
 """The zygote: it has the functions loaded, and forks a process, a cell, for each job that is to be alone.
 
-`serve_cells` is called by roles for the hidden command `fnrun cell-child`, which a worker's invoke.cells starts at its
+`serve_cells` is called by roles for the hidden command `fnrun cell-child`, which a worker's invoke.isolation.cells starts at its
 first need. Has one thread, no event loop and no connection, so that a fork of it is a fresh worker within milliseconds.
 Tells the worker how cells ended, kills those it is told to, and ends with all of them when the worker does.
 
@@ -28,7 +28,7 @@ from typing import NoReturn
 
 from runtime.base.logs import get_logger
 from runtime.cell import LoopFactory, Perform, flush, live
-from runtime.invoke.frames import ENDED, FAILED, FORK, ORDER, READY, REPORT, STARTED
+from runtime.invoke.isolation.frames import ENDED, FAILED, FORK, ORDER, READY, REPORT, STARTED
 
 log = get_logger(__name__)
 

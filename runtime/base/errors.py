@@ -12,6 +12,8 @@
     |   |-- UnknownSchedule     no schedule has that id, and no function of that name has one
     |   `-- ScheduleConflict    what there is does not allow it
     |-- QueueFull           a queue has as many open runs as [queue] max_length allows
+    |-- LimitReached        a function is called as much as its limits allow
+    |-- BreakerOpen         a function failed so often that it is not called for a while
     |-- RunFailed           what Run.result raises of a run that failed or was cancelled
     |-- InputError          the arguments do not fit the function; knows each wrong one
     `-- Problem             an answer the handler means to give (RFC 9457)
@@ -105,6 +107,28 @@ class UnknownSchedule(ScheduleError):  # noqa: N818 - as UnknownRun
 
 class ScheduleConflict(ScheduleError):  # noqa: N818 - a state, and not a wrong call
     """What there is does not allow it: the id is taken, the schedule is declared in code, a function has several."""
+
+
+class LimitReached(FnrunError):  # noqa: N818 - a state, and not the caller's fault
+    """A call could not begin in time: concurrency= or rate= of its function. Try again later.
+
+    limit: which one, as it was said. retry_seconds: when it is worth a try.
+    """
+
+    def __init__(self, function: str, limit: str, retry_seconds: float) -> None:
+        super().__init__(f"{function} is called as much as {limit} allows; try again in {retry_seconds:g} s")
+        self.function = function
+        self.limit = limit
+        self.retry_seconds = retry_seconds
+
+
+class BreakerOpen(FnrunError):  # noqa: N818 - as above
+    """A function failed so often in a row that it is not called for a while. retry_seconds: until a call may try."""
+
+    def __init__(self, function: str, retry_seconds: float) -> None:
+        super().__init__(f"{function} failed too often in a row and is not called for {retry_seconds:g} s")
+        self.function = function
+        self.retry_seconds = retry_seconds
 
 
 class QueueFull(FnrunError):  # noqa: N818 - a state, and not the caller's fault

@@ -8,8 +8,9 @@ import msgspec
 from runtime.base.ids import Trace
 from runtime.declare.context import Tick
 from runtime.declare.registry import Function
+from runtime.invoke.execute import Left
 
-Reason = Literal["error", "timeout"]
+Reason = Literal["error", "timeout", "crashed", "limit", "open"]
 
 
 class Invocation(msgspec.Struct, frozen=True, kw_only=True):
@@ -17,7 +18,8 @@ class Invocation(msgspec.Struct, frozen=True, kw_only=True):
 
     trigger: "http", "cli", "api", "submit", ... arguments: by name, typed, injected ones apart. timeout_seconds: None
     for no limit. attempt: 1 for the first. report: takes what the handler says of its progress, JSON, from any thread.
-    tick: of a schedule; in any other call a handler that must have one is given one of now.
+    tick: of a schedule; in any other call a handler that must have one is given one of now. has_place: its limits are
+    seen to: by claim, for a run.
     """
 
     function: Function
@@ -29,12 +31,19 @@ class Invocation(msgspec.Struct, frozen=True, kw_only=True):
     attempt: int = 1
     report: Callable[[bytes], None] | None = None
     tick: Tick | None = None
+    has_place: bool = False
 
 
 class Outcome(msgspec.Struct, frozen=True, kw_only=True):
-    """How it ended. value: the result, an execute.Stream for a generator. error, reason: of a failed one."""
+    """How it ended. value: the result, an execute.Stream for a generator. error, reason: of a failed one.
+
+    crashed: the process it had to itself died. limit, open: it was not called. left: what goes on of its handler.
+    fell_back: why fallback= gave the value.
+    """
 
     state: Literal["succeeded", "failed"]
     value: Any = None
     error: BaseException | None = None
     reason: Reason | None = None
+    left: tuple[Left, ...] = ()
+    fell_back: Reason | None = None

@@ -8,6 +8,7 @@ from typing import Literal
 import msgspec
 
 from runtime.declare.registry import DEFAULT_QUEUE
+from runtime.invoke.limits.rules import Verdict
 
 State = Literal["scheduled", "queued", "running", "retrying", "succeeded", "failed", "cancelled"]
 Reason = Literal[
@@ -32,7 +33,8 @@ class Submission(msgspec.Struct, frozen=True, kw_only=True):
     before so long after it is accepted. max_age_seconds: it expires if it has not begun so long after it was due; None
     for never. priority: 0 to 9, 9 the most urgent. dedupe: of several runs of a function that say the same, within
     dedupe_seconds, only the first is accepted. parent: the run that submitted it. max_length: refuse if the queue has
-    so many open runs; 0 for no limit. trace: a W3C traceparent, or "".
+    so many open runs; 0 for no limit. trace: a W3C traceparent, or "". key: by which the function's limits are apart;
+    None for one without key=, or if it is not known here.
     """
 
     id: str
@@ -49,6 +51,7 @@ class Submission(msgspec.Struct, frozen=True, kw_only=True):
     parent: str = ""
     trace: str = ""
     max_length: int = 0
+    key: str | None = None
 
 
 class Accepted(msgspec.Struct, frozen=True):
@@ -92,7 +95,8 @@ class Claimed(msgspec.Struct, frozen=True, kw_only=True):
 
     token: the fence, to be shown at each beat and at the end; no two claims have the same. failures: earlier attempts
     whose handler failed. crashes: earlier leases that were lost; above 0 it runs alone. due: when it first was, before
-    all retries. expires: None for never. tick: of a tick's run, a TickNote as JSON.
+    all retries. expires: None for never. tick: of a tick's run, a TickNote as JSON. key: by which limits are apart; None for
+    a run whose submitter did not know it. has_place: limits hold for it, and it has got a place.
     """
 
     id: str
@@ -111,6 +115,8 @@ class Claimed(msgspec.Struct, frozen=True, kw_only=True):
     parent: str = ""
     trace: str = ""
     tick: bytes = b""
+    key: str | None = None
+    has_place: bool = False
 
     @property
     def attempt(self) -> int:
@@ -130,7 +136,8 @@ class Ending(msgspec.Struct, frozen=True, kw_only=True):
     """How an attempt ended: the last state, or retrying, or crashed, after retry_seconds. result, progress: JSON.
 
     waiting: it was none, because another call has the key that idempotent= gave this one; look again after
-    retry_seconds. began, ended: of the handler.
+    retry_seconds. began, ended: of the handler. verdict: for the function's breaker. stays: what goes on of the handler
+    keeps its place under limits; the holder is then "{id}:{token}".
     """
 
     id: str
@@ -145,6 +152,8 @@ class Ending(msgspec.Struct, frozen=True, kw_only=True):
     began: float = 0.0
     ended: float = 0.0
     worker: str = ""
+    verdict: Verdict = "none"
+    stays: bool = False
 
 
 class Held(msgspec.Struct, frozen=True):

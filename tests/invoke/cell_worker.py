@@ -3,7 +3,7 @@
 import asyncio
 import sys
 
-from runtime.invoke.cells import Cells
+from runtime.invoke.isolation.cells import Cells
 
 
 async def main():

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from runtime.invoke.cells import CellDied, Cells, NoCell
-from runtime.invoke.frames import describe_end, frame
+from runtime.invoke.isolation.cells import CellDied, Cells, NoCell
+from runtime.invoke.isolation.frames import describe_end, frame
 
 JOBS = Path(__file__).with_name("cell_jobs.py")
 WORKER = Path(__file__).with_name("cell_worker.py")

@@ -13,10 +13,10 @@ from typing_extensions import override
 
 from runtime.base.errors import FnrunError, StartError, StoreDown
 from runtime.declare.registry import Registry
-from runtime.invoke.cells import Cells
 from runtime.invoke.invoker import Invoker
+from runtime.invoke.isolation.cells import Cells
+from runtime.invoke.isolation.zygote_client import CellDied, NoCell
 from runtime.invoke.resources import Resources
-from runtime.invoke.zygote_client import CellDied, NoCell
 from runtime.ledger.once import Found, take_by_run
 from runtime.ledger.records import Claimed, Ending
 from runtime.ledger.run import desk_at_work

@@ -18,9 +18,9 @@ import redis.asyncio
 from runtime.base.errors import StoreDown
 from runtime.base.logs import get_logger
 from runtime.declare.registry import Function
-from runtime.invoke.cells import Cells
 from runtime.invoke.execute import settle
 from runtime.invoke.invoker import Invoker
+from runtime.invoke.isolation.cells import Cells
 from runtime.ledger.calls import ado, do
 from runtime.ledger.desk import Store
 from runtime.ledger.ledger import Ledger

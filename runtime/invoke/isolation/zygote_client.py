@@ -1,6 +1,6 @@
 """A zygote, as its worker sees it: a process that forks others when asked, and tells how they ended.
 
-Used by invoke.cells alone. The other side is runtime.zygote. Knows nothing of jobs and answers: those go over each
+Used by invoke.isolation.cells alone. The other side is runtime.zygote. Knows nothing of jobs and answers: those go over each
 cell's own socket pair.
 """
 
@@ -17,7 +17,7 @@ from typing import NamedTuple
 
 from runtime.base.errors import FnrunError
 from runtime.base.logs import get_logger
-from runtime.invoke.frames import ENDED, FAILED, FORK, KILL, ORDER, READY, REPORT, STARTED, describe_end
+from runtime.invoke.isolation.frames import ENDED, FAILED, FORK, KILL, ORDER, READY, REPORT, STARTED, describe_end
 
 log = get_logger(__name__)
 

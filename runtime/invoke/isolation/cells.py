@@ -11,8 +11,8 @@ from collections.abc import Callable, Coroutine, Sequence
 from typing import Any
 
 from runtime.base.logs import get_logger
-from runtime.invoke.frames import ANSWER, HEAD, JOB, LONGEST_FRAME, PROGRESS, frame
-from runtime.invoke.zygote_client import CellDied, NoCell, Seat, Zygote
+from runtime.invoke.isolation.frames import ANSWER, HEAD, JOB, LONGEST_FRAME, PROGRESS, frame
+from runtime.invoke.isolation.zygote_client import CellDied, NoCell, Seat, Zygote
 
 log = get_logger(__name__)
 

@@ -1,6 +1,6 @@
 """What a worker, its zygote and the zygote's cells tell each other, as bytes.
 
-Used by invoke.zygote_client and invoke.cells, the worker's side, and by runtime.zygote and
+Used by invoke.isolation.zygote_client and invoke.isolation.cells, the worker's side, and by runtime.zygote and
 runtime.cell, the other. Describes, does no I/O.
 
 - Worker to zygote, over the line: orders, each ORDER.size bytes. FORK brings along a descriptor: the new cell's end of

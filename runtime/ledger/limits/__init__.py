@@ -1,0 +1,1 @@
+"""The bounds of functions over all processes of a store."""
