@@ -95,8 +95,8 @@ class Claimed(msgspec.Struct, frozen=True, kw_only=True):
 
     token: the fence, to be shown at each beat and at the end; no two claims have the same. failures: earlier attempts
     whose handler failed. crashes: earlier leases that were lost; above 0 it runs alone. due: when it first was, before
-    all retries. expires: None for never. tick: of a tick's run, a TickNote as JSON. key: by which limits are apart; None for
-    a run whose submitter did not know it. has_place: limits hold for it, and it has got a place.
+    all retries. expires: None for never. tick: of a tick's run, a TickNote as JSON. key: by which limits are apart;
+    None for a run whose submitter did not know it. has_place: limits hold for it, and it has got a place.
     """
 
     id: str

@@ -1,6 +1,6 @@
 """A zygote, as its worker sees it: a process that forks others when asked, and tells how they ended.
 
-Used by invoke.isolation.cells alone. The other side is runtime.zygote. Knows nothing of jobs and answers: those go over each
+Used by cells alone. The other side is runtime.zygote. Knows nothing of jobs and answers: those go over each
 cell's own socket pair.
 """
 

@@ -14,7 +14,9 @@ Verdict = Literal["good", "bad", "none"]
 
 
 class Limits(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """concurrency: calls at once, 0 for no bound. every_ms: between two starts on average, 0 for no bound; burst: how
+    """How often, and how many at once.
+
+    concurrency: calls at once, 0 for no bound. every_ms: between two starts on average, 0 for no bound; burst: how
     many may start at once all the same. keyed: each key has these bounds for itself, and waiting runs of different keys
     take turns. failures: in a row, that open the breaker, 0 for none; reset_ms: until an open one lets a call try.
     """

@@ -24,7 +24,7 @@ class Opens(Protocol):
 class Options(msgspec.Struct, frozen=True, kw_only=True):
     """worker: its name. queues: "*" for all that functions declare. result_max: bytes. info: JSON, for the ledger.
 
-    cell_command: what starts a zygote, see invoke.isolation.cells. celery_prefix: what the keys of Celery's own clients begin
+    cell_command: what starts a zygote, see invoke.isolation. celery_prefix: what the keys of Celery's own clients begin
     with; None: their messages are not taken. payload_max, max_length: of those, as of what is submitted.
     """
 
