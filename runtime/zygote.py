@@ -1,6 +1,6 @@
 """The zygote: it has the functions loaded, and forks a process, a cell, for each job that is to be alone.
 
-`serve_cells` is called by roles for the hidden command `fnrun cell-child`, which a worker's invoke.isolation starts at its
+`serve_cells` is called by roles for the hidden command `fnrun cell-child`, which a worker starts at its
 first need. Has one thread, no event loop and no connection, so that a fork of it is a fresh worker within milliseconds.
 Tells the worker how cells ended, kills those it is told to, and ends with all of them when the worker does.
 
