@@ -30,6 +30,7 @@ PAGES = [
     "docs/flows.md",
     "docs/schedules.md",
     "docs/idempotency.md",
+    "docs/limits.md",
     "docs/celery.md",
 ]
 
