@@ -9,7 +9,7 @@ import click
 from runtime import roles
 
 if TYPE_CHECKING:
-    from runtime.cell import Perform
+    from runtime.cell import Opens
 
 
 @click.command("cell-child", hidden=True)
@@ -20,7 +20,7 @@ def cell_child(root: Path, line: int, alone: bool) -> None:
     """Fork a process for each run that a worker wants to be alone, until it hangs up."""
     from runtime.triggers.queue.alone import perform_runs  # noqa: PLC0415 - no other command runs what is queued
 
-    def perform_of(project: roles.Project) -> "Perform":
+    def opens_of(project: roles.Project) -> "Opens":
         return perform_runs(project.registry, int(project.settings.queue.result_max))
 
-    roles.serve_cells(root, socket.socket(fileno=line), perform_of, alone=alone)
+    roles.serve_cells(root, socket.socket(fileno=line), opens_of, alone=alone)
