@@ -169,8 +169,10 @@ class Child:
     async def _watch(self, silence_seconds: float) -> None:
         """Kill it when its interpreter is held: nothing else can end that, and itself it can do and say nothing."""
         silence = Silence(_LOOK_SECONDS)
-        while silence.look(self._pulse.beats, frozen=_is_frozen(self.pid)) <= silence_seconds:
+        while True:
             await asyncio.sleep(_LOOK_SECONDS)
+            if silence.look(self._pulse.beats, frozen=_is_frozen(self.pid)) > silence_seconds:
+                break
         if self._process.returncode is not None:
             return
         with suppress(ProcessLookupError):

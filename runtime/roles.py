@@ -253,8 +253,8 @@ async def _serve_http(project: Project, sock: socket.socket, parent: Parent | No
         return 0
     if not _one_of_several(parent):
         _announce_listening(project, url_of(sock, settings.http))
-    await server.begin()
     watchdog = watch_loop(settings.serve, parent)
+    await server.begin()
     following = asyncio.create_task(_follow(parent, project, role, stop, replaced)) if parent else None
     await stop.wait()
     left_seconds = float(settings.serve.drain)

@@ -9,7 +9,9 @@ import mmap
 import os
 import signal
 import struct
+import sysconfig
 import tempfile
+from pathlib import Path
 from typing import Self
 
 STUCK = 70
@@ -20,7 +22,9 @@ _SIGNAL = getattr(signal, "SIGRTMAX", signal.SIGUSR2)
 _PAGE = mmap.PAGESIZE
 _BEATS = struct.Struct("Q")
 _LONGEST_STACKS = 100_000
-_IDLE = "concurrent/futures/thread.py"
+_LIBRARIES = [sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib")]
+_OURS = tuple(f'File "{path}' for path in (Path(__file__).parents[1], *_LIBRARIES, "<frozen"))
+_BELOW = f'  File "{Path(__file__).parents[1] / "invoke" / "execute.py"}"'
 
 
 class Pulse:
@@ -75,9 +79,13 @@ class Pulse:
         os.kill(pid, _SIGNAL)
 
     def stacks(self) -> str:
-        """What it has written, but of threads that wait for work."""
-        written = os.pread(self.fd, _LONGEST_STACKS, _PAGE).decode(errors="replace").strip()
-        return "\n\n".join(one for one in written.split("\n\n") if _IDLE not in "".join(one.splitlines()[1:2]))
+        """What it has written of threads that run code of the project's; of all if none does. Innermost first."""
+        threads = os.pread(self.fd, _LONGEST_STACKS, _PAGE).decode(errors="replace").strip().split("\n\n")
+        return "\n\n".join([cut for one in threads if _is_theirs(cut := one.partition(_BELOW)[0].rstrip())] or threads)
+
+
+def _is_theirs(stack: str) -> bool:
+    return any(line.lstrip().startswith("File ") and not line.lstrip().startswith(_OURS) for line in stack.splitlines())
 
 
 class Silence:

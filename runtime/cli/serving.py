@@ -125,7 +125,7 @@ def serve(root: Path, /, bind: str | None, log_level: str | None, **chosen: str 
 def _takes_several(settings: Settings) -> bool:
     """Whether that takes more than one process. A worker is always a child: its parent sees that it ends in order."""
     only = set(settings.serve.only)
-    return len(only) > 1 or "worker" in only or ("http" in only and settings.http.workers > 1)
+    return only != {"scheduler"}
 
 
 def _supervise(root: Path, settings: Settings, environ: Mapping[str, str]) -> None:

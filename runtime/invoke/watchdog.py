@@ -1,7 +1,7 @@
 """Watch an event loop: who holds it is named in the log, and who does not let go of it ends the process.
 
-Begun by each role on its loop. A thread of its own looks four times a second whether the loop has turned; a handler pays
-nothing for that. Its looks are the process's pulse, which the parent watches in turn (base/pulse).
+Begun by each role on its loop. A thread of its own looks four times a second whether the loop has turned; a handler
+pays nothing for that. Its looks are the process's pulse, which the parent watches in turn (base/pulse).
 """
 
 import asyncio
@@ -28,6 +28,7 @@ _LOOK_SECONDS = 0.25
 _END_SECONDS = 5.0
 """How long the process may take to hand back what it holds."""
 _MOST_FRAMES = 30
+_BELOW = {"runtime.invoke.execute", "asyncio.runners", "asyncio.base_events", "asyncio.events", "threading"}
 
 
 class Culprit(msgspec.Struct, frozen=True):
@@ -72,6 +73,8 @@ class Watchdog:
         self._loop = asyncio.get_running_loop()
         self._loop_thread = threading.get_ident()
         self._turn()
+        if self._pulse is not None:
+            self._pulse.beat()  # now: the first handler may hold the interpreter
         thread = threading.Thread(target=self._watch, name="watchdog", daemon=True)
         thread.pydev_do_not_trace = True  # type: ignore[attr-defined]  # a debugger shall not halt it with the others
         thread.start()
@@ -174,8 +177,17 @@ def _told_of(culprit: Culprit) -> dict[str, str]:
 
 
 def stack_of(frame: FrameType | None) -> str:
-    """Where a thread is, the innermost call last."""
-    return "".join(traceback.format_stack(frame, _MOST_FRAMES)) if frame is not None else ""
+    """Where a thread is, from the loop's call on, the innermost last."""
+    frames: list[tuple[FrameType, int]] = []
+    while frame is not None and len(frames) < _MOST_FRAMES and not _is_below(frame):
+        frames.append((frame, frame.f_lineno))
+        frame = frame.f_back
+    return "".join(traceback.StackSummary.extract(reversed(frames)).format())
+
+
+def _is_below(frame: FrameType) -> bool:
+    """Whether a frame is the invoker's, the loop's or the thread's: the same on each stack."""
+    return frame.f_globals.get("__name__") in _BELOW
 
 
 def is_debugged(frame: FrameType | None) -> bool:
