@@ -48,16 +48,22 @@ class Place:
 
     name: "server", "scheduler" or "worker". sock: the listening socket of the server, so that what comes between two
     children waits. The others have none: they are started again when they end, as nobody would notice that they are not
-    there.
+    there. silence_seconds: see Child.start.
     """
 
     def __init__(
-        self, name: str, command: Sequence[str], environ: Mapping[str, str], sock: socket.socket | None = None
+        self,
+        name: str,
+        command: Sequence[str],
+        environ: Mapping[str, str],
+        sock: socket.socket | None = None,
+        silence_seconds: float = 0.0,
     ) -> None:
         self._name = name
         self._command = command
         self._environ = environ
         self._sock = sock
+        self._silence_seconds = silence_seconds
         self._child: Child | None = None
         self._next: Child | None = None
         self._heard = asyncio.Event()
@@ -83,7 +89,7 @@ class Place:
         self._end_in_background(leaving, 0)
         self._began = loop.time()
         try:
-            child = await Child.start(self._command, self._environ, self._sock)
+            child = await Child.start(self._command, self._environ, self._sock, self._silence_seconds)
         except OSError as error:
             log.error("no process can be started; save again", process=self._name, reason=str(error))  # noqa: TRY400 - it says all
             return
@@ -146,6 +152,9 @@ class Place:
                 process=self._name,
                 how=how,
             )
+        elif self._next is None and child.stuck:
+            log.error("the process ended and is started again", process=self._name, how=how)
+            await self.start()
         elif self._next is None:
             self._note_end(how)
 
@@ -163,7 +172,11 @@ class Place:
         self._again = loop.call_later(self._pause, lambda: self._spawn(self.start()))
 
     async def _hear(self, child: Child, message: Message) -> None:
-        if child is self._child:
+        if child is self._child and message.kind == "worn":
+            log.warning("the process is worn out: another takes its place", process=self._name)
+            if self._next is None:
+                await self.start()
+        elif child is self._child:
             self._heard.set()
             self._loading = message.kind == "loading"
             if message.kind == "restart":

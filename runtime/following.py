@@ -1,26 +1,66 @@
 """What a child does for its parent: say that it serves, take up what has changed, leave when told to.
 
-Called by the roles, whose functions it changes. Knows no trigger.
+And what it does for itself: watch its loop. Called by the roles, whose functions it changes. Knows no trigger.
 """
 
 import asyncio
+import socket
 import time
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Protocol
 
+import msgspec
+
 from runtime.base.logs import get_logger
+from runtime.base.pulse import Pulse
+from runtime.base.settings import ServeSettings
 from runtime.declare.loader import Loader
 from runtime.declare.registry import LoadFailure, Registry
+from runtime.invoke.watchdog import OnStuck, Watchdog
 from runtime.processes import Line, Message
 
 log = get_logger(__name__)
+
+_WORN_SECONDS = 1.0
+"""How often we look whether we are."""
+_AGAIN_SECONDS = 10.0
+"""Until the parent is told again: another could not be started, perhaps."""
+
+
+class Parent(msgspec.Struct, frozen=True):
+    """The process this one is a child of. line: to it. dev: it watches the files, and the caller is its user.
+
+    announce: say what does not load; of several children only one does. pulse: what it watches this one by.
+    """
+
+    line: socket.socket
+    dev: bool
+    announce: bool
+    pulse: Pulse | None = None
+
+
+def watch_loop(settings: ServeSettings, parent: Parent | None, on_stuck: OnStuck | None = None) -> Watchdog:
+    """Watch the loop this is called on. Where nobody would replace this process it is not ended."""
+    watchdog = Watchdog(
+        warn_seconds=float(settings.blocked_warn),
+        limit_seconds=0.0 if parent is None else float(settings.blocked_limit),
+        pulse=None if parent is None else parent.pulse,
+        on_stuck=on_stuck,
+    )
+    watchdog.begin()
+    return watchdog
 
 
 class Role(Protocol):
     """What serves functions. registry: them; adopt: serve others from now on."""
 
     registry: Registry
+
+    @property
+    def worn_out(self) -> bool:
+        """Whether another process had better take its place."""
+        ...
 
     def adopt(self, registry: Registry) -> None:
         """Serve these functions from now on."""
@@ -32,6 +72,23 @@ async def follow(line: Line, root: Path, loader: Loader, role: Role, *, announce
 
     announce: say what was loaded, and what was not; of several children only one does.
     """
+    telling = asyncio.create_task(_tell_when_worn(line, role))
+    try:
+        return await _follow(line, root, loader, role, announce=announce)
+    finally:
+        telling.cancel()
+
+
+async def _tell_when_worn(line: Line, role: Role) -> None:
+    while True:
+        await asyncio.sleep(_WORN_SECONDS)
+        if role.worn_out:
+            log.warning("handlers that never end have half of the threads: this process asks to be replaced")
+            line.tell(Message("worn"))
+            await asyncio.sleep(_AGAIN_SECONDS)
+
+
+async def _follow(line: Line, root: Path, loader: Loader, role: Role, *, announce: bool) -> bool:
     async for message in line.messages():
         if message.kind == "leave":
             return True

@@ -21,19 +21,24 @@ import msgspec
 
 from runtime.base.ids import new_run_id
 from runtime.base.logs import get_logger
+from runtime.base.pulse import STUCK, Pulse, Silence
 
 log = get_logger(__name__)
 
-Kind = Literal["ready", "changed", "loading", "loaded", "restart", "leave"]
+Kind = Literal["ready", "changed", "loading", "loaded", "restart", "worn", "leave"]
 
 
 _LONGEST_LINE = 1_000_000
 _NOBODY_SECONDS = 0.5
+_LOOK_SECONDS = 0.5
+_DUMP_SECONDS = 0.5
+"""For a silent child to write its stacks."""
 
 
 class Message(msgspec.Struct, frozen=True):
     """From the child: ready (it serves), loading and loaded (what changed), restart (a change takes a new process).
 
+    worn: it still serves, and wants another to take its place.
     From the parent: changed, leave (another child has taken its place). files: from the project's root.
     functions, failures: how many there are. queues, concurrency: what a worker takes runs
     from, and how many at once. schedules: how many a scheduler has of them.
@@ -85,29 +90,48 @@ class Line:
 class Child:
     """One process of ours, in a session of its own: Ctrl-C reaches the parent alone, which ends it in order."""
 
-    def __init__(self, process: asyncio.subprocess.Process, line: Line) -> None:
+    def __init__(self, process: asyncio.subprocess.Process, line: Line, pulse: Pulse, silence_seconds: float) -> None:
         self._process = process
+        self._pulse = pulse
         self._stopped = False
+        self._silent = False
         self._end = asyncio.create_task(self._clear())
+        self._watching = asyncio.create_task(self._watch(silence_seconds)) if silence_seconds else None
         self.line = line
 
     @classmethod
-    async def start(cls, command: Sequence[str], environ: Mapping[str, str], sock: socket.socket | None = None) -> Self:
-        """Start `COMMAND --line FD`, with `--fd SOCK` where there is a listening socket for it."""
+    async def start(
+        cls,
+        command: Sequence[str],
+        environ: Mapping[str, str],
+        sock: socket.socket | None = None,
+        silence_seconds: float = 0.0,
+    ) -> Self:
+        """Start `COMMAND --line FD --pulse FD`, with `--fd SOCK` where there is a listening socket for it.
+
+        silence_seconds: a child whose pulse stands still for so long is killed; 0.0 for never.
+        """
         ours, theirs = socket.socketpair()
         line = await Line.on(ours)
         with theirs:
             listening = [] if sock is None else ["--fd", str(sock.fileno())]
             fds = [one.fileno() for one in (theirs, sock) if one is not None]
             try:
-                process = await asyncio.create_subprocess_exec(
-                    *command, "--line", str(theirs.fileno()), *listening,
-                    stdin=asyncio.subprocess.DEVNULL, pass_fds=fds, env=dict(environ), start_new_session=True,
-                )  # fmt: skip
+                pulse = Pulse.make()
             except OSError:
                 line.close()
                 raise
-        return cls(process, line)
+            try:
+                process = await asyncio.create_subprocess_exec(
+                    *command, "--line", str(theirs.fileno()), "--pulse", str(pulse.fd), *listening,
+                    stdin=asyncio.subprocess.DEVNULL, pass_fds=[*fds, pulse.fd], env=dict(environ),
+                    start_new_session=True,
+                )  # fmt: skip
+            except OSError:
+                line.close()
+                pulse.close()
+                raise
+        return cls(process, line, pulse, silence_seconds)
 
     @property
     def pid(self) -> int:
@@ -120,7 +144,13 @@ class Child:
         code = self._process.returncode
         if code is None:
             return None
-        return f"exit code {code}" if code >= 0 else f"signal {signal.Signals(-code).name}"
+        how = f"exit code {code}" if code >= 0 else f"signal {signal.Signals(-code).name}"
+        return f"stuck, {how}" if self.stuck else how
+
+    @property
+    def stuck(self) -> bool:
+        """Whether it ended because a handler held it up: as its own watchdog found, or its pulse told."""
+        return self._silent or self._process.returncode == STUCK
 
     async def wait(self) -> str:
         """Wait for its end; how it ended."""
@@ -132,6 +162,31 @@ class Child:
         await self._process.wait()
         self.kill()
         self.line.close()
+        if self._watching is not None and not self._silent:
+            self._watching.cancel()
+        self._pulse.close()
+
+    async def _watch(self, silence_seconds: float) -> None:
+        """Kill it when its interpreter is held: nothing else can end that, and itself it can do and say nothing."""
+        silence = Silence(_LOOK_SECONDS)
+        while True:
+            await asyncio.sleep(_LOOK_SECONDS)
+            if silence.look(self._pulse.beats, frozen=_is_frozen(self.pid)) > silence_seconds:
+                break
+        if self._process.returncode is not None:
+            return
+        with suppress(ProcessLookupError):
+            self._pulse.ask_for_stacks(self.pid)
+        await asyncio.sleep(_DUMP_SECONDS)
+        self._silent = True
+        log.error(
+            "a process gives no sign of life, as when a handler holds its interpreter (a long regular expression, C "
+            "code), and is killed",
+            pid=self.pid,
+            seconds=silence.seconds,
+            stacks=self._pulse.stacks(),
+        )
+        self.kill()
 
     def stop(self) -> None:
         """Ask it, once, to finish what it does and end: a second signal would end it at once."""
@@ -183,6 +238,15 @@ class Child:
         """End it at once, with all it started."""
         with suppress(ProcessLookupError, PermissionError):
             os.killpg(self.pid, signal.SIGKILL)
+
+
+def _is_frozen(pid: int) -> bool:
+    """Whether somebody has stopped a process, by SIGSTOP or a debugger."""
+    try:
+        with open(f"/proc/{pid}/stat", "rb") as stat:  # noqa: PTH123 - the shortest way, twice a second
+            return stat.read().rpartition(b") ")[2][:1] in b"Tt"
+    except OSError:  # it is gone, or this is no Linux
+        return False
 
 
 def end_without_parent(line: socket.socket, within_seconds: float) -> None:

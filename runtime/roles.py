@@ -25,7 +25,7 @@ from runtime.declare.lifespan import Lifespan
 from runtime.declare.loader import Loader
 from runtime.declare.registry import Function, Registry
 from runtime.declare.triggers import Http
-from runtime.following import announce_failures, follow
+from runtime.following import Parent, announce_failures, follow, watch_loop
 from runtime.listening import is_loopback, url_of
 from runtime.processes import Line, Message, end_without_parent
 
@@ -75,17 +75,6 @@ def stop_at_once_until_served() -> None:
     """Let SIGTERM end the process while it still loads. As PID 1 it would be ignored without a handler."""
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: os._exit(0))
-
-
-class Parent(msgspec.Struct, frozen=True):
-    """The process this one is a child of. line: to it. dev: it watches the files, and the caller is its user.
-
-    announce: say what does not load; of several children only one does.
-    """
-
-    line: socket.socket
-    dev: bool
-    announce: bool
 
 
 def _one_of_several(parent: Parent | None) -> bool:
@@ -202,6 +191,11 @@ class HttpRole:
         if desk is not None:
             desk.registry = lambda: self.registry
 
+    @property
+    def worn_out(self) -> bool:
+        """Whether its threads are."""
+        return self.invoker.threads.worn_out
+
     async def open(self, stop: asyncio.Event | None = None) -> bool:
         """Open the project's resources; False if `stop` is set before that. StartError if one fails."""
         return await self._resources.open(stop)
@@ -247,6 +241,7 @@ async def _serve_http(project: Project, sock: socket.socket, parent: Parent | No
         return 0
     if not _one_of_several(parent):
         _announce_listening(project, url_of(sock, settings.http))
+    watchdog = watch_loop(settings.serve, parent)
     await server.begin()
     following = asyncio.create_task(_follow(parent, project, role, stop, replaced)) if parent else None
     await stop.wait()
@@ -264,6 +259,7 @@ async def _serve_http(project: Project, sock: socket.socket, parent: Parent | No
     await server.end(alone=parent is None)
     if following is not None:
         following.cancel()
+    watchdog.end()
     await role.close()
     await desk.aclose()
     role.invoker.threads.close()

@@ -16,11 +16,11 @@ from runtime.base import logs
 from runtime.base.errors import StartError
 from runtime.declare.context import log_fields
 from runtime.declare.registry import Registry
-from runtime.following import announce_failures, follow
+from runtime.following import Parent, announce_failures, follow, watch_loop
 from runtime.ledger.desk import Desk, open_desk, use
 from runtime.ledger.schedules.definitions import definitions_of
 from runtime.processes import Line, Message, end_without_parent
-from runtime.roles import Parent, Project, end_process, loop_factory, stop_event
+from runtime.roles import Project, end_process, loop_factory, stop_event
 from runtime.triggers.schedule.scheduler import Scheduler
 
 log = logs.get_logger(__name__)
@@ -53,6 +53,9 @@ def schedule(project: Project, parent: Parent | None = None) -> NoReturn:
 class SchedulerRole:
     """The parts, and what binds them. Make it inside the loop that will run it. registry: whose schedules it fires."""
 
+    worn_out = False
+    """It has no threads that could be."""
+
     def __init__(self, project: Project, desk: Desk) -> None:
         self._settings = project.settings
         name = f"scheduler-{os.getpid()}-{secrets.token_hex(3)}@{socket.gethostname()}"
@@ -74,9 +77,11 @@ async def _schedule(project: Project, parent: Parent | None, desk: Desk) -> None
     stop = stop_event()
     role = SchedulerRole(project, desk)
     desk.registry = lambda: role.registry
+    watchdog = watch_loop(project.settings.serve, parent)
     telling = asyncio.create_task(_follow(parent, project, role, stop) if parent else _announce(role))
     await role.scheduler.run(stop)
     telling.cancel()
+    watchdog.end()
     await desk.aclose()
 
 

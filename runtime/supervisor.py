@@ -37,7 +37,7 @@ class Team(msgspec.Struct, frozen=True, kw_only=True):
 
     name: "http", "scheduler" or "worker". command: of each; `--line FD` is added, `--fd FD` where there is a sock, and
     `--announce` for the one that says what does not load. sock: the listening socket that they share and inherit. url:
-    its address.
+    its address. alone: two cannot be there at once, as when they answer HTTP/3.
     """
 
     name: str
@@ -45,26 +45,44 @@ class Team(msgspec.Struct, frozen=True, kw_only=True):
     count: int = 1
     sock: socket.socket | None = None
     url: str = ""
+    alone: bool = False
 
     @property
     def called(self) -> str:
         """One of them, for people."""
         return _CALLED[self.name]
 
-    @property
-    def may_be_late(self) -> bool:
-        """Whether SIGQUIT tells it not to wait for its work."""
-        return self.name == "worker"
+    def patience(self, drain_seconds: float) -> tuple[float, float | None]:
+        """How long one may take to end, and after how long SIGQUIT tells it not to wait for its work: see Child.end."""
+        quits = drain_seconds + _QUIT_SECONDS if self.name == "worker" else None
+        return drain_seconds + _END_SECONDS, quits
+
+
+class _Turn:
+    """A child's time in a place. ready: what it said then; None if it ended before."""
+
+    def __init__(self, child: Child, began: float) -> None:
+        self.child = child
+        self.began = began
+        self.messages = child.line.messages()
+        self.ready: Message | None = None
+
+    async def wears_out(self) -> bool:
+        """Wait until it wants to be replaced, or ends: whether it is the former."""
+        async for message in self.messages:
+            if message.kind == "worn":
+                return True
+        return False
 
 
 class _Place:
-    """One place in a team. child: who holds it, or held it last. well: whether that one is ready."""
+    """One place in a team. children: who holds it, whoever is to follow, those that leave. well: one is ready."""
 
     def __init__(self, team: Team, *, vital: bool, announces: bool) -> None:
         self.team = team
         self.vital = vital
         self.announces = announces
-        self.child: Child | None = None
+        self.children: set[Child] = set()
         self.well = False
         self.first = True
 
@@ -80,8 +98,11 @@ class _Place:
 class Supervisor:
     """Keeps teams at work. One whose team listens must be able to start; where no team does, each one must."""
 
-    def __init__(self, teams: Sequence[Team]) -> None:
+    def __init__(self, teams: Sequence[Team], silence_seconds: float = 0.0) -> None:
+        """silence_seconds: see Child.start."""
         self._teams = teams
+        self._silence_seconds = silence_seconds
+        self._leaving: set[asyncio.Task[None]] = set()
         listening = any(team.sock is not None for team in teams)
         self._places = [
             _Place(team, vital=team.sock is not None or not listening, announces=team is teams[0] and number == 0)
@@ -98,7 +119,7 @@ class Supervisor:
         try:
             async with asyncio.TaskGroup() as group:
                 for place in self._places:
-                    group.create_task(self._keep(place, environ))
+                    group.create_task(self._keep(place, environ, drain_seconds))
                 await self._stopping.wait()
                 log.info("stopping", processes=len(self._places), drain_seconds=drain_seconds)
                 await self._end_all(drain_seconds)
@@ -112,49 +133,87 @@ class Supervisor:
 
     def _stop(self) -> None:
         """At the first signal every child hears of it at once; at the second they are killed."""
-        for place in self._places:
-            if place.child is not None and not self._stopping.is_set():
-                place.child.stop()
-            elif place.child is not None and place.child.ended is None:
-                place.child.kill()
+        for child in (child for place in self._places for child in place.children):
+            if not self._stopping.is_set():
+                child.stop()
+            elif child.ended is None:
+                child.kill()
         self._stopping.set()
 
     async def _end_all(self, drain_seconds: float) -> None:
         self._stopping.set()
-        quits = drain_seconds + _QUIT_SECONDS
         await asyncio.gather(
-            *(
-                place.child.end(drain_seconds + _END_SECONDS, quits if place.team.may_be_late else None)
-                for place in self._places
-                if place.child is not None
-            )
+            *(child.end(*place.team.patience(drain_seconds)) for place in self._places for child in place.children)
         )
 
-    async def _keep(self, place: _Place, environ: Mapping[str, str]) -> None:
-        """Whoever holds the place is replaced when it ends."""
-        loop = asyncio.get_running_loop()
+    async def _keep(self, place: _Place, environ: Mapping[str, str], drain_seconds: float) -> None:
+        """Whoever holds the place is replaced when it ends, or asks for that."""
         pause = 0.0
+        turn: _Turn | None = None
         while not self._stopping.is_set():
-            child = await self._start(place, environ)
-            if child is None:
+            turn = turn or await self._begin(place, environ)
+            if turn is None:
                 await self._wait(_LONGEST_PAUSE_SECONDS)
-                continue
-            began = loop.time()
-            ready = await anext(child.line.messages(), None)
-            if ready is not None:
-                self._note_ready(place, ready)
-            how = await child.wait()
-            place.well = False
-            if self._stopping.is_set():
-                return
-            if place.first and place.vital:
-                raise StartError(f"{place.team.called} ended before it could serve ({how}); what it printed says why")
-            pause = place.next_pause(pause, loop.time() - began, ready=ready is not None)
-            said = f"{place.team.called} ended and is replaced"
-            log.error(said, pid=child.pid, how=how, pause_seconds=pause)
-            if ready is None:
-                self._answer_for(place.team)
-            await self._wait(pause)
+            elif await turn.wears_out():
+                turn = await self._relieve(place, turn, environ, drain_seconds)
+            else:
+                pause = await self._note_end(place, turn, pause)
+                turn = None
+                await self._wait(pause)
+
+    async def _begin(self, place: _Place, environ: Mapping[str, str]) -> _Turn | None:
+        """Start one for the place and wait until it is ready, or has ended. None if there is none."""
+        child = await self._start(place, environ)
+        if child is None:
+            return None
+        turn = _Turn(child, asyncio.get_running_loop().time())
+        turn.ready = await anext(turn.messages, None)
+        if turn.ready is not None:
+            self._note_ready(place, turn.ready)
+        return turn
+
+    async def _relieve(self, place: _Place, worn: _Turn, environ: Mapping[str, str], drain_seconds: float) -> _Turn:
+        """Have another take its place: who has it then. The worn one stays if the other does not get ready."""
+        said = f"{place.team.called} is worn out: another takes its place"
+        log.warning(said, pid=worn.child.pid)
+        if place.team.alone:
+            await self._leave(place, worn.child, drain_seconds)
+            return worn
+        turn = await self._begin(place, environ)
+        if turn is not None and turn.ready is not None:
+            task = asyncio.create_task(self._leave(place, worn.child, drain_seconds))
+            self._leaving.add(task)
+            task.add_done_callback(self._leaving.discard)
+            return turn
+        if turn is not None:
+            how = await turn.child.wait()
+            place.children.discard(turn.child)
+            if not self._stopping.is_set():
+                said = f"{place.team.called} ended before it could serve; the worn one works on"
+                log.error(said, how=how)
+        return worn
+
+    async def _leave(self, place: _Place, child: Child, drain_seconds: float) -> None:
+        await child.leave(*place.team.patience(drain_seconds))
+        place.children.discard(child)
+
+    async def _note_end(self, place: _Place, turn: _Turn, pause: float) -> float:
+        """It has hung up: see how it ends. How long to wait before it is replaced; pause: the last time."""
+        how = await turn.child.wait()
+        place.children.discard(turn.child)
+        place.well = False
+        if self._stopping.is_set():
+            return 0.0
+        called = place.team.called
+        if place.first and place.vital:
+            raise StartError(f"{called} ended before it could serve ({how}); what it printed says why")
+        lived = asyncio.get_running_loop().time() - turn.began
+        pause = 0.0 if turn.child.stuck else place.next_pause(pause, lived, ready=turn.ready is not None)
+        said = f"{called} ended and is replaced"
+        log.error(said, pid=turn.child.pid, how=how, pause_seconds=pause)
+        if turn.ready is None:
+            self._answer_for(place.team)
+        return pause
 
     async def _start(self, place: _Place, environ: Mapping[str, str]) -> Child | None:
         """Another one for the place; None if no process can be had: others may end, so it is tried again."""
@@ -162,14 +221,15 @@ class Supervisor:
         # What does not load is said by one of the children only.
         announce = ["--announce"] if place.first and place.announces else []
         try:
-            place.child = await Child.start([*team.command, *announce], environ, team.sock)
+            child = await Child.start([*team.command, *announce], environ, team.sock, self._silence_seconds)
         except OSError as error:
             said = f"{team.called} cannot be started"
             log.error(said, reason=str(error))  # noqa: TRY400 - the reason says all
             return None
+        place.children.add(child)
         if self._stopping.is_set():  # the signal came while it was started
-            place.child.stop()
-        return place.child
+            child.stop()
+        return child
 
     async def _wait(self, seconds: float) -> None:
         with suppress(TimeoutError):

@@ -21,14 +21,15 @@ from runtime.base.store import Store
 from runtime.declare.context import log_fields
 from runtime.declare.lifespan import Lifespan
 from runtime.declare.registry import Registry
-from runtime.following import announce_failures, follow
+from runtime.following import Parent, announce_failures, follow, watch_loop
 from runtime.invoke.invoker import Invoker
 from runtime.invoke.isolation.calls import Isolated
 from runtime.invoke.isolation.surroundings import cell_command, isolated_of
 from runtime.invoke.resources import Resources
+from runtime.invoke.watchdog import Culprit
 from runtime.ledger.desk import Desk, open_desk, use
 from runtime.processes import Line, Message, end_without_parent
-from runtime.roles import Parent, Project, end_process, loop_factory
+from runtime.roles import Project, end_process, loop_factory
 from runtime.triggers.queue.app import App
 from runtime.triggers.queue.crew import Crew
 from runtime.triggers.queue.parts import Options
@@ -86,16 +87,18 @@ class WorkerRole:
         self._resources = _Resources(lifespan, isolated_of(project.root, settings.isolation))
         name, limit = worker_name(), settings.queue.concurrency
         told = {"host": socket.gethostname(), "pid": os.getpid(), "concurrency": limit, "queues": settings.queue.queues}
+        # Twice as many threads as runs: one that outlives its run's timeout keeps its place.
+        expected = tuple(lifespan.exception_handlers)
+        self._invoker = Invoker(
+            threads=limit * 2,
+            expected=expected,
+            resources=self._resources.opened,
+            isolated=self._resources.isolated,
+        )
         self._crew = Crew(
             desk.store,
             desk.ledger,
-            # Twice as many threads as runs: one that outlives its run's timeout keeps its place.
-            Invoker(
-                threads=limit * 2,
-                expected=tuple(lifespan.exception_handlers),
-                resources=self._resources.opened,
-                isolated=self._resources.isolated,
-            ),
+            self._invoker,
             Options(
                 worker=name,
                 queues=settings.queue.queues,
@@ -112,6 +115,7 @@ class WorkerRole:
         self.registry = project.registry
         desk.registry = lambda: self.registry
         self._following: Future[None] | None = None
+        self._watching: Future[None] | None = None
         """Kept, because a loop itself keeps no task."""
         app = App(desk.store.broker_url, desk.store.namespace)
         self._worker = QueueWorker(app, self._crew, name, drain_seconds=float(settings.serve.drain))
@@ -120,6 +124,7 @@ class WorkerRole:
         """Work until told to stop. The exit code. StartError if a resource cannot be opened."""
 
         def on_ready() -> None:
+            self._watching = self._crew.on_loop(self._watch(parent))
             if parent is None:
                 log.info("working", queues=self._crew.queues, functions=len(self._crew.functions))
             else:
@@ -133,6 +138,18 @@ class WorkerRole:
         self.registry = registry
         self._crew.adopt(registry.functions.values())
         self._worker.adopt()
+
+    @property
+    def worn_out(self) -> bool:
+        """Whether its threads are."""
+        return self._invoker.threads.worn_out
+
+    async def _watch(self, parent: Parent | None) -> None:
+        def on_stuck(culprit: Culprit, seconds: float) -> bool:
+            return self._crew.give_up(culprit.run_id, seconds)
+
+        watchdog = watch_loop(self._project.settings.serve, parent, on_stuck)
+        self._crew.before_close = watchdog.end
 
     async def _follow(self, parent: Parent) -> None:
         line = await Line.on(parent.line)

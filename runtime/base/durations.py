@@ -78,6 +78,19 @@ class Seconds(float):
         return f"{float(self)}s" if self >= 1 else f"{float(self) * 1000:g}ms"
 
 
+class SecondsOrNever(Seconds):
+    """A duration in settings that may be 0, for never."""
+
+    @classmethod
+    @override
+    def parse(cls, text: Duration) -> Self:
+        return cls(0.0) if str(text).strip() in ("0", "0.0", "0s") else super().parse(text)
+
+    @override
+    def __str__(self) -> str:
+        return super().__str__() if self else "0"
+
+
 class Size(int):
     """A size in settings: read from "1MB", shown as "1MB"."""
 

@@ -16,7 +16,7 @@ import msgspec
 from typing_extensions import override
 
 from runtime.base.addresses import EMBEDDED, Address, mask
-from runtime.base.durations import Seconds, Size
+from runtime.base.durations import Seconds, SecondsOrNever, Size
 from runtime.base.errors import SettingsError, did_you_mean
 from runtime.base.isolation import IsolationSettings
 from runtime.base.logs import Format, Level
@@ -87,11 +87,13 @@ class CorsSettings(_Section, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 
 
 class ServeSettings(_Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """[serve]: what runs: the roles, their threads for sync handlers, how long they finish work after SIGTERM."""
+    """[serve]: the roles, their threads for sync handlers, the end after SIGTERM, and loops that a handler holds."""
 
     only: Annotated[tuple[Role, ...], msgspec.Meta(min_length=1)] = tuple(Role(name) for name in _ROLES)
     threads: _Count = 40
     drain: Seconds = Seconds(25)
+    blocked_warn: Seconds = Seconds(1)
+    blocked_limit: SecondsOrNever = SecondsOrNever(10)
 
 
 class StoreSettings(_Section, frozen=True, kw_only=True, forbid_unknown_fields=True):

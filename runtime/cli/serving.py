@@ -13,7 +13,9 @@ import click
 from runtime import listening, roles
 from runtime.base import logs
 from runtime.base.keys import KeyFile
+from runtime.base.pulse import Pulse
 from runtime.base.settings import Settings, load_settings
+from runtime.following import Parent
 
 PROGRAM = (sys.executable, "-P", "-m", "runtime")
 """`fnrun`. -P: a file of the project's called like a module of ours shall not stand in for it."""
@@ -36,20 +38,28 @@ def dev(root: Path, bind: str | None) -> None:
     environ = os.environ | _variables(given)
     logs.configure(style=settings.log.format, level=settings.log.level)
     with ExitStack() as opened:
-        places = []
+        places, silence = [], float(settings.serve.blocked_limit)
         if "http" in settings.serve.only:
             roles.check_tls(root, settings.http)
             sock = opened.enter_context(listening.open_socket(settings.http.bind))
             if not listening.is_loopback(sock):
                 click.echo("Not on a loopback address: callers need a key, as under `fnrun serve`.", err=True)
                 _show_first_key(root)
-            places.append(Place("server", [*_command(root, "serve-child"), "--dev", "--announce"], environ, sock))
+            command = [*_command(root, "serve-child"), "--dev", "--announce"]
+            places.append(Place("server", command, environ, sock, silence))
         for name in ("scheduler", "worker"):
             if name in settings.serve.only:
                 announce = [] if places else ["--announce"]
-                places.append(Place(name, [*_command(root, f"{name}-child"), *announce], environ))
+                command = [*_command(root, f"{name}-child"), *announce]
+                places.append(Place(name, command, environ, silence_seconds=silence))
         _open_store(root, settings, opened)
         asyncio.run(watch(root, places))
+
+
+def parent_of(line: int, pulse: int | None, *, announce: bool, dev: bool = False) -> Parent:
+    """Whose child this process is."""
+    beaten = None if pulse is None else Pulse.inherited(pulse)
+    return Parent(socket.socket(fileno=line), dev=dev, announce=announce, pulse=beaten)
 
 
 def _command(root: Path, name: str) -> tuple[str, ...]:
@@ -65,13 +75,14 @@ def _variables(given: dict[str, str]) -> dict[str, str]:
 @click.command("serve-child", hidden=True)
 @click.option("--fd", type=int, required=True)
 @click.option("--line", type=int, required=True)
+@click.option("--pulse", type=int)
 @click.option("--dev", is_flag=True)
 @click.option("--announce", is_flag=True)
 @click.pass_obj
-def serve_child(root: Path, fd: int, line: int, dev: bool, announce: bool) -> None:
+def serve_child(root: Path, /, fd: int, line: int, pulse: int | None, **how: bool) -> None:
     """A child of `fnrun dev` or of the supervisor, on a socket it inherits."""
     roles.stop_at_once_until_served()
-    parent = roles.Parent(socket.socket(fileno=line), dev=dev, announce=announce)
+    parent = parent_of(line, pulse, **how)
     roles.serve(roles.load_project(root), socket.socket(fileno=fd), parent)
 
 
@@ -114,7 +125,7 @@ def serve(root: Path, /, bind: str | None, log_level: str | None, **chosen: str 
 def _takes_several(settings: Settings) -> bool:
     """Whether that takes more than one process. A worker is always a child: its parent sees that it ends in order."""
     only = set(settings.serve.only)
-    return len(only) > 1 or "worker" in only or ("http" in only and settings.http.workers > 1)
+    return only != {"scheduler"}
 
 
 def _supervise(root: Path, settings: Settings, environ: Mapping[str, str]) -> None:
@@ -127,14 +138,16 @@ def _supervise(root: Path, settings: Settings, environ: Mapping[str, str]) -> No
             sock = opened.enter_context(listening.open_socket(settings.http.bind))
             _show_first_key(root)
             url, count = listening.url_of(sock, settings.http), settings.http.workers
-            teams.append(Team(name="http", command=_command(root, "serve-child"), count=count, sock=sock, url=url))
+            command, alone = _command(root, "serve-child"), settings.http.http3
+            teams.append(Team(name="http", command=command, count=count, sock=sock, url=url, alone=alone))
         if "scheduler" in settings.serve.only:
             teams.append(Team(name="scheduler", command=_command(root, "scheduler-child")))
         if "worker" in settings.serve.only:
             count = settings.queue.workers
             teams.append(Team(name="worker", command=_command(root, "worker-child"), count=count))
         _open_store(root, settings, opened)
-        asyncio.run(Supervisor(teams).run(float(settings.serve.drain), environ))
+        supervisor = Supervisor(teams, float(settings.serve.blocked_limit))
+        asyncio.run(supervisor.run(float(settings.serve.drain), environ))
 
 
 def _open_store(root: Path, settings: Settings, opened: ExitStack) -> None:

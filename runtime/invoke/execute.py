@@ -5,6 +5,7 @@ SystemExit included, comes back as a value: nothing an author's code does reache
 """
 
 import asyncio
+import time
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Generator, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
@@ -19,6 +20,8 @@ from runtime.base.logs import get_logger
 
 log = get_logger(__name__)
 
+_LONG_SECONDS = 3.0
+"""A thread that goes on for so long without a caller is not expected to end."""
 _GRACE_SECONDS = 1.0
 """How long a cancelled handler may take to clean up before its caller is answered without it."""
 
@@ -64,13 +67,28 @@ class Threads:
     """The threads sync handlers run in. One that outlives its caller keeps its place until it ends."""
 
     def __init__(self, limit: int) -> None:
+        self._limit = limit
         self._pool = ThreadPoolExecutor(limit, thread_name_prefix="handler")
         self._working: set[int] = set()
+        self._left: dict[Future[Finished], float] = {}
 
     @property
     def busy(self) -> int:
         """How many are at work."""
         return len(self._working)
+
+    @property
+    def worn_out(self) -> bool:
+        """Whether half of them are at what nobody waits for any more, and has not ended for long."""
+        if 2 * len(self._left) < self._limit:
+            return False
+        long_ago = time.monotonic() - _LONG_SECONDS
+        return 2 * sum(1 for since in list(self._left.values()) if since < long_ago) >= self._limit
+
+    def leave(self, job: Future[Finished]) -> None:
+        """Nobody waits for a call that was started: it keeps its thread until it ends."""
+        self._left[job] = time.monotonic()
+        job.add_done_callback(lambda done: self._left.pop(done, None))
 
     def start(self, call: Callable[[], Any], context: Context) -> Future[Finished]:
         """Run `call` in a thread, in `context`; it waits for a free one first."""
@@ -113,6 +131,7 @@ async def run_in_thread(threads: Threads, call: Callable[[], Any], timeout_secon
         await asyncio.wait((asyncio.wrap_future(job),), timeout=timeout_seconds)
     finally:
         if not job.cancel() and not job.done():  # if it still waits for a thread, it shall not begin
+            threads.leave(job)
             _leave(job)
     return job.result() if job.done() and not job.cancelled() else Finished(timed_out=True)
 
@@ -228,6 +247,8 @@ async def in_threads(generator: Generator[Any], threads: Threads) -> AsyncIterat
             yield finished.value
     finally:
         if step is not None:
+            if not step.done():
+                threads.leave(step)
             step.add_done_callback(close)  # at once, or when the step that nobody waits for any more is done
 
 

@@ -35,7 +35,7 @@ from runtime.triggers.queue.leases import Lease, Leases
 from runtime.triggers.queue.outbox import Outbox
 from runtime.triggers.queue.parts import Opens, Options
 from runtime.triggers.queue.plans import queues_of
-from runtime.triggers.queue.upkeep import Duties, keepers_of
+from runtime.triggers.queue.upkeep import Duties, Surrender, keepers_of
 
 log = get_logger(__name__)
 
@@ -63,6 +63,7 @@ class Crew:
         self._invoker = invoker
         self._leases = Leases()
         self._claims = Claims(self._hub_client, ledger, options.worker, self._leases)
+        self._surrender = Surrender(store, ledger, options.worker, self._leases)
         self._execution = Execution(
             invoker,
             self._note_end,
@@ -81,6 +82,7 @@ class Crew:
         self._ended_told = False
         self.closing = False
         self._hurried = False
+        self.before_close: Callable[[], None] = lambda: None
         self.wake_hub: Callable[[], None] = lambda: None
         self.on_new_queues: Callable[[], None] = lambda: None
         self._queues_met: frozenset[str] = frozenset()
@@ -286,8 +288,9 @@ class Crew:
         drained = self._await_drain(drain_seconds)
         if not drained:
             log.error("a handler blocks the event loop; the process ends without it, and hands its runs back")
+        self.before_close()
         if len(self._leases):
-            self._hand_back_all()
+            self._surrender.hand_back()
         for keeper in self._keepers:
             keeper.stop(_CANCEL_SECONDS)
         try:
@@ -301,6 +304,13 @@ class Crew:
             except TimeoutError:
                 log.error("resources are not closed in time")  # noqa: TRY400 - nothing more is known
             self._call_on_loop(self._loop.stop)
+
+    def give_up(self, run_id: str, seconds: float) -> bool:
+        """A run's handler does not let go of the loop: hand back all; from any thread. False if we end already."""
+        ends, self.closing = self.closing, True
+        if not ends:
+            self._surrender.all(self._outbox.left(), run_id, seconds)
+        return not ends
 
     def _await_drain(self, seconds: float) -> bool:
         """Whether the loop has come to the end of its drain; false if it is stuck."""
@@ -338,10 +348,3 @@ class Crew:
         for task in asyncio.all_tasks() - {asyncio.current_task()}:
             task.cancel()
         await settle(_CLOSE_SECONDS)
-
-    def _hand_back_all(self) -> None:
-        held = [one.holding() for one in self._leases.all()]
-        try:
-            do(self._hub_client, self._ledger.release(held))
-        except StoreDown as error:
-            log.warning("runs cannot be handed back; they begin again when their leases are over", reason=str(error))

@@ -30,11 +30,15 @@ class Outbox:
         self._waiting: deque[Ending] = deque()
         self._writing: asyncio.Task[None] | None = None
         self._pause_seconds = 0.0
-        self._unsent = 0
+        self._sending: list[Ending] = []
 
     def __len__(self) -> int:
         """How many are not written yet."""
-        return len(self._waiting) + self._unsent
+        return len(self._waiting) + len(self._sending)
+
+    def left(self) -> list[Ending]:
+        """Those, from another thread, while the loop is held."""
+        return [*self._sending, *self._waiting]
 
     def add(self, ending: Ending) -> None:
         """Write it, with others of this turn."""
@@ -56,10 +60,9 @@ class Outbox:
     async def _write_all(self) -> None:
         try:
             while self._waiting:
-                batch = self._batch()
-                self._unsent = len(batch)
-                await self._write(batch)
-                self._unsent = 0
+                self._sending = self._batch()
+                await self._write(self._sending)
+                self._sending = []
         finally:
             self._writing = None
 

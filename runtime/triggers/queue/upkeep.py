@@ -1,19 +1,23 @@
 """The threads that keep a worker's leases: one renews them, one takes back what other workers have lost.
 
 A third one drains what Celery clients send. Started by the crew. Knows no event loop and no Celery: a handler that
-blocks the loop loses no lease.
+blocks the loop loses no lease. What becomes of them all if that one does not let go, is said here, too.
 """
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import msgspec
 
 from runtime.base.errors import StoreDown
 from runtime.base.logs import get_logger
-from runtime.ledger.records import Beat, Held
+from runtime.ledger.calls import do
+from runtime.ledger.desk import Store
+from runtime.ledger.ledger import Ledger
+from runtime.ledger.records import Beat, Ending, Failure, Held
 from runtime.triggers.queue.leases import Fate, Lease, Leases
 
 log = get_logger(__name__)
@@ -22,6 +26,7 @@ _REAP_SECONDS = 0.2
 _LEAST_PAUSE_SECONDS = 0.1
 _LONGEST_PAUSE_SECONDS = 1.0
 _MOST_NAMED = 10
+_CRASH_SECONDS = 1.0
 _NOTICE_SECONDS = 3.0
 """How long another worker's call may hang before it is made again: its client's patience."""
 
@@ -69,6 +74,68 @@ class Keeper:
                 wait = min(self._every_seconds, _LONGEST_PAUSE_SECONDS)
             except Exception:
                 log.exception("a step of the worker's upkeep failed", task=self._thread.name)
+
+
+class Surrender:
+    """Hands back what a worker holds when a handler holds its loop, over a connection of its own.
+
+    worker: its name in the ledger. leases: all that it holds.
+    """
+
+    def __init__(self, store: Store, ledger: Ledger, worker: str, leases: Leases) -> None:
+        self._store = store
+        self._ledger = ledger
+        self._worker = worker
+        self._leases = leases
+
+    def hand_back(self) -> None:
+        """All of them, as if they had not been claimed."""
+        with _said_if_down(), self._store.connect() as client:
+            do(client, self._ledger.release([one.holding() for one in self._leases.all()]))
+
+    def all(self, endings: list[Ending], culprit: str, seconds: float) -> None:
+        """Write what has ended, the attempt of the run at fault as a crash, and hand the others back; then leave.
+
+        culprit: its id. If nobody knows it, all that are at work here count as crashed, as if the process had died:
+        from then on each is alone.
+        """
+        at_work = [one for one in self._leases.all() if not one.ended]
+        here = [one for one in at_work if not one.run.crashes]
+        at_fault = [one for one in at_work if one.run.id == culprit] or here
+        endings = [*endings, *(self._crash_of(lease, seconds) for lease in at_fault)]
+        done = {ending.id for ending in endings}
+        with _said_if_down(), self._store.connect() as client:
+            if endings:
+                do(client, self._ledger.finish(endings))
+            while left := [one for one in self._leases.all() if one.run.id not in done]:  # a claim may be under way
+                do(client, self._ledger.release([one.holding() for one in left]))
+                done |= {one.run.id for one in left}
+            do(client, self._ledger.leave(self._worker))
+
+    def _crash_of(self, lease: Lease, seconds: float) -> Ending:
+        run = lease.run
+        said = f"its handler held the event loop for {seconds:g} s, and its process was ended for that"
+        return Ending(
+            id=run.id,
+            token=run.token,
+            state="crashed",
+            attempt=run.attempt,
+            failure=Failure(type="Crashed", message=said),
+            retry_seconds=_CRASH_SECONDS,
+            progress=lease.progress,
+            worker=self._worker,
+            began=lease.began,
+            ended=time.time(),
+            verdict="bad",
+        )
+
+
+@contextmanager
+def _said_if_down() -> Iterator[None]:
+    try:
+        yield
+    except StoreDown as error:
+        log.warning("runs cannot be handed back; they begin again when their leases are over", reason=str(error))
 
 
 class Beating:
