@@ -8,12 +8,14 @@ from collections.abc import Iterator
 from redis import Redis
 from redis.client import Pipeline
 
+from runtime.ledger.schedules.definitions import tick_id
 from tests.ledger.flow_audit import faults_of_flows
 from tests.ledger.keys import OPEN
 
 _PLACES = {"scheduled": {"due"}, "retrying": {"due"}, "running": {"leases"}}
 _LISTS = {"succeeded": "done", "cancelled": "done", "failed": "dead"}
-_LANES = {"ticks", "held", "backfill", "backheld"}
+_TICKS = {"ticks", "backfill"}
+_LANES = {*_TICKS, "held", "backheld"}
 _ORDERED = {"ready", "due", "leases", "unknown", "wait", "open", "done", "dead", *_LANES}
 
 
@@ -42,6 +44,10 @@ def misplaced(client: Redis, namespace: str) -> list[str]:
             runs[rest] = {k.decode(): v.decode() for k, v in value.items()}
         elif kind == "waiting":
             waiting |= {f"{len(rest.encode())}:{rest}:{fn.decode()}" for fn in value}
+        elif kind in _TICKS:
+            for member in value:
+                schedule, planned = member.decode().split(" ")
+                kinds.setdefault(kind, {}).setdefault(tick_id(schedule, int(planned)), set()).add(schedule)
         else:
             for member in value:
                 kinds.setdefault(kind, {}).setdefault(member.decode(), set()).add(rest)

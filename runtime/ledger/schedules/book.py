@@ -18,6 +18,9 @@ from runtime.ledger.views import WorkerView, read_workers
 
 _MOST: dict[str, int | str] = {"skip": 1, "queue": 1, "allow": ""}
 
+_STATE_NUMBERS = 8
+"""Of a state, before its rule: see scripts/states.lua."""
+
 _definition = msgspec.json.Decoder(Definition)
 _override = msgspec.json.Decoder(Override)
 
@@ -77,7 +80,7 @@ class Book:
 
     def marks(self, ids: Sequence[str]) -> Call[list[tuple[Override, bool]]]:
         """What was changed of schedules, also of those not there yet: overrides, and whether they are paused."""
-        return self._call("marks", ids, lambda found: [(_changed(one[0]), one[1] is not None) for one in found])
+        return self._call("marks", ids, lambda found: [(_changed(one[0]), bool(one[1])) for one in found])
 
     def schedulers(self) -> Call[list[WorkerView]]:
         """The schedulers that live, as far as their watches tell."""
@@ -184,19 +187,22 @@ def _read_fired(found: Sequence[Any] | None) -> list[Fired] | None:
 
 
 def _entry(found: Sequence[Any], skips: Sequence[bytes] = ()) -> Entry:
-    told, changed, open_, held, last, paused, runs, missed, overlapped, last_run, success = found
+    told, changed, state, open_, held = found
+    *numbers, _ = state.split(b" ", _STATE_NUMBERS)
+    last_ms, paused, _, success_ms, runs, missed, overlapped, last_run_ms = map(int, numbers)
+    definition = _definition.decode(_text(told))
     return Entry(
-        definition=_definition.decode(_text(told)),
+        definition=definition,
         override=_changed(changed),
-        paused=paused is not None,
-        last_ms=int(last or 0),
+        paused=paused > 0,
+        last_ms=last_ms,
         open=open_,
         waiting=held,
-        runs=int(runs or 0),
-        missed=int(missed or 0),
-        overlapped=int(overlapped or 0),
-        last_run=(last_run or b"").decode(),
-        success_ms=int(success or 0),
+        runs=runs,
+        missed=missed,
+        overlapped=overlapped,
+        last_run=tick_id(definition.id, last_run_ms) if last_run_ms else "",
+        success_ms=success_ms,
         skips=tuple(map(_skip, skips)),
     )
 

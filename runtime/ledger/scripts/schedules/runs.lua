@@ -2,9 +2,9 @@
 
 -- What a tick's run tells its handler, as JSON. note: its beginning. state: since (ticks skipped), success (ms).
 local function note_of(note, planned, state)
-  local since = tonumber(state.since or 0)
-  return note .. string.format(',"planned":%d', planned) .. (since > 0 and string.format(',"missed":%d', since) or '')
-    .. (state.success and ',"success":' .. state.success or '') .. '}'
+  return note .. string.format(',"planned":%d', planned)
+    .. (state.since > 0 and string.format(',"missed":%d', state.since) or '')
+    .. (state.success > 0 and string.format(',"success":%d', state.success) or '') .. '}'
 end
 
 -- run: as add_run wants it, with schedule and planned (ms). open: the key of those that are. held: that of those that wait,
@@ -16,5 +16,5 @@ local function add_tick(run, note, open, held, most)
   else
     add_run(run, {'schedule', run.schedule, 'tick', note})
   end
-  redis.call('ZADD', open, run.planned, run.id)
+  put(open, 0, run.schedule .. ' ' .. string.format('%d', run.planned))
 end
