@@ -61,8 +61,7 @@ class Book:
 
         None: this scheduler is not (any more) one that fires.
         """
-        told = msgspec.msgpack.encode([_fields_of(one) for one in firings])
-        return self._call("fire", (scheduler, digest, told), _read_fired)
+        return self._call("fire", (scheduler, digest, _told(firings)), _read_fired)
 
     def leave(self, scheduler: str) -> Call[None]:
         """A scheduler ends in good order."""
@@ -109,7 +108,7 @@ class Book:
 
     def run_now(self, definition: Definition, run_id: str) -> Call[str]:
         """One run at once, whatever is paused or open: its id; trigger "manual", planned now."""
-        said = definition.id, run_id, _note(definition), *_run_of(definition)
+        said = definition.id, run_id, _timeout(definition), *_run_of(definition)
         return self._call("run", said, _read_word)
 
     def backfill(self, definition: Definition, planned: Sequence[int]) -> Call[tuple[int, int]]:
@@ -119,7 +118,7 @@ class Book:
         ticks.
         """
         most = definition.overlap if isinstance(definition.overlap, int) else _MOST[definition.overlap]
-        said = definition.id, _head(definition.id), _note(definition), *_run_of(definition), most, *planned
+        said = definition.id, _head(definition.id), _timeout(definition), *_run_of(definition), most, *planned
         return self._call("backfill", said, lambda found: (found[0], found[1]))
 
     def _call(self, name: str, arguments: Iterable[Argument], read: Any) -> Call[Any]:
@@ -138,26 +137,31 @@ def _head(schedule: str) -> str:
     return tick_id(schedule, 0)[:-1]
 
 
-def _note(definition: Definition) -> str:
-    """The beginning of a TickNote."""
-    timeout = f',"timeout":{definition.timeout_ms}' if definition.timeout_ms else ""
-    return f'{{"schedule":"{definition.id}"{timeout}'  # an id has nothing that JSON would escape
+def _timeout(definition: Definition) -> str:
+    """Of a TickNote."""
+    return f',"timeout":{definition.timeout_ms}' if definition.timeout_ms else ""
 
 
 def _run_of(definition: Definition) -> tuple[Argument, ...]:
     return definition.function, definition.queue, bytes(definition.payload), definition.max_age_ms or ""
 
 
-def _fields_of(firing: Firing) -> list[object]:
-    """A firing as the script takes it, in strings: it knows no other bytes."""
-    one, head = firing.definition, _head(firing.definition.id)
-    ticks: list[str | int] = []
-    for planned, jitter, missed in zip(firing.planned, firing.jitters_ms, firing.missed_before, strict=True):
-        ticks += (f"{head}{planned}", planned, jitter, missed)
-    return [
-        one.id, _rule(one.timing), firing.last_ms, firing.until_ms, _note(one), one.function, one.queue,
-        bytes(one.payload).decode(), one.timing.kind, one.max_age_ms or "", one.overlap, firing.missed_after, ticks,
-    ]  # fmt: skip
+def _told(firings: Sequence[Firing]) -> bytes:
+    """Firings as the script takes them, in strings, for it knows no other bytes. What many have in common is said once."""
+    common: dict[tuple[str | int, ...], int] = {}
+    told = []
+    for firing in firings:
+        one = firing.definition
+        shared = (
+            _rule(one.timing), one.function, one.queue, bytes(one.payload).decode(), one.timing.kind, one.max_age_ms or "",
+            one.overlap, _timeout(one),
+        )  # fmt: skip
+        which = common.setdefault(shared, len(common) + 1)
+        fields = [which, one.id, _head(one.id), firing.last_ms, firing.until_ms, firing.missed_after]
+        for planned, jitter, missed in zip(firing.planned, firing.jitters_ms, firing.missed_before, strict=True):
+            fields += (str(planned), jitter, missed)
+        told.append(fields)
+    return msgspec.msgpack.encode((list(common), told))
 
 
 def _read_nothing(_: Any) -> None:

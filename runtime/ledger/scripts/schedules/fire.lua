@@ -1,26 +1,27 @@
--- Have ticks become runs. ARGV: scheduler, digest, firings as MessagePack: of each its id, rule, last (ms) that the scheduler
--- knows, until when (ms) these are all, beginning of the runs' notes (JSON), function, queue, payload, trigger, age (ms, ''
--- for any), overlap, ticks missed after these, and a list with, of each tick: id of its run, ms, ms that it begins later, ticks
--- missed before it. Returns verdict, last, runs of each; nil for a scheduler that may not fire.
+-- Have ticks become runs. ARGV: scheduler, digest, then as MessagePack: what schedules have in common (lists of: rule, function,
+-- queue, payload, trigger, age (ms, '' for any), overlap, what the runs' notes say of a timeout), and firings, lists of: which
+-- of those, id, beginning of the runs' ids, last (ms) that the scheduler knows, until when (ms) these are all, ticks missed
+-- after these; then of each tick: ms (as text), ms that it begins later, ticks missed before it. Returns verdict, last, runs
+-- of each; nil for a scheduler that may not fire.
 -- include: runs ticks schedules schedules/runs
 local EARLY = 1000 -- ms that a scheduler's clock may be ahead
 local HELD = 100 -- ticks that wait for others, at most
 local SKIPS = 20 -- remembered
-local TICK = 4 -- values of one
+local TICKS, TICK = 7, 3 -- where they begin, values of one
 local scheduler, digest = ARGV[FIRST], ARGV[FIRST + 1]
 if current_set() ~= digest or not lives(scheduler, digest) then
   return nil
 end
-local firings = cmsgpack.unpack(ARGV[FIRST + 2])
+local common, firings = unpack(cmsgpack.unpack(ARGV[FIRST + 2]), 1, 2)
 
 -- Few ticks have a run already, so all are asked for at once.
 local are_new = true
 do
   local keys = {}
   for _, firing in ipairs(firings) do
-    local ticks = firing[13]
-    for at = 1, #ticks, TICK do
-      keys[#keys + 1] = ns .. 'run:' .. ticks[at]
+    local head = ns .. 'run:' .. firing[3]
+    for at = TICKS, #firing, TICK do
+      keys[#keys + 1] = head .. firing[at]
     end
   end
   for at = 1, #keys, MANY do
@@ -34,7 +35,7 @@ local states, changed = {}, {}
 do
   local ids = {}
   for at, firing in ipairs(firings) do
-    ids[at] = firing[1]
+    ids[at] = firing[2]
   end
   local found = read_many(STATES, ids)
   for at, id in ipairs(ids) do
@@ -95,7 +96,8 @@ local function verdict_on(state, rule, last, upto)
 end
 
 local function fire(firing)
-  local id, rule, last, upto, note, fn, q, payload, kind, age, overlap, after, ticks = unpack(firing)
+  local which, id, head, last, upto, after = unpack(firing, 1, TICKS - 1)
+  local rule, fn, q, payload, kind, age, overlap, timeout = unpack(common[which], 1, 8)
   local state = states[id]
   local verdict = verdict_on(state, rule, last, upto)
   if verdict ~= 'fired' then
@@ -105,9 +107,10 @@ local function fire(firing)
   local before = state.runs
   local open, held = lane_of(id, kind)
   local most = overlap == 'allow' and math.huge or tonumber(overlap) or 1
-  local at_work = (overlap == 'allow' or #ticks == 0) and 0 or state.at_work or count_open(open, id)
-  for at = 1, #ticks, TICK do
-    local run, planned, later, missed = ticks[at], ticks[at + 1], ticks[at + 2], ticks[at + 3]
+  local at_work = (overlap == 'allow' or #firing < TICKS) and 0 or state.at_work or count_open(open, id)
+  for at = TICKS, #firing, TICK do
+    local planned, later, missed = firing[at], firing[at + 1], firing[at + 2]
+    local run = head .. planned
     skip(state, missed, planned, 'missed')
     local is_full = at_work >= most
     local waits = is_full and overlap == 'queue' and redis.call('ZCARD', held) < HELD
@@ -119,7 +122,7 @@ local function fire(firing)
       add_tick({
         id = run, fn = fn, q = q, payload = payload, trigger = kind, prio = 5, age = age,
         due = math.max(now, planned + later), schedule = id, planned = planned
-      }, note_of(note, planned, state), open, waits and held, 1)
+      }, note_of(id, timeout, planned, state), open, waits and held, 1)
       at_work = at_work + 1
       note_run(state, planned)
     end
@@ -138,7 +141,7 @@ for at, firing in ipairs(firings) do
   local is_good, verdict, last, runs = pcall(fire, firing)
   if not is_good then
     fault = verdict
-    states[firing[1]] = nil -- what has become of it so far is not kept
+    states[firing[2]] = nil -- what has become of it so far is not kept
   end
   answer[3 * at - 2], answer[3 * at - 1], answer[3 * at] = verdict, last, runs
 end
