@@ -56,7 +56,11 @@ class Project(msgspec.Struct, frozen=True):
 
 def load_project(root: Path, overrides: Mapping[str, str] = NOTHING) -> Project:
     """Settings and functions of the project in `root`; see load_settings for `overrides`."""
-    loaded = load_settings(root, overrides)
+    return open_project(root, load_settings(root, overrides))
+
+
+def open_project(root: Path, loaded: Loaded) -> Project:
+    """The project in `root`, whose settings have been read."""
     given = loaded.settings
     loader = Loader(root, given.functions, given.schedules, given.schedule.timezone)
     return Project(root, loaded, loader, loader.load())
