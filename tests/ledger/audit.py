@@ -44,13 +44,10 @@ def misplaced(client: Redis, namespace: str) -> list[str]:
             runs[rest] = {k.decode(): v.decode() for k, v in value.items()}
         elif kind == "waiting":
             waiting |= {f"{len(rest.encode())}:{rest}:{fn.decode()}" for fn in value}
-        elif kind in _TICKS:
-            for member in value:
-                schedule, planned = member.decode().split(" ")
-                kinds.setdefault(kind, {}).setdefault(tick_id(schedule, int(planned)), set()).add(schedule)
         else:
             for member in value:
-                kinds.setdefault(kind, {}).setdefault(member.decode(), set()).add(rest)
+                run_id, of = _tick_of(member) if kind in _TICKS else (member.decode(), rest)
+                kinds.setdefault(kind, {}).setdefault(run_id, set()).add(of)
     faults = [fault for run_id, run in runs.items() for fault in _faults_of(run_id, run, kinds)]
     faults += [fault for run_id, run in runs.items() for fault in _faults_of_tick(run_id, run, kinds)]
     faults += _faults_of_lanes(kinds)
@@ -60,6 +57,12 @@ def misplaced(client: Redis, namespace: str) -> list[str]:
             faults += [f"{kind} has {run_id}, which is no run" for run_id in members if run_id not in runs]
     there = {rest for rests in kinds.get("wait", {}).values() for rest in rests}
     return [*faults, *([f"waiting and wait differ by {there ^ waiting}"] if there != waiting else [])]
+
+
+def _tick_of(member: bytes) -> tuple[str, str]:
+    """The id of its run, and its schedule."""
+    schedule, planned = member.decode().split(" ")
+    return tick_id(schedule, int(planned)), schedule
 
 
 def _faults_of(run_id: str, run: dict[str, str], kinds: dict[str, dict[str, set[str]]]) -> list[str]:

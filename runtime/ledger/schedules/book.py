@@ -147,14 +147,14 @@ def _run_of(definition: Definition) -> tuple[Argument, ...]:
 
 
 def _told(firings: Sequence[Firing]) -> bytes:
-    """Firings as the script takes them, in strings, for it knows no other bytes. What many have in common is said once."""
+    """Firings as the script takes them, in strings: it knows no other bytes. What many have in common is said once."""
     common: dict[tuple[str | int, ...], int] = {}
     told = []
     for firing in firings:
         one = firing.definition
         shared = (
-            _rule(one.timing), one.function, one.queue, bytes(one.payload).decode(), one.timing.kind, one.max_age_ms or "",
-            one.overlap, _timeout(one),
+            _rule(one.timing), one.function, one.queue, bytes(one.payload).decode(), one.timing.kind,
+            one.max_age_ms or "", one.overlap, _timeout(one),
         )  # fmt: skip
         which = common.setdefault(shared, len(common) + 1)
         fields = [which, one.id, _head(one.id), firing.last_ms, firing.until_ms, firing.missed_after]
