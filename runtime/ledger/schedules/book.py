@@ -5,6 +5,7 @@ Builds Calls, as Ledger does. Who fires and what is lasting: scripts/schedules.l
 
 from collections.abc import Iterable, Sequence
 from functools import lru_cache
+from struct import Struct
 from typing import Any
 
 import msgspec
@@ -18,7 +19,7 @@ from runtime.ledger.views import WorkerView, read_workers
 
 _MOST: dict[str, int | str] = {"skip": 1, "queue": 1, "allow": ""}
 
-_STATE_NUMBERS = 8
+_numbers = Struct(">8d")
 """Of a state, before its rule: see scripts/states.lua."""
 
 _definition = msgspec.json.Decoder(Definition)
@@ -192,8 +193,8 @@ def _read_fired(found: Sequence[Any] | None) -> list[Fired] | None:
 
 def _entry(found: Sequence[Any], skips: Sequence[bytes] = ()) -> Entry:
     told, changed, state, open_, held = found
-    *numbers, _ = state.split(b" ", _STATE_NUMBERS)
-    last_ms, paused, _, success_ms, runs, missed, overlapped, last_run_ms = map(int, numbers)
+    numbers = map(int, _numbers.unpack_from(state))
+    last_ms, paused, _, success_ms, runs, missed, overlapped, last_run_ms = numbers
     definition = _definition.decode(_text(told))
     return Entry(
         definition=definition,

@@ -1,5 +1,6 @@
--- What is known of schedules, each as one text: its numbers with a space behind each, then its rule. In one hash, so that
--- many that fire together are read by one command, and written by another.
+-- What is known of schedules, each as one text: its numbers, 8 bytes each (doubles, the high byte first), then its rule. In
+-- one hash, so that many that fire together are read by one command, and written by another; and no digits, for to read and
+-- write those takes as long as all else that is done to them.
 --
 -- schedule_states  hash by id, of those that are defined
 -- schedule:{id}    the same text, of one that is defined nowhere any more, or not yet; it passes
@@ -7,14 +8,18 @@
 -- last: ms up to which ticks are dealt with. paused: ms since when, 0 for not. since: ticks skipped since the last run.
 -- success: planned ms of the latest that succeeded. runs missed overlap: ticks. last_run: planned ms. rule: which `last` is of.
 local STATES = ns .. 'schedule_states'
-local STATE = '^(%d+) (%d+) (%d+) (%d+) (%d+) (%d+) (%d+) (%d+) (.*)$'
+local NUMBERS = '>dddddddd'
+local RULE = 65 -- where it begins
 
 -- Nil for what is none.
 local function state_of(text)
-  local last, paused, since, success, runs, missed, overlap, last_run, rule = string.match(text or '', STATE)
-  return last and {
-    last = tonumber(last), paused = tonumber(paused), since = tonumber(since), success = tonumber(success),
-    runs = tonumber(runs), missed = tonumber(missed), overlap = tonumber(overlap), last_run = tonumber(last_run), rule = rule
+  if not text then
+    return nil
+  end
+  local last, paused, since, success, runs, missed, overlap, last_run = struct.unpack(NUMBERS, text)
+  return {
+    last = last, paused = paused, since = since, success = success, runs = runs, missed = missed, overlap = overlap,
+    last_run = last_run, rule = string.sub(text, RULE)
   }
 end
 
@@ -23,9 +28,8 @@ local function new_state()
 end
 
 local function text_of(state)
-  return string.format(
-    '%d %d %d %d %d %d %d %d ', state.last, state.paused, state.since, state.success, state.runs, state.missed, state.overlap,
-    state.last_run
+  return struct.pack(
+    NUMBERS, state.last, state.paused, state.since, state.success, state.runs, state.missed, state.overlap, state.last_run
   ) .. state.rule
 end
 

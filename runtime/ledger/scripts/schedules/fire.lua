@@ -95,36 +95,43 @@ local function verdict_on(state, rule, last, upto)
   return state.paused > 0 and 'paused' or 'fired'
 end
 
+-- What schedules have in common; and one table for all their runs, which are recorded one after the other.
+for at, found in ipairs(common) do
+  local rule, fn, q, payload, kind, age, overlap, timeout = unpack(found, 1, 8)
+  common[at] = {
+    rule = rule, timeout = timeout, overlap = overlap, most = overlap == 'allow' and math.huge or tonumber(overlap) or 1,
+    run = {fn = fn, q = q, payload = payload, trigger = kind, prio = '5', age = age}
+  }
+end
+
 local function fire(firing)
   local which, id, head, last, upto, after = unpack(firing, 1, TICKS - 1)
-  local rule, fn, q, payload, kind, age, overlap, timeout = unpack(common[which], 1, 8)
+  local shared = common[which]
+  local overlap, most, run = shared.overlap, shared.most, shared.run
   local state = states[id]
-  local verdict = verdict_on(state, rule, last, upto)
+  local verdict = verdict_on(state, shared.rule, last, upto)
   if verdict ~= 'fired' then
     return verdict, state and state.last or 0, 0
   end
   upto = math.max(upto, last)
   local before = state.runs
-  local open, held = lane_of(id, kind)
-  local most = overlap == 'allow' and math.huge or tonumber(overlap) or 1
+  local open, held = lane_of(id, run.trigger)
   local at_work = (overlap == 'allow' or #firing < TICKS) and 0 or state.at_work or count_open(open, id)
   for at = TICKS, #firing, TICK do
     local planned, later, missed = firing[at], firing[at + 1], firing[at + 2]
-    local run = head .. planned
+    local name = head .. planned
     skip(state, missed, planned, 'missed')
     local is_full = at_work >= most
     local waits = is_full and overlap == 'queue' and redis.call('ZCARD', held) < HELD
-    if not are_new and redis.call('EXISTS', ns .. 'run:' .. run) == 1 then
-      note_run(state, planned)
+    if not are_new and redis.call('EXISTS', ns .. 'run:' .. name) == 1 then
+      note_run(state, tonumber(planned))
     elseif is_full and not waits then
       skip(state, 1, planned, 'overlap')
     else
-      add_tick({
-        id = run, fn = fn, q = q, payload = payload, trigger = kind, prio = 5, age = age,
-        due = math.max(now, planned + later), schedule = id, planned = planned
-      }, note_of(id, timeout, planned, state), open, waits and held, 1)
+      run.id, run.schedule, run.planned, run.due = name, id, planned, math.max(now, planned + later)
+      add_tick(run, note_of(id, shared.timeout, planned, state), open, waits and held, 1)
       at_work = at_work + 1
-      note_run(state, planned)
+      note_run(state, tonumber(planned))
     end
   end
   if overlap ~= 'allow' then

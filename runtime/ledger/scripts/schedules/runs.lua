@@ -17,5 +17,5 @@ local function add_tick(run, note, open, held, most)
   else
     add_run(run, {'schedule', run.schedule, 'tick', note})
   end
-  put(open, 0, run.schedule .. ' ' .. run.planned)
+  put(open, '0', run.schedule .. ' ' .. run.planned)
 end
