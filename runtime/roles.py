@@ -58,7 +58,11 @@ def load_project(
     root: Path, overrides: Mapping[str, str] = NOTHING, environ: Mapping[str, str] = os.environ
 ) -> Project:
     """Settings and functions of the project in `root`; see load_settings for `overrides` and `environ`."""
-    loaded = load_settings(root, overrides, environ)
+    return open_project(root, load_settings(root, overrides, environ))
+
+
+def open_project(root: Path, loaded: Loaded) -> Project:
+    """The project in `root`, whose settings have been read."""
     given = loaded.settings
     loader = Loader(root, given.functions, given.schedules, given.schedule.timezone)
     return Project(root, loaded, loader, loader.load())

@@ -106,13 +106,14 @@ def serve(root: Path, /, bind: str | None, log_level: str | None, **chosen: str 
         "log__level": log_level,
     }
     given = {name: value for name, value in options.items() if value is not None}
-    settings = load_settings(root, given).settings
+    loaded = load_settings(root, given)
+    settings = loaded.settings
     if "http" in settings.serve.only:
         roles.check_tls(root, settings.http)
     if _takes_several(settings):
         _supervise(root, settings, os.environ | _variables(given))
         return
-    project = roles.load_project(root, given)
+    project = roles.open_project(root, loaded)  # thousands of tables take long to read twice
     if "scheduler" in settings.serve.only:
         from runtime.scheduling import schedule  # noqa: PLC0415 - it loads APScheduler
 

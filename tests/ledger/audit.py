@@ -8,12 +8,14 @@ from collections.abc import Iterator
 from redis import Redis
 from redis.client import Pipeline
 
+from runtime.ledger.schedules.definitions import tick_id
 from tests.ledger.flow_audit import faults_of_flows
 from tests.ledger.keys import OPEN
 
 _PLACES = {"scheduled": {"due"}, "retrying": {"due"}, "running": {"leases"}}
 _LISTS = {"succeeded": "done", "cancelled": "done", "failed": "dead"}
-_LANES = {"ticks", "held", "backfill", "backheld"}
+_TICKS = {"ticks", "backfill"}
+_LANES = {*_TICKS, "held", "backheld"}
 _ORDERED = {"ready", "due", "leases", "unknown", "wait", "open", "done", "dead", *_LANES}
 
 
@@ -44,7 +46,8 @@ def misplaced(client: Redis, namespace: str) -> list[str]:
             waiting |= {f"{len(rest.encode())}:{rest}:{fn.decode()}" for fn in value}
         else:
             for member in value:
-                kinds.setdefault(kind, {}).setdefault(member.decode(), set()).add(rest)
+                run_id, of = _tick_of(member) if kind in _TICKS else (member.decode(), rest)
+                kinds.setdefault(kind, {}).setdefault(run_id, set()).add(of)
     faults = [fault for run_id, run in runs.items() for fault in _faults_of(run_id, run, kinds)]
     faults += [fault for run_id, run in runs.items() for fault in _faults_of_tick(run_id, run, kinds)]
     faults += _faults_of_lanes(kinds)
@@ -54,6 +57,12 @@ def misplaced(client: Redis, namespace: str) -> list[str]:
             faults += [f"{kind} has {run_id}, which is no run" for run_id in members if run_id not in runs]
     there = {rest for rests in kinds.get("wait", {}).values() for rest in rests}
     return [*faults, *([f"waiting and wait differ by {there ^ waiting}"] if there != waiting else [])]
+
+
+def _tick_of(member: bytes) -> tuple[str, str]:
+    """The id of its run, and its schedule."""
+    schedule, planned = member.decode().split(" ")
+    return tick_id(schedule, int(planned)), schedule
 
 
 def _faults_of(run_id: str, run: dict[str, str], kinds: dict[str, dict[str, set[str]]]) -> list[str]:

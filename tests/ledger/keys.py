@@ -7,22 +7,22 @@ from redis import Redis
 
 LASTING = {
     "seq", "queues", "functions", "on_failure", "paused", "workers", "flows", "schedules", "schedule_changes",
-    "schedule_ids", "schedulers", "added", "overrides",
+    "schedule_ids", "schedule_states", "ticks", "backfill", "schedulers", "added", "overrides",
 }  # fmt: skip
-"""Keys of which a namespace has one each, bounded by names of functions, queues, workers, schedules, and open flows."""
+"""Keys of which a namespace has one each, bounded by names of functions, queues, workers, schedules, and open runs."""
 
 LASTING_KINDS = {
-    "bell", "ready", "due", "leases", "wait", "waiting", "unknown", "open", "ticks", "held", "backfill", "backheld",
+    "bell", "ready", "due", "leases", "wait", "waiting", "unknown", "open", "held", "backheld",
 }  # fmt: skip
 """Keys of which each queue, function or schedule has one, as long as there is something in it."""
 
-OF_DEFINITIONS = {"schedule", "set"}
+OF_DEFINITIONS = {"set"}
 """Keys that last exactly while they are in force."""
 
 OF_RUNS = {"run", "in", "out", "log", "progress", "flow"}
 """Keys of which each run has one: lasting while it is open."""
 
-PASSING = {"done", "dead", "dedupe", "once", "children", "worker", "info", "check", "scheduler", "skips"}
+PASSING = {"done", "dead", "dedupe", "once", "children", "worker", "info", "check", "scheduler", "schedule", "skips"}
 """Keys that always have a time to live."""
 
 OPEN = {"scheduled", "queued", "running", "retrying"}
@@ -40,10 +40,7 @@ def stray_keys(client: Redis, namespace: str, *, lasting: tuple[str, ...] = ()) 
         for name in names:
             kind, _, rest = name.decode().removeprefix(prefix).partition(":")
             pipeline.ttl(name)
-            if kind == "schedule":
-                pipeline.hget(name, "rule")
-            else:
-                pipeline.hget(f"{prefix}run:{rest}" if kind in OF_RUNS else f"{prefix}run:", "state")
+            pipeline.hget(f"{prefix}run:{rest}" if kind in OF_RUNS else f"{prefix}run:", "state")
         found = pipeline.execute()
     faults = []
     for name, ttl, state in zip(names, found[::2], found[1::2], strict=True):

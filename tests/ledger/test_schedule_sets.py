@@ -171,7 +171,7 @@ def test_a_schedule_that_was_not_declared_meanwhile_begins_anew(roster, trial):
     roster.leave("b")
     entry = roster.entry("t")
     assert (entry.last_ms, entry.runs, entry.open) == (roster.ms, 1, 1)
-    assert trial.client.ttl(trial.key("schedule:t")) == -1
+    assert not trial.client.exists(trial.key("schedule:t"))
 
 
 def test_runs_of_a_schedule_that_is_gone_end_as_others_do(roster, trial):

@@ -6,6 +6,7 @@ DeclarationError that names the trigger, the parameter and the fix.
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
+from functools import lru_cache
 from typing import Any, Literal, NotRequired, TypedDict
 
 import msgspec
@@ -56,10 +57,13 @@ def inputs_for(trigger: Trigger | None, parameters: Sequence[Parameter], method:
 
 def model_of(inputs: Sequence[Input]) -> Any:
     """A TypedDict of these parameters, so that one msgspec call reads them all; absent optional ones stay absent."""
-    for one in inputs:
-        know_name(one.name)
-    fields = {i.name: i.parameter.type if i.parameter.required else NotRequired[i.parameter.type] for i in inputs}
-    return TypedDict("Arguments", fields)  # type: ignore[operator]  # made from a function's own signature
+    return _model({i.name: i.parameter.type if i.parameter.required else NotRequired[i.parameter.type] for i in inputs})
+
+
+def _model(fields: Mapping[str, Any]) -> Any:
+    for name in fields:
+        know_name(name)
+    return TypedDict("Arguments", dict(fields))  # type: ignore[operator]  # made from a function's own signature
 
 
 def _http_inputs(parameters: Sequence[Parameter], method: str, path: str) -> tuple[Input, ...]:
@@ -186,11 +190,26 @@ def _unobtainable(where: str, parameter: Parameter, fix: str) -> DeclarationErro
     return DeclarationError(f"{where} cannot supply parameter {parameter.name}{what}; {fix}")
 
 
+def _payload_model(inputs: Sequence[Input]) -> Any:
+    """As model_of, and the same one again for the same parameters: thousands of schedules may have one function."""
+    fields = tuple((i.name, i.parameter.type, i.parameter.required) for i in inputs if i.origin == "argument")
+    try:
+        return _kept_model(fields)
+    except TypeError:  # an annotation that cannot be hashed
+        return model_of([i for i in inputs if i.origin == "argument"])
+
+
+@lru_cache(maxsize=128)
+def _kept_model(fields: tuple[tuple[str, Any, bool], ...]) -> Any:
+    return _model({name: kind if required else NotRequired[kind] for name, kind, required in fields})
+
+
 def check_payload(trigger: Schedule, inputs: Sequence[Input]) -> None:
     """Refuse a schedule's payload whose values do not fit the parameters' types, or have no JSON."""
-    arguments = [i for i in inputs if i.origin == "argument"]
+    if not trigger.payload:
+        return  # what must be supplied has been looked for
     try:
-        msgspec.convert(trigger.payload, model_of(arguments))
+        msgspec.convert(trigger.payload, _payload_model(inputs))
     except msgspec.ValidationError as error:
         raise DeclarationError(f"@{trigger.kind}: payload does not fit the function: {error}") from None
     try:

@@ -5,6 +5,7 @@ Builds Calls, as Ledger does. Who fires and what is lasting: scripts/schedules.l
 
 from collections.abc import Iterable, Sequence
 from functools import lru_cache
+from struct import Struct
 from typing import Any
 
 import msgspec
@@ -17,6 +18,9 @@ from runtime.ledger.schedules.records import Definition, Entry, Fired, Firing, O
 from runtime.ledger.views import WorkerView, read_workers
 
 _MOST: dict[str, int | str] = {"skip": 1, "queue": 1, "allow": ""}
+
+_numbers = Struct(">8d")
+"""Of a state, before its rule: see scripts/states.lua."""
 
 _definition = msgspec.json.Decoder(Definition)
 _override = msgspec.json.Decoder(Override)
@@ -58,8 +62,7 @@ class Book:
 
         None: this scheduler is not (any more) one that fires.
         """
-        told = msgspec.msgpack.encode([_fields_of(one) for one in firings])
-        return self._call("fire", (scheduler, digest, told), _read_fired)
+        return self._call("fire", (scheduler, digest, _told(firings)), _read_fired)
 
     def leave(self, scheduler: str) -> Call[None]:
         """A scheduler ends in good order."""
@@ -77,7 +80,7 @@ class Book:
 
     def marks(self, ids: Sequence[str]) -> Call[list[tuple[Override, bool]]]:
         """What was changed of schedules, also of those not there yet: overrides, and whether they are paused."""
-        return self._call("marks", ids, lambda found: [(_changed(one[0]), one[1] is not None) for one in found])
+        return self._call("marks", ids, lambda found: [(_changed(one[0]), bool(one[1])) for one in found])
 
     def schedulers(self) -> Call[list[WorkerView]]:
         """The schedulers that live, as far as their watches tell."""
@@ -106,7 +109,7 @@ class Book:
 
     def run_now(self, definition: Definition, run_id: str) -> Call[str]:
         """One run at once, whatever is paused or open: its id; trigger "manual", planned now."""
-        said = definition.id, run_id, _note(definition), *_run_of(definition)
+        said = definition.id, run_id, _timeout(definition), *_run_of(definition)
         return self._call("run", said, _read_word)
 
     def backfill(self, definition: Definition, planned: Sequence[int]) -> Call[tuple[int, int]]:
@@ -116,7 +119,7 @@ class Book:
         ticks.
         """
         most = definition.overlap if isinstance(definition.overlap, int) else _MOST[definition.overlap]
-        said = definition.id, _head(definition.id), _note(definition), *_run_of(definition), most, *planned
+        said = definition.id, _head(definition.id), _timeout(definition), *_run_of(definition), most, *planned
         return self._call("backfill", said, lambda found: (found[0], found[1]))
 
     def _call(self, name: str, arguments: Iterable[Argument], read: Any) -> Call[Any]:
@@ -135,26 +138,31 @@ def _head(schedule: str) -> str:
     return tick_id(schedule, 0)[:-1]
 
 
-def _note(definition: Definition) -> str:
-    """The beginning of a TickNote."""
-    timeout = f',"timeout":{definition.timeout_ms}' if definition.timeout_ms else ""
-    return f'{{"schedule":"{definition.id}"{timeout}'  # an id has nothing that JSON would escape
+def _timeout(definition: Definition) -> str:
+    """Of a TickNote."""
+    return f',"timeout":{definition.timeout_ms}' if definition.timeout_ms else ""
 
 
 def _run_of(definition: Definition) -> tuple[Argument, ...]:
     return definition.function, definition.queue, bytes(definition.payload), definition.max_age_ms or ""
 
 
-def _fields_of(firing: Firing) -> list[object]:
-    """A firing as the script takes it, in strings: it knows no other bytes."""
-    one, head = firing.definition, _head(firing.definition.id)
-    ticks: list[str | int] = []
-    for planned, jitter, missed in zip(firing.planned, firing.jitters_ms, firing.missed_before, strict=True):
-        ticks += (f"{head}{planned}", planned, jitter, missed)
-    return [
-        one.id, _rule(one.timing), firing.last_ms, firing.until_ms, _note(one), one.function, one.queue,
-        bytes(one.payload).decode(), one.timing.kind, one.max_age_ms or "", one.overlap, firing.missed_after, ticks,
-    ]  # fmt: skip
+def _told(firings: Sequence[Firing]) -> bytes:
+    """Firings as the script takes them, in strings: it knows no other bytes. What many have in common is said once."""
+    common: dict[tuple[str | int, ...], int] = {}
+    told = []
+    for firing in firings:
+        one = firing.definition
+        shared = (
+            _rule(one.timing), one.function, one.queue, bytes(one.payload).decode(), one.timing.kind,
+            one.max_age_ms or "", one.overlap, _timeout(one),
+        )  # fmt: skip
+        which = common.setdefault(shared, len(common) + 1)
+        fields = [which, one.id, _head(one.id), firing.last_ms, firing.until_ms, firing.missed_after]
+        for planned, jitter, missed in zip(firing.planned, firing.jitters_ms, firing.missed_before, strict=True):
+            fields += (str(planned), jitter, missed)
+        told.append(fields)
+    return msgspec.msgpack.encode((list(common), told))
 
 
 def _read_nothing(_: Any) -> None:
@@ -184,19 +192,22 @@ def _read_fired(found: Sequence[Any] | None) -> list[Fired] | None:
 
 
 def _entry(found: Sequence[Any], skips: Sequence[bytes] = ()) -> Entry:
-    told, changed, open_, held, last, paused, runs, missed, overlapped, last_run, success = found
+    told, changed, state, open_, held = found
+    numbers = map(int, _numbers.unpack_from(state))
+    last_ms, paused, _, success_ms, runs, missed, overlapped, last_run_ms = numbers
+    definition = _definition.decode(_text(told))
     return Entry(
-        definition=_definition.decode(_text(told)),
+        definition=definition,
         override=_changed(changed),
-        paused=paused is not None,
-        last_ms=int(last or 0),
+        paused=paused > 0,
+        last_ms=last_ms,
         open=open_,
         waiting=held,
-        runs=int(runs or 0),
-        missed=int(missed or 0),
-        overlapped=int(overlapped or 0),
-        last_run=(last_run or b"").decode(),
-        success_ms=int(success or 0),
+        runs=runs,
+        missed=missed,
+        overlapped=overlapped,
+        last_run=tick_id(definition.id, last_run_ms) if last_run_ms else "",
+        success_ms=success_ms,
         skips=tuple(map(_skip, skips)),
     )
 

@@ -53,6 +53,9 @@ class Override(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     window_ms: int | None = None
 
 
+_UNCHANGED = Override()
+
+
 class Skip(msgspec.Struct, frozen=True):
     """Ticks that were not run. why: they were too late (missed), or others still ran (overlap).
 
@@ -75,7 +78,7 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True):
     """
 
     definition: Definition
-    override: Override = Override()
+    override: Override = _UNCHANGED
     paused: bool = False
     last_ms: int = 0
     open: int = 0
@@ -90,11 +93,13 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def effective(self) -> Definition:
         """The definition with what was changed at run time."""
+        if self.override == _UNCHANGED:
+            return self.definition
         said = {name: getattr(self.override, name) for name in Override.__struct_fields__}
         changes = {name: value for name, value in said.items() if value is not None}
         if "payload" in changes:
             changes["payload"] = msgspec.Raw(msgspec.json.encode(changes["payload"]))
-        return msgspec.structs.replace(self.definition, **changes) if changes else self.definition
+        return msgspec.structs.replace(self.definition, **changes)
 
 
 class Firing(msgspec.Struct, frozen=True, kw_only=True):

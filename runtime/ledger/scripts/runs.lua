@@ -53,26 +53,26 @@ end
 local function record(run, state, extra)
   local due = tonumber(run.due or '')
   local later = due and due > now
-  local fields = {
-    'fn', run.fn, 'q', run.q, 'prio', run.prio, 'trigger', run.trigger, 'token', 0, 'accepted', now,
-    'due', later and run.due or now, 'state', later and 'scheduled' or state, unpack(extra or {})
-  }
+  local more = extra or {}
   if run.age and run.age ~= '' then
-    fields[#fields + 1] = 'expires'
-    fields[#fields + 1] = (later and due or now) + run.age
+    more[#more + 1] = 'expires'
+    more[#more + 1] = (later and due or now) + run.age
   end
   if run.trace and run.trace ~= '' then
-    fields[#fields + 1] = 'trace'
-    fields[#fields + 1] = run.trace
+    more[#more + 1] = 'trace'
+    more[#more + 1] = run.trace
   end
   if run.parent and run.parent ~= '' then
-    fields[#fields + 1] = 'parent'
-    fields[#fields + 1] = run.parent
+    more[#more + 1] = 'parent'
+    more[#more + 1] = run.parent
     local children = ns .. 'children:' .. run.parent
     redis.call('SADD', children, run.id)
     redis.call('PEXPIRE', children, CHILDREN_KEPT)
   end
-  redis.call('HSET', ns .. 'run:' .. run.id, unpack(fields))
+  redis.call(
+    'HSET', ns .. 'run:' .. run.id, 'fn', run.fn, 'q', run.q, 'prio', run.prio, 'trigger', run.trigger, 'token', 0,
+    'accepted', now, 'due', later and run.due or now, 'state', later and 'scheduled' or state, unpack(more)
+  )
   add_name('functions', run.fn)
   put(ns .. 'open:' .. run.fn, stamp(), run.id)
   return later

@@ -9,15 +9,14 @@
 -- schedule_changes  sorted set: ids of what was changed at run time, by version
 -- schedule_ids      sorted set, all of one score: ids of the current set, and of what was added
 -- added overrides   hashes by id
--- schedule:{id}     hash: rule (which `last` is of; not there while it is defined nowhere) last (ms) runs missed overlapped
---                   since (ticks skipped since the last run) last_run success (ms) paused
+-- schedule_states schedule:{id}   what became of them: see states.lua
 -- skips:{id}        list, newest first: planned:count:why
--- ticks:{id} held:{id} backfill:{id} backheld:{id}   see ticks.lua
+-- ticks held:{id} backfill backheld:{id}   see ticks.lua
 --
 -- The current set is that of the living scheduler with the highest number; of two with the same, the set that came later.
 -- A partial one, of a scheduler with files that do not load, comes behind all others.
 -- It stays when nobody lives. `last` moves on without runs for what was paused, or had another rule, or was not defined.
--- It goes back only with the store's clock.
+-- It goes back only with the store's clock. Behind states.lua.
 local LIFE = 10000 -- ms that a scheduler lives without a watch
 local DAY = 86400000
 local BACK = 60000 -- ms that the store's clock may go back by, and all stays as it was
@@ -44,35 +43,75 @@ local function definition_of(id, current)
 end
 
 -- Ticks up to now are dealt with.
-local function begin_now(id, ...)
-  local key = ns .. 'schedule:' .. id
-  local last = tonumber(redis.call('HGET', key, 'last') or 0)
-  redis.call('HSET', key, 'last', last > now + BACK and now or math.max(now, last), ...)
+local function begin_now(state)
+  state.last = state.last > now + BACK and now or math.max(now, state.last)
 end
 
--- A schedule is defined so.
-local overridden
-local function define(id, told)
-  overridden = overridden or redis.call('HLEN', ns .. 'overrides')
-  local rule = overridden > 0 and rule_of(redis.call('HGET', ns .. 'overrides', id)) or ''
-  if rule == '' then
-    rule = rule_of(told)
+local function send_many(command, key, values)
+  for at = 1, #values, MANY do
+    redis.call(command, key, unpack(values, at, math.min(#values, at + MANY - 1)))
   end
-  local key = ns .. 'schedule:' .. id
-  local before = redis.call('HGET', key, 'rule')
-  if before ~= rule then
-    begin_now(id, 'rule', rule)
+end
+
+-- Fields of a hash, in the order of their names.
+local function read_many(key, names)
+  local values = {}
+  for at = 1, #names, MANY do
+    for _, value in ipairs(redis.call('HMGET', key, unpack(names, at, math.min(#names, at + MANY - 1)))) do
+      values[#values + 1] = value
+    end
   end
-  if not before then
-    redis.call('PERSIST', key)
+  return values
+end
+
+-- What is known of schedules that come, in their order. What was kept for those that may come back is taken.
+local function take_states(ids)
+  local states, keys, places = read_many(STATES, ids), {}, {}
+  for at, id in ipairs(ids) do
+    if not states[at] then
+      keys[#keys + 1] = ns .. 'schedule:' .. id
+      places[#keys] = at
+    end
   end
+  for from = 1, #keys, MANY do
+    for at, text in ipairs(redis.call('MGET', unpack(keys, from, math.min(#keys, from + MANY - 1)))) do
+      if text then
+        states[places[from + at - 1]] = text
+        redis.call('DEL', keys[from + at - 1])
+      end
+    end
+  end
+  return states
+end
+
+-- Schedules are defined so. told: of each, as told_of made it.
+local function define(ids, told)
+  local states, changed = take_states(ids), {}
+  local overrides = redis.call('EXISTS', ns .. 'overrides') == 1 and read_many(ns .. 'overrides', ids) or {}
+  for at, id in ipairs(ids) do
+    local rule = rule_of(overrides[at])
+    if rule == '' then
+      rule = rule_of(told[at])
+    end
+    local state = state_of(states[at]) or new_state()
+    if state.rule ~= rule then
+      begin_now(state)
+      state.rule = rule
+      changed[#changed + 1] = id
+      changed[#changed + 1] = text_of(state)
+    end
+  end
+  send_many('HSET', STATES, changed)
 end
 
 -- A schedule is defined nowhere any more. It may come back.
 local function undefine(id)
-  local key = ns .. 'schedule:' .. id
-  redis.call('HDEL', key, 'rule')
-  redis.call('PEXPIRE', key, ABSENT)
+  local state = find_state(id)
+  if state then
+    state.rule = ''
+    redis.call('SET', ns .. 'schedule:' .. id, text_of(state), 'PX', ABSENT)
+    redis.call('HDEL', STATES, id)
+  end
 end
 
 local function change(id)
@@ -86,15 +125,9 @@ local function change(id)
   end
 end
 
-local function send_many(command, key, values)
-  for at = 1, #values, MANY do
-    redis.call(command, key, unpack(values, at, math.min(#values, at + MANY - 1)))
-  end
-end
-
 -- Another set is the current one.
 local function switch(digest, before)
-  local added, there = {}, {}
+  local added, there, ids, told = {}, {}, {}, {}
   for _, id in ipairs(redis.call('HKEYS', ns .. 'added')) do
     added[id] = true
   end
@@ -104,19 +137,22 @@ local function switch(digest, before)
       there[found[at]] = true
       come[#come + 1] = 0
       come[#come + 1] = found[at]
-      define(found[at], found[at + 1])
+      ids[#ids + 1] = found[at]
+      told[#told + 1] = found[at + 1]
     end
   end
   for _, id in ipairs(redis.call('ZRANGE', ns .. 'schedule_ids', 0, -1)) do
     if not there[id] then
       if added[id] then
-        define(id, redis.call('HGET', ns .. 'added', id))
+        ids[#ids + 1] = id
+        told[#told + 1] = redis.call('HGET', ns .. 'added', id)
       else
         gone[#gone + 1] = id
         undefine(id)
       end
     end
   end
+  define(ids, told)
   send_many('ZADD', ns .. 'schedule_ids', come)
   send_many('ZREM', ns .. 'schedule_ids', gone)
   redis.call('PERSIST', ns .. 'set:' .. digest)
@@ -160,14 +196,13 @@ local function see_clock()
   local all = ns .. 'schedules'
   local seen = tonumber(redis.call('HGET', all, 'clock') or 0)
   if seen > now + BACK then
-    for _, id in ipairs(redis.call('ZRANGE', ns .. 'schedule_ids', 0, -1)) do
-      local key = ns .. 'schedule:' .. id
-      local found = redis.call('HMGET', key, 'last', 'success')
-      if tonumber(found[1] or 0) > now then
-        redis.call('HSET', key, 'last', now)
-      end
-      if tonumber(found[2] or 0) > now then
-        redis.call('HDEL', key, 'success')
+    local found = redis.call('HGETALL', STATES)
+    for at = 1, #found, 2 do
+      local state = state_of(found[at + 1])
+      if state.last > now or state.success > now then
+        state.last = math.min(state.last, now)
+        state.success = state.success > now and 0 or state.success
+        keep_state(found[at], state, true)
       end
     end
     for _, name in ipairs(redis.call('ZRANGE', ns .. 'schedulers', 0, -1)) do

@@ -1,5 +1,5 @@
 -- Add a schedule at run time. ARGV: id, rule, JSON, 1 to replace an added one. Returns added, replaced, known, declared.
--- include: schedules
+-- include: states schedules
 local id, rule, text, replace = unpack(ARGV, FIRST, FIRST + 3)
 if redis.call('HEXISTS', ns .. 'set:' .. current_set(), id) == 1 then
   return 'declared'
@@ -11,6 +11,6 @@ end
 local told = told_of(rule, text)
 redis.call('HSET', ns .. 'added', id, told)
 redis.call('ZADD', ns .. 'schedule_ids', 0, id)
-define(id, told)
+define({id}, {told})
 change(id)
 return there and 'replaced' or 'added'

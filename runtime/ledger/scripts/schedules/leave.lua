@@ -1,5 +1,5 @@
 -- A scheduler ends in good order. ARGV: its name.
--- include: schedules
+-- include: states schedules
 redis.call('ZREM', ns .. 'schedulers', ARGV[FIRST])
 redis.call('DEL', ns .. 'scheduler:' .. ARGV[FIRST])
 elect()

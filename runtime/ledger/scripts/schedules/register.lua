@@ -1,7 +1,7 @@
 -- A scheduler lives, with this set of definitions. ARGV: scheduler, digest, number of its deployment (0: the store's), info, 1 if
 -- it is partial.
 -- Returns 1 if the set is to be uploaded first, 1 if it is the current one, the number.
--- include: schedules
+-- include: states schedules
 local name, digest, wanted, info, partial = unpack(ARGV, FIRST, FIRST + 4)
 local set, all = ns .. 'set:' .. digest, ns .. 'schedules'
 local head = redis.call('HGET', set, '')

@@ -1,5 +1,5 @@
 -- Take away a schedule that was added at run time; its open runs stay. ARGV: id. Returns removed, unknown, declared.
--- include: schedules
+-- include: states schedules
 local id = ARGV[FIRST]
 if redis.call('HEXISTS', ns .. 'set:' .. current_set(), id) == 1 then
   return 'declared'
@@ -8,6 +8,7 @@ elseif redis.call('HDEL', ns .. 'added', id) == 0 then
 end
 redis.call('HDEL', ns .. 'overrides', id)
 redis.call('ZREM', ns .. 'schedule_ids', id)
-redis.call('DEL', ns .. 'schedule:' .. id, ns .. 'skips:' .. id)
+redis.call('HDEL', STATES, id)
+redis.call('DEL', ns .. 'skips:' .. id)
 change(id)
 return 'removed'

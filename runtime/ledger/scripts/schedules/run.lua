@@ -1,11 +1,11 @@
--- One run at once. ARGV: id of the schedule, of the run, beginning of its note, function, queue, payload, age (ms, '' for
+-- One run at once. ARGV: id of the schedule, of the run, what its note says of a timeout, function, queue, payload, age (ms, '' for
 -- any). Returns the id of the run.
 -- include: runs ticks schedules schedules/runs
-local id, run, note, fn, q, payload, age = unpack(ARGV, FIRST, FIRST + 6)
+local id, run, timeout, fn, q, payload, age = unpack(ARGV, FIRST, FIRST + 6)
 if redis.call('EXISTS', ns .. 'run:' .. run) == 0 then
-  local found = redis.call('HMGET', ns .. 'schedule:' .. id, 'since', 'success')
+  local state = find_state(id) or new_state()
   add_run({id = run, fn = fn, q = q, payload = payload, trigger = 'manual', prio = 5, age = age}, {
-    'schedule', id, 'tick', note_of(note, now, {since = found[1], success = found[2]})
+    'schedule', id, 'tick', note_of(id, timeout, string.format('%d', now), state)
   })
 end
 return run

@@ -1,13 +1,14 @@
 -- How ticks become runs. Behind runs.lua, ticks.lua and schedules.lua.
 
--- What a tick's run tells its handler, as JSON. note: its beginning. state: since (ticks skipped), success (ms).
-local function note_of(note, planned, state)
-  local since = tonumber(state.since or 0)
-  return note .. string.format(',"planned":%d', planned) .. (since > 0 and string.format(',"missed":%d', since) or '')
-    .. (state.success and ',"success":' .. state.success or '') .. '}'
+-- What a tick's run tells its handler, as JSON. timeout: that part of it, '' for none. planned: ms, as text. state: since
+-- (ticks skipped), success (ms).
+local function note_of(schedule, timeout, planned, state)
+  return '{"schedule":"' .. schedule .. '"' .. timeout .. ',"planned":' .. planned
+    .. (state.since > 0 and string.format(',"missed":%d', state.since) or '')
+    .. (state.success > 0 and string.format(',"success":%d', state.success) or '') .. '}'
 end
 
--- run: as add_run wants it, with schedule and planned (ms). open: the key of those that are. held: that of those that wait,
+-- run: as add_run wants it, with schedule and planned (ms, as text). open: the key of those that are. held: that of those that wait,
 -- false if it need not; then it begins when less than `most` are at work.
 local function add_tick(run, note, open, held, most)
   if held then
@@ -16,5 +17,5 @@ local function add_tick(run, note, open, held, most)
   else
     add_run(run, {'schedule', run.schedule, 'tick', note})
   end
-  redis.call('ZADD', open, run.planned, run.id)
+  put(open, '0', run.schedule .. ' ' .. run.planned)
 end

@@ -1,5 +1,5 @@
 -- Some schedules. ARGV: ids. Returns for each: its entry, its skips; or nil.
--- include: schedules schedules/read
+-- include: runs ticks schedules schedules/read
 local answer, current = {}, current_set()
 for at = FIRST, #ARGV do
   local entry = entry_of(ARGV[at], current)

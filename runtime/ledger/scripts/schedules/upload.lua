@@ -1,6 +1,6 @@
 -- Take definitions of a set. ARGV: digest, how many there are if these are the last of it, else ''; id, rule, JSON of
 -- each.
--- include: schedules
+-- include: states schedules
 local digest, all = ARGV[FIRST], tonumber(ARGV[FIRST + 1])
 local set = ns .. 'set:' .. digest
 if redis.call('HEXISTS', set, '') == 0 then -- else another scheduler was faster

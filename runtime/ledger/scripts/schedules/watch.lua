@@ -1,6 +1,6 @@
 -- A scheduler stays alive. ARGV: scheduler, digest, version up to which it knows what was changed. Returns now, 1 if it is
 -- registered, 1 if its set is the current one, the version, ids that were changed since (nil for too many).
--- include: schedules
+-- include: states schedules
 local MOST = 500
 local name, digest, seen = ARGV[FIRST], ARGV[FIRST + 1], tonumber(ARGV[FIRST + 2])
 see_clock()
