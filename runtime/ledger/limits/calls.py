@@ -76,7 +76,9 @@ def assign(ledger: Ledger, runs: Sequence[tuple[Held, str]]) -> Call[int]:
 
     No attempt is spent, and their places in line are kept.
     """
-    return ledger.call("limits/assign", [part for run, key in runs for part in (run.id, run.token, run.queue, key)], int)
+    return ledger.call(
+        "limits/assign", [part for run, key in runs for part in (run.id, run.token, run.queue, key)], int
+    )
 
 
 def _place_of(ask: Ask) -> tuple[str, str, str]:
