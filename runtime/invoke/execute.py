@@ -11,6 +11,7 @@ from contextlib import contextmanager, suppress
 from contextvars import Context, ContextVar, copy_context
 from functools import partial
 from threading import get_ident
+from time import monotonic
 from typing import Any, Self
 
 import msgspec
@@ -59,17 +60,33 @@ class Finished(msgspec.Struct, frozen=True):
     timed_out: bool = False
 
 
+_PATIENCE_SECONDS, _LONGEST_PATIENCE_SECONDS = 0.25, 10.0
+
+
 class Threads:
     """The threads sync handlers run in. One that outlives its caller keeps its place until it ends."""
 
     def __init__(self, limit: int) -> None:
         self._pool = ThreadPoolExecutor(limit, thread_name_prefix="handler")
+        self._limit = limit
         self._working: set[int] = set()
+        self._job_seconds = self._begun_at = 0.0  # of late; of the last one
 
     @property
     def busy(self) -> int:
         """How many are at work."""
         return len(self._working)
+
+    @property
+    def crowded(self) -> bool:
+        """Whether one more would wait for long: longer than a job takes, and than a moment."""
+        waiting = self._pool._work_queue.qsize()
+        if not waiting or len(self._working) < self._limit:
+            return False
+        patience = min(max(self._job_seconds, _PATIENCE_SECONDS), _LONGEST_PATIENCE_SECONDS)
+        if waiting * self._job_seconds / self._limit > patience:
+            return True
+        return monotonic() - self._begun_at > patience  # none ends: they may never
 
     def start(self, call: Callable[[], Any], context: Context) -> Future[Finished]:
         """Run `call` in a thread, in `context`; it waits for a free one first."""
@@ -81,11 +98,13 @@ class Threads:
 
     def _catch(self, call: Callable[[], Any]) -> Finished:
         self._working.add(get_ident())
+        began = self._begun_at = monotonic()
         try:
             return Finished(value=call())
         except BaseException as error:  # noqa: BLE001 - an author's SystemExit must not reach the event loop
             return Finished(error=error)
         finally:
+            self._job_seconds += (monotonic() - began - self._job_seconds) / 16
             self._working.discard(get_ident())
 
 
