@@ -82,9 +82,6 @@ class Connection(asyncio.Protocol):
         self._host.on_left(self)
         if self._drained is not None:
             self._drained.set()
-        if self._passed:
-            self._passed = False
-            self._host.overload.done()
         if self._protocol is not None:
             self._protocol.lose()
         self._go_on()
@@ -102,28 +99,30 @@ class Connection(asyncio.Protocol):
         self._go_on()
 
     def _sift(self, data: bytes) -> bytes:
-        """What is left to be read: a plain request is refused here, if it is to be, for a tenth of what parsing costs."""
+        """What is left to be read: a plain request is refused here, if it is to be, before it is parsed."""
         if self._skip:
             skipped = min(self._skip, len(data))
             self._skip -= skipped
             data = data[skipped:]
-        protocol, overload = self._protocol, self._host.overload
-        if self not in self._host.idle or self._running or self._inbox or self._blocked or self._eof:
+        if not data or not self._is_bare() or (request := read_plain(data)) is None:
             return data
-        if self._host.context.terminated.is_set() or not (protocol is None or protocol.bare):
-            return data
-        if not data or (request := read_plain(data)) is None:
-            return data
-        cause = overload.judge(request.method, request.target, later=request.later)
-        if cause is None:
+        overload, (method, target, missing) = self._host.overload, request
+        if (cause := overload.judge(method, target)) is None:
             self._passed = True
+            overload.await_passed()
             return data
-        answer = overload.answer(cause, date_now())
+        self._transport.write(answer := overload.answer(cause, date_now()))
         self._written += len(answer)
-        self._transport.write(answer)
-        self._skip, self._fresh = request.missing, False
+        self._skip, self._fresh = missing, False
         self._rest()
         return b""
+
+    def _is_bare(self) -> bool:
+        """Whether what comes is a request from its first byte on, and can be answered."""
+        busy = self not in self._host.idle or self._running or self._inbox or self._blocked or self._eof
+        return (
+            not busy and (self._protocol is None or self._protocol.bare) and not self._host.context.terminated.is_set()
+        )
 
     @override
     def eof_received(self) -> bool:
@@ -218,9 +217,6 @@ class Connection(asyncio.Protocol):
                 elif self._inbox and not protocol.paused:
                     protocol.passed, self._passed = self._passed, False
                     await protocol.handle(RawData(data=self._take()))
-                    if protocol.passed:  # it was no request after all
-                        protocol.passed = False
-                        self._host.overload.done()
                 else:
                     break
         except Exception:

@@ -120,22 +120,17 @@ class Overload:
         self._work_of = work_of
         self._loop = asyncio.get_running_loop()
         self._pace = Pace()
-        self._at_work = 0
+        self._at_work = self._ahead = 0
         self._at = 0.0
         self._timed = self._next = False
         self._told_at = self._refused_at = 0.0
         self._refused_before = 0
         self._answers = {cause: _Prepared(detail) for cause, detail in _DETAILS.items()}
 
-    @property
-    def bounded(self) -> bool:
-        """Whether requests at work are counted: each that is let in is then to be told as `done`."""
-        return self._max > 0
-
     def judge(self, method: str, target: bytes, *, later: bool = False) -> Cause | None:
         """None if the request may begin. later: it asks for a run, which needs no thread here."""
         cause: Cause | None = None
-        if self._max and self._at_work - self.streams >= self._max:
+        if self._max and self._at_work + self._ahead - self.streams >= self._max:
             cause = "in_flight"
         elif self._shed:
             self._time()
@@ -147,15 +142,17 @@ class Overload:
             work = self._work_of(method, target.partition(b"?")[0].decode("latin-1"))
             if work == "none" or (cause == "threads" and work != "thread"):
                 cause = None
-        if cause is None:
-            self._at_work += self.bounded
-        else:
+        if cause is not None:
             self._count(cause)
         return cause
 
-    def done(self) -> None:
-        """One that was let in is over."""
-        self._at_work -= self.bounded
+    def await_passed(self) -> None:
+        """One that was let in will be before `guard` when the next turn of the loop is over."""
+        self._ahead += 1
+        self._loop.call_soon(self._loop.call_soon, self._forget_passed)
+
+    def _forget_passed(self) -> None:
+        self._ahead -= 1
 
     def guard(self, app: App, method: str, target: bytes, headers: Headers, *, passed: bool = False) -> App:
         """Who answers a request: `app`, or what refuses it. passed: it was judged before."""
@@ -165,13 +162,16 @@ class Overload:
         if cause is not None:
             ours, body = self._answers[cause].parts(self._pause(cause))
             return partial(_turn_away, ours, body)
-        return partial(self._work, app) if self.bounded else app
+        if not self._max:
+            return app
+        self._at_work += 1
+        return partial(self._work, app)
 
     async def _work(self, app: App, scope: Any, receive: Any, send: Any) -> None:
         try:
             await app(scope, receive, send)
         finally:
-            self.done()
+            self._at_work -= 1
 
     def answer(self, cause: Cause, date: bytes) -> bytes:
         """The refusal over HTTP/1.1."""
