@@ -38,6 +38,8 @@ log = logs.get_logger(__name__)
 
 _CLOSE_SECONDS = 2.0
 _MOMENT_SECONDS = 0.01
+_SWITCH_SECONDS = 0.001
+"""How long a handler that computes in a thread may keep the loop from Python's lock, if others want it, too."""
 
 
 class Project(msgspec.Struct, frozen=True):
@@ -105,6 +107,7 @@ def serve(project: Project, sock: socket.socket, parent: Parent | None = None) -
         _announce_public(project)
     desk = open_desk(project.root, settings, again=parent is not None)
     use(desk)
+    sys.setswitchinterval(_SWITCH_SECONDS)
     runner = asyncio.Runner(loop_factory=loop_factory())
     try:
         left = runner.run(_serve_http(project, sock, parent, desk))

@@ -35,3 +35,8 @@ def sync_sleep() -> str:
 def sync_cpu() -> str:
     burn(0.005)
     return "done"
+
+
+@http.get("/async-fast")
+async def async_fast() -> str:
+    return "done"
