@@ -19,10 +19,10 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help dev test browser check fmt fmt-check lint types arch cover bench bench-queue bench-ticks bench-isolation build image lock clean again
+.PHONY: help dev test browser check fmt fmt-check lint types arch cover bench bench-queue bench-ticks bench-isolation bench-overload build image lock clean again
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' Makefile
 
 # --- work --------------------------------------------------------------------------------------------------------
 
@@ -83,6 +83,9 @@ bench-ticks: $(READY) ## measure schedules beside Celery beat
 
 bench-isolation: $(READY) ## measure processes of functions' own beside threads and pools
 	@$(BIN)/python -P benchmarks/isolation.py $(ARGS)
+
+bench-overload: $(READY) ## measure HTTP with several times the load it can do
+	@$(BIN)/python -P benchmarks/overload.py $(ARGS)
 
 # Without isolation: the backend is the locked one.
 build: $(READY) ## make the wheel and the source archive in dist/

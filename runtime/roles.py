@@ -38,6 +38,8 @@ log = logs.get_logger(__name__)
 
 _CLOSE_SECONDS = 2.0
 _MOMENT_SECONDS = 0.01
+_SWITCH_SECONDS = 0.001
+"""How long a handler that computes in a thread may keep the loop from Python's lock, if others want it, too."""
 
 
 class Project(msgspec.Struct, frozen=True):
@@ -100,6 +102,7 @@ def serve(project: Project, sock: socket.socket, parent: Parent | None = None) -
         _announce_public(project)
     desk = open_desk(project.root, settings, again=parent is not None)
     use(desk)
+    sys.setswitchinterval(_SWITCH_SECONDS)
     runner = asyncio.Runner(loop_factory=loop_factory())
     try:
         left = runner.run(_serve_http(project, sock, parent, desk))
@@ -174,6 +177,7 @@ class HttpRole:
         from runtime.triggers.http.core import HttpCore, Site  # noqa: PLC0415
         from runtime.triggers.http.durable import Later  # noqa: PLC0415
         from runtime.triggers.http.middleware import build_app  # noqa: PLC0415
+        from runtime.triggers.http.wire.overload import Overload  # noqa: PLC0415
 
         settings = project.settings
         lifespan = project.registry.lifespan or Lifespan()
@@ -186,7 +190,13 @@ class HttpRole:
             isolated=self.isolated,
         )
         self.core = HttpCore(Access(KeyFile(project.root), open_locally=open_locally, origins=settings.cors.origins))
-        self.shell = Shell(self.core, log_all=settings.log.requests == "all")
+        self.overload = Overload(
+            shed=settings.http.shed,
+            max_in_flight=settings.http.max_in_flight,
+            threads_full=lambda: self.invoker.threads.crowded,
+            work_of=self.core.work_of,
+        )
+        self.shell = Shell(self.core, log_all=settings.log.requests == "all", overload=self.overload)
         self.app = build_app(self.shell, lifespan.middleware, settings.cors, open_locally=open_locally)
         later = Later(desk=desk, longest_wait_seconds=float(settings.http.timeout), stopping=lambda: self.core.draining)
         self._site = Site(self.invoker, settings.http, lifespan, later, self.core.access)
@@ -238,7 +248,7 @@ async def _serve_http(project: Project, sock: socket.socket, parent: Parent | No
     stop, replaced = stop_event(), asyncio.Event()
     role = HttpRole(project, open_locally=parent is not None and parent.dev and is_loopback(sock), desk=desk)
     role.isolated.open()
-    server = Server(role.app, sock, wire_of(project.root, settings.http))
+    server = Server(role.app, sock, wire_of(project.root, settings.http), role.overload)
     if parent is not None:
         end_without_parent(parent.line, float(settings.serve.drain) + _CLOSE_SECONDS * 4)
     if not await _open(role, stop, parent):

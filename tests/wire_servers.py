@@ -63,7 +63,7 @@ class Wired:
         if self._limits is not None:
             wire = msgspec.structs.replace(wire, limits=self._limits)
             self.role.shell.limits = self._limits
-        self.server = Server(self.role.app, self._sock, wire)
+        self.server = Server(self.role.app, self._sock, wire, self.role.overload)
         await self.server.begin()
         self._ready.set()
         await self._stop.wait()

@@ -20,7 +20,7 @@ from runtime.declare.triggers import Http, Trigger
 from runtime.invoke.binding import PayloadPlan
 from runtime.invoke.invocation import Invocation
 from runtime.triggers.http.answers import Answer, answer_of, plan_result
-from runtime.triggers.http.core import Call, Endpoint, HttpCore, Site
+from runtime.triggers.http.core import Call, Endpoint, HttpCore, Site, work_of
 from runtime.triggers.http.durable import plan_later
 from runtime.triggers.http.once import OnceRoute, Worked, carry_out
 from runtime.triggers.http.openapi import describe
@@ -82,7 +82,7 @@ def _trigger(function: Function, trigger: Trigger, settings: HttpSettings) -> di
 def invoke_route(function: Function, site: Site, trigger: str = "api") -> Route:
     """POST one JSON object of arguments by name; answered as the function's own route would."""
     handle = _invoke_by_name(function, site, trigger)
-    endpoint = Endpoint(handle=handle, public=False, action="invoke", function=function.name)
+    endpoint = Endpoint(handle=handle, public=False, action="invoke", function=function.name, work=work_of(function))
     return "POST", f"/_/functions/{function.name}/invoke", endpoint
 
 

@@ -69,6 +69,8 @@ class HttpSettings(_Section, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     http2: bool = True
     http3: bool = False
     max_connections: _Count = 10_000
+    max_in_flight: Annotated[int, msgspec.Meta(ge=0)] = 0
+    shed: bool = True
     max_headers: Size = Size(16_000)
     keep_alive: Seconds = Seconds(75)
 

@@ -63,6 +63,9 @@ class Finished(msgspec.Struct, frozen=True):
     is_logged: bool = False
 
 
+_PATIENCE_SECONDS, _LONGEST_PATIENCE_SECONDS = 0.25, 10.0
+
+
 class Threads:
     """The threads sync handlers run in. One that outlives its caller keeps its place until it ends."""
 
@@ -71,6 +74,7 @@ class Threads:
         self._pool = ThreadPoolExecutor(limit, thread_name_prefix="handler")
         self._working: set[int] = set()
         self._left: dict[Future[Finished], float] = {}
+        self._job_seconds = self._begun_at = 0.0  # of late; of the last one
 
     @property
     def busy(self) -> int:
@@ -90,6 +94,17 @@ class Threads:
         self._left[job] = time.monotonic()
         job.add_done_callback(lambda done: self._left.pop(done, None))
 
+    @property
+    def crowded(self) -> bool:
+        """Whether one more would wait for long: longer than a job takes, and than a moment."""
+        waiting = self._pool._work_queue.qsize()
+        if not waiting or len(self._working) < self._limit:
+            return False
+        patience = min(max(self._job_seconds, _PATIENCE_SECONDS), _LONGEST_PATIENCE_SECONDS)
+        if waiting * self._job_seconds / self._limit > patience:
+            return True
+        return time.monotonic() - self._begun_at > patience  # none ends: they may never
+
     def start(self, call: Callable[[], Any], context: Context) -> Future[Finished]:
         """Run `call` in a thread, in `context`; it waits for a free one first."""
         return self._pool.submit(context.run, self._catch, call)
@@ -100,11 +115,13 @@ class Threads:
 
     def _catch(self, call: Callable[[], Any]) -> Finished:
         self._working.add(get_ident())
+        began = self._begun_at = time.monotonic()
         try:
             return Finished(value=call())
         except BaseException as error:  # noqa: BLE001 - an author's SystemExit must not reach the event loop
             return Finished(error=error)
         finally:
+            self._job_seconds += (time.monotonic() - began - self._job_seconds) / 16
             self._working.discard(get_ident())
 
 

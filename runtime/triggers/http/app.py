@@ -23,6 +23,7 @@ from runtime.invoke.execute import run_async
 from runtime.triggers.http.answers import Answer, Parts, check_headers, problem_answer
 from runtime.triggers.http.core import HttpCore
 from runtime.triggers.http.middleware import keep_incomplete
+from runtime.triggers.http.wire.overload import Overload, flowing
 from runtime.triggers.http.wire.requests import GONE, Limits
 
 log = get_logger(__name__)
@@ -41,8 +42,11 @@ _LIMITS = Limits()
 class Shell:
     """The ASGI application."""
 
-    def __init__(self, core: HttpCore, *, log_all: bool, limits: Limits = _LIMITS) -> None:
+    def __init__(
+        self, core: HttpCore, *, log_all: bool, limits: Limits = _LIMITS, overload: Overload | None = None
+    ) -> None:
         self.limits = limits
+        self._overload = overload
         self._core = core
         self._log_all = log_all
         self._tasks: set[asyncio.Task[Any]] = set()
@@ -115,7 +119,8 @@ class Shell:
             answer.headers += [(b"retry-after", b"2"), (b"connection", b"close"), (b"x-run-id", run_id.encode())]
             connection.done = True  # there is no time to read on
         if isinstance(answer.body, Parts):
-            await _send_stream(answer, answer.body, scope, connection, send)
+            with flowing(self._overload):
+                await _send_stream(answer, answer.body, scope, connection, send)
         elif isinstance(answer.body, Response):
             await _send_response(answer, answer.body, scope, connection, send)
         else:

@@ -31,6 +31,7 @@ from runtime.triggers.http.once import OnceRoute, Worked, carry_out
 from runtime.triggers.http.outcomes import OutcomePlan
 from runtime.triggers.http.prefer import VARY
 from runtime.triggers.http.routes import Match, RouteTable
+from runtime.triggers.http.wire.overload import Work
 
 log = get_logger(__name__)
 
@@ -70,6 +71,7 @@ class Endpoint(msgspec.Struct, frozen=True, kw_only=True):
     """What answers one method of one route. public: needs no key. open: nor anything else, even while draining.
 
     ask_key: the answer instead of a 401, for a page that asks people for the key; may raise the refusal again.
+    work: what it will hold, where that counts in an overload.
     """
 
     handle: Callable[[Call], Awaitable[Answer]]
@@ -78,6 +80,7 @@ class Endpoint(msgspec.Struct, frozen=True, kw_only=True):
     function: str = ""
     open: bool = False
     ask_key: Callable[[Request, Problem], Answer] | None = None
+    work: Work = "none"
 
 
 class Site(msgspec.Struct, frozen=True):
@@ -106,6 +109,17 @@ class HttpCore:
         self.table: RouteTable[Endpoint] = RouteTable()
         self.draining = False
         self.access = access
+
+    def work_of(self, method: str, path: str) -> Work:
+        """What a request will hold. While draining nothing: what it is told then costs little and matters more."""
+        try:
+            match = None if self.draining else self.table.find(path, method)
+        except InputError:
+            match = None
+        if match is None:
+            return "none" if self.draining else "loop"
+        endpoint = match.endpoints.get("GET" if method == "HEAD" else method)
+        return "loop" if endpoint is None else endpoint.work
 
     async def handle(self, request: Request, run_id: str, link: Link | None = None) -> Answer:
         """The answer to a request; never raises, but for the cancellation of its caller."""
@@ -161,6 +175,11 @@ class HttpCore:
         return await endpoint.handle(call)
 
 
+def work_of(function: Function) -> Work:
+    """What a call of the function holds."""
+    return "thread" if function.kind in ("sync", "sync stream") and function.policy.isolation is None else "loop"
+
+
 def function_routes(function: Function, site: Site) -> Iterator[tuple[str, str, Endpoint]]:
     """(method, path, endpoint) of each of a function's routes."""
     for trigger in function.triggers:
@@ -171,6 +190,7 @@ def function_routes(function: Function, site: Site) -> Iterator[tuple[str, str, 
                     public=(trigger.auth or site.settings.auth) == "public",
                     action="invoke",
                     function=function.name,
+                    work=work_of(function),
                 )
                 yield method, function.route(trigger), endpoint
 

@@ -17,9 +17,10 @@ from typing import Any, Protocol, cast
 from hypercorn.events import Closed, Event, RawData, Updated
 from typing_extensions import override
 
+from runtime.triggers.http.wire.heads import read_plain
 from runtime.triggers.http.wire.http1 import Http1
 from runtime.triggers.http.wire.http2 import Http2
-from runtime.triggers.http.wire.requests import Cut, Ends, Host
+from runtime.triggers.http.wire.requests import Cut, Ends, Host, date_now
 
 _INBOX_BYTES = 65_536
 _OUTBOX_BYTES = 16_384
@@ -48,8 +49,8 @@ class Connection(asyncio.Protocol):
 
     __slots__ = (
         "_blocked", "_closing", "_drained", "_eof", "_fresh", "_host", "_in_head", "_inbox", "_left", "_loop", "_lost",
-        "_mark", "_out_size", "_outbox", "_protocol", "_resume", "_running", "_size", "_transport", "_written",
-        "deadline",
+        "_mark", "_out_size", "_outbox", "_passed", "_protocol", "_resume", "_running", "_size", "_skip", "_transport",
+        "_written", "deadline",
     )  # fmt: skip
 
     def __init__(self, host: Acceptor) -> None:
@@ -60,8 +61,9 @@ class Connection(asyncio.Protocol):
         self._inbox: list[bytes] = []
         self._outbox: list[bytes] = []
         self._size = self._out_size = self._written = 0
+        self._skip = 0  # bytes of a body whose request was refused
         self._eof = self._lost = self._left = self._closing = self._blocked = False
-        self._running = self._resume = self._in_head = False
+        self._running = self._resume = self._in_head = self._passed = False
         self._fresh = True
         self._drained: asyncio.Event | None = None
         self._mark: tuple[float, int] | None = None
@@ -88,11 +90,39 @@ class Connection(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         if self._closing:
             return
+        if (self._skip or self._host.overload.active) and not (data := self._sift(data)):
+            return
         self._inbox.append(data)
         self._size += len(data)
         if self._size > _INBOX_BYTES:
             self._transport.pause_reading()
         self._go_on()
+
+    def _sift(self, data: bytes) -> bytes:
+        """What is left to be read: a plain request is refused here, if it is to be, before it is parsed."""
+        if self._skip:
+            skipped = min(self._skip, len(data))
+            self._skip -= skipped
+            data = data[skipped:]
+        if not data or not self._is_bare() or (request := read_plain(data)) is None:
+            return data
+        overload, (method, target, missing) = self._host.overload, request
+        if (cause := overload.judge(method, target)) is None:
+            self._passed = True
+            overload.await_passed()
+            return data
+        self._transport.write(answer := overload.answer(cause, date_now()))
+        self._written += len(answer)
+        self._skip, self._fresh = missing, False
+        self._rest()
+        return b""
+
+    def _is_bare(self) -> bool:
+        """Whether what comes is a request from its first byte on, and can be answered."""
+        busy = self not in self._host.idle or self._running or self._inbox or self._blocked or self._eof
+        return (
+            not busy and (self._protocol is None or self._protocol.bare) and not self._host.context.terminated.is_set()
+        )
 
     @override
     def eof_received(self) -> bool:
@@ -185,6 +215,7 @@ class Connection(asyncio.Protocol):
                     self._resume = False
                     await protocol.resume()
                 elif self._inbox and not protocol.paused:
+                    protocol.passed, self._passed = self._passed, False
                     await protocol.handle(RawData(data=self._take()))
                 else:
                     break

@@ -133,7 +133,10 @@ def _check_framing(lines: list[bytes]) -> None:
 
 
 class Http1(H11Protocol):
-    """One connection. idle: no request is under way. partial: the beginning of a head is there."""
+    """One connection. idle: no request is under way. partial: the beginning of a head is there.
+
+    passed: the request that comes next was judged already, and let in.
+    """
 
     def __init__(self, host: Host, ends: Ends, send: Callable[[Event], Awaitable[None]]) -> None:
         self._app = host.app
@@ -143,7 +146,8 @@ class Http1(H11Protocol):
         )  # fmt: skip
         limits = host.limits
         self._tasks = host.tasks
-        self._ended = False
+        self._overload = host.overload
+        self._ended = self.passed = False
         self._caller: Caller | None = None
         self.connection: h11.Connection = h11.Connection(h11.SERVER, max_incomplete_event_size=limits.head_bytes)
         self._buffer = _Buffer(limits)
@@ -164,6 +168,11 @@ class Http1(H11Protocol):
     def partial(self) -> bool:
         """Whether there are bytes of a request to come."""
         return self.stream is None and bool(self._buffer)
+
+    @property
+    def bare(self) -> bool:
+        """Whether what comes next is a request from its first byte on."""
+        return self.stream is None and not self._buffer and not self._ended
 
     @property
     def paused(self) -> bool:
@@ -239,6 +248,9 @@ class Http1(H11Protocol):
         headers = list(request.headers)
         method = request.method.decode("ascii")
         app, target = whom_to_ask(self._app, partial(_judge, request, method, headers), close=True)
+        if app is self._app:
+            app = self._overload.guard(app, method, target, headers, passed=self.passed)
+            self.passed = False
         waits = self.connection.they_are_waiting_for_100_continue
         messages = Messages(BODY_ROOM, self._let_come if waits else None)
         self._caller = Caller(self._tasks, messages)

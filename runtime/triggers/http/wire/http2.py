@@ -66,7 +66,7 @@ class _Budget:
 class Http2(H2Protocol):
     """One connection with its streams. idle: no stream is under way."""
 
-    partial = paused = waiting = False  # as Http1's, which has one request at a time
+    partial = paused = waiting = bare = passed = False  # as Http1's, which has one request at a time
     task = None  # as Http1's; here nobody half closes a connection
 
     def __init__(self, host: Host, ends: Ends, send: Callable[[Event], Awaitable[None]]) -> None:
@@ -75,7 +75,7 @@ class Http2(H2Protocol):
             host.app, host.config, host.context, host.tasks, ConnectionState({}), ends.secured, ends.client,  # type: ignore[arg-type]
             ends.server, send,
         )  # fmt: skip
-        self._tasks = host.tasks
+        self._tasks, self._overload = host.tasks, host.overload
         limits = self._limits = host.limits
         self._callers: dict[int, Caller] = {}
         self._at_work: set[asyncio.Task[None]] = set()
@@ -210,6 +210,8 @@ class Http2(H2Protocol):
         headers = filter_pseudo_headers(event.headers)
         judge = partial(judge_pseudo, event.headers, method, headers, ended=event.stream_ended is not None)
         app, target = whom_to_ask(self._app, judge, close=False)
+        if app is self._app:
+            app = self._overload.guard(app, method, target, headers)
         expects = any(name == b"expect" for name, _ in headers)
         messages = Messages(
             sys.maxsize,  # the stream's window bounds it

@@ -101,6 +101,8 @@ class Http3(QuicConnectionProtocol):
             return judge_pseudo(event.headers, method, headers, ended=event.stream_ended)
 
         app, target = whom_to_ask(self._host.app, judge, close=False)
+        if app is self._host.app:
+            app = self._host.overload.guard(app, method, target, headers)
         expects = any(name == b"expect" for name, _ in headers)
         messages = Messages(sys.maxsize, partial(self._let_come, stream_id) if expects else None)
         caller = self._callers[stream_id] = Caller(self._host.tasks, messages)

@@ -22,13 +22,12 @@ from runtime.base.errors import Problem
 from runtime.base.ids import new_run_id
 from runtime.base.logs import get_logger
 from runtime.triggers.http.answers import problem_answer
+from runtime.triggers.http.wire.overload import App, Headers, Overload
 
 log = get_logger(__name__)
 
-Headers = list[tuple[bytes, bytes]]
 Receive = Callable[[], Awaitable[dict[str, Any]]]
 Send = Callable[[Any], Awaitable[None]]
-App = Callable[[Any, Any, Any], Awaitable[None]]
 
 OF_THE_CONNECTION = frozenset({b"connection", b"keep-alive", b"proxy-connection", b"transfer-encoding", b"upgrade"})
 """What HTTP/2 and 3 say otherwise: RFC 9113, 8.2.2."""
@@ -128,14 +127,16 @@ def judge_expected(headers: Headers) -> None:
 def with_ours(headers: Headers, config: Config) -> Headers:
     """An answer's headers with what the server adds: exactly one Date, and where HTTP/3 is, if it is anywhere."""
     if not any(name.lower() == b"date" for name, _ in headers):
-        headers = [*headers, (b"date", _date(int(time.time())))]
+        headers = [*headers, (b"date", date_now())]
     return headers + [(b"alt-svc", value.encode()) for value in config.alt_svc_headers]
 
 
 _dates: dict[int, bytes] = {}
 
 
-def _date(second: int) -> bytes:
+def date_now() -> bytes:
+    """The value of Date."""
+    second = int(time.time())
     found = _dates.get(second)
     if found is None:
         _dates.clear()
@@ -202,6 +203,7 @@ class Host(Protocol):
     context: Any
     limits: Limits
     tasks: "Tasks"
+    overload: Overload
 
 
 class Stream(HTTPStream):

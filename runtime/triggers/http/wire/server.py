@@ -23,7 +23,8 @@ from hypercorn.config import Config
 from runtime.base.logs import get_logger
 from runtime.base.settings import HttpSettings
 from runtime.triggers.http.wire.connection import Connection
-from runtime.triggers.http.wire.requests import App, Limits, Tasks
+from runtime.triggers.http.wire.overload import App, Overload
+from runtime.triggers.http.wire.requests import Limits, Tasks
 from runtime.triggers.http.wire.tls import load_tls
 
 if TYPE_CHECKING:  # an extra: it may not be installed
@@ -79,8 +80,9 @@ class Server:
     idle: those without a request, the longest so first. asking: those with a part of a head, the longest first.
     """
 
-    def __init__(self, app: App, sock: socket.socket, wire: Wire) -> None:
+    def __init__(self, app: App, sock: socket.socket, wire: Wire, overload: Overload | None = None) -> None:
         self.app = app
+        self.overload = overload or Overload()  # which refuses nobody
         self.limits = wire.limits
         self.http2 = wire.http2
         self.tasks = Tasks()

@@ -1,0 +1,189 @@
+"""Who is let in while more comes than can be done: the pace beside a simulated loop; and raw requests, read."""
+
+import asyncio
+import random
+import time
+from contextvars import copy_context
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from runtime.invoke.execute import Threads
+from runtime.triggers.http.wire.heads import read_plain
+from runtime.triggers.http.wire.overload import Overload, Pace
+from tests.live_servers import until
+
+REFUSAL_SECONDS = 0.00001
+
+
+class Loop:
+    """An event loop with requests that cost CPU: what comes while it goes round is begun, or refused, the next time."""
+
+    def __init__(self, cost: float, seed: int) -> None:
+        self.pace, self.cost = Pace(), cost
+        self.random = random.Random(seed)
+        self.now = self.worked = 0.0
+        self.refused_at = -1.0
+        self.begun = self.refused = 0
+        self.longest = 0.0
+
+    def run(self, rate: float, seconds: float) -> "Loop":
+        """Let so much come for so long; the counts are of this time alone."""
+        end, coming = self.now + seconds, self.now + self.random.expovariate(rate)
+        self.begun = self.refused = 0
+        self.worked = self.longest = 0.0
+        while self.now < end:
+            self.now = max(self.now, coming)
+            begun = refused = 0
+            while coming <= self.now:
+                coming += self.random.expovariate(rate)
+                taken = self.pace.take()
+                begun, refused = begun + taken, refused + (not taken)
+            work = sum(self.random.uniform(0.5, 1.5) * self.cost for _ in range(begun))
+            took = work + refused * REFUSAL_SECONDS + 0.0001
+            self.pace.measure(took)
+            self.now += took
+            self.worked += work
+            self.begun, self.refused = self.begun + begun, self.refused + refused
+            self.longest = max(self.longest, took)
+            if refused:
+                self.refused_at = self.now
+            elif self.now - self.refused_at > 0.5:
+                self.pace.relax()
+        return self
+
+
+costs = st.floats(0.0005, 0.006)
+seeds = st.integers(0, 10_000)
+
+
+@settings(max_examples=10, deadline=None)
+@given(costs, st.floats(0.1, 0.8), seeds)
+def test_nobody_is_refused_below_the_capacity(cost: float, load: float, seed: int):
+    assert Loop(cost, seed).run(load / cost, 5).refused == 0
+
+
+@settings(max_examples=10, deadline=None)
+@given(costs, st.floats(1.5, 6), seeds)
+def test_above_it_the_loop_works_on_and_turns_quickly(cost: float, load: float, seed: int):
+    loop = Loop(cost, seed)
+    loop.run(load / cost, 3)
+    loop.run(load / cost, 3)
+    assert loop.refused > 0
+    assert loop.worked / 3 > 0.9 / (1 + (load - 1) * REFUSAL_SECONDS / cost)
+    assert loop.longest < 0.06
+
+
+@settings(max_examples=6, deadline=None)
+@given(costs, st.floats(2, 6), seeds)
+def test_once_it_is_over_nobody_is_refused_any_more(cost: float, load: float, seed: int):
+    loop = Loop(cost, seed)
+    loop.run(load / cost, 3)
+    loop.run(0.6 / cost, 2)
+    assert loop.run(0.6 / cost, 3).refused == 0
+
+
+def test_a_burst_is_no_overload():
+    pace = Pace()
+    pace.measure(0.0)
+    for _ in range(20):
+        assert all(pace.take() for _ in range(200))  # 200 connections of a client that waits for its answers
+        pace.measure(0.1)
+
+
+def test_a_round_with_an_import_in_it_refuses_none_of_the_next():
+    pace = Pace()
+    for seconds in (0.001, 2.0, 0.5):
+        assert pace.take()
+        pace.measure(seconds)
+        assert sum(pace.take() for _ in range(64)) == 64
+        pace.measure(0.02)
+
+
+def test_few_are_taken_in_where_each_holds_the_loop_for_long_but_some_are():
+    pace = Pace()
+    for _ in range(10):
+        taken = sum(pace.take() for _ in range(1000))
+        pace.measure(taken * 0.3)
+    assert taken == 3
+    assert pace.shedding
+
+
+@pytest.mark.parametrize(
+    ("sent", "read"),
+    [
+        (b"GET /a?b=1 HTTP/1.1\r\nHost: a\r\n\r\n", ("GET", b"/a?b=1", 0)),
+        (b"DELETE / HTTP/1.1\r\nhost: a\r\nConnection: Keep-Alive\r\n\r\n", ("DELETE", b"/", 0)),
+        (b"POST /a HTTP/1.1\r\nHost: a\r\ncontent-length: 3 \r\nX: y\r\n\r\nabc", ("POST", b"/a", 0)),
+        (b"POST /a HTTP/1.1\r\nHost: a\r\nContent-Length: 30000\r\n\r\nabc", ("POST", b"/a", 29997)),
+    ],
+)
+def test_a_plain_request_is_read_from_its_bytes(sent: bytes, read: tuple[str, bytes, int]):
+    assert read_plain(sent) == read
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [
+        b"", b"GET / HTTP/1.1\r\nHost: a\r\n", b"GET / HTTP/1.1\r\nHost: a\n\r\n\r\n", b"GET / HTTP/1.0\r\n\r\n",
+        b"HEAD / HTTP/1.1\r\nHost: a\r\n\r\n", b"get / HTTP/1.1\r\nHost: a\r\n\r\n",
+        b"GET a HTTP/1.1\r\nHost: a\r\n\r\n",
+        b"GET /#a HTTP/1.1\r\nHost: a\r\n\r\n", b"GET / HTTP/1.1\r\nHost : a\r\n\r\n",
+        b"GET / HTTP/1.1\r\n a: b\r\n\r\n",
+        b"GET / HTTP/1.1\r\nHost: a\x00\r\n\r\n", b"GET / HTTP/1.1\r\nHost: \xe4\r\n\r\n",
+        b"GET / HTTP/1.1\r\nHost: a\r\n\r\nGET / HTTP/1.1\r\nHost: a\r\n\r\n",
+        b"POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n", b"POST / HTTP/1.1\r\nContent-Length: 99999\r\n\r\n",
+        b"POST / HTTP/1.1\r\nContent-Length: 1\r\nContent-length: 1\r\n\r\na",
+        b"POST / HTTP/1.1\r\nContent-Length: 1\r\nContent-Length : 2\r\n\r\na",
+        b"POST / HTTP/1.1\r\nContent-Length: +1\r\n\r\na", b"POST / HTTP/1.1\r\nContent-Length: 1\r\n\r\nab",
+        b"POST / HTTP/1.1\r\nContent-Length: 1\r\nExpect: 100-continue\r\n\r\n",
+        b"GET / HTTP/1.1\r\nConnection: close\r\n\r\n", b"GET / HTTP/1.1\r\nUpgrade: websocket\r\n\r\n",
+        b"GET / HTTP/1.1\r\nPREFER: respond-async\r\n\r\n", b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
+    ],
+)  # fmt: skip
+def test_where_there_is_any_doubt_it_is_left_to_the_parser(sent: bytes):
+    assert read_plain(sent) is None
+
+
+def test_what_looks_plain_and_never_ends_is_read_in_linear_time():
+    head = b"GET / HTTP/1.1\r\n" + b"Connection: keep-alive\r\n" * 600 + b"x" * 2000
+    started = time.perf_counter()
+    for _ in range(20):
+        assert read_plain(head) is None
+    assert time.perf_counter() - started < 2
+
+
+async def test_health_and_operators_are_never_refused():
+    overload = Overload(shed=True, work_of=lambda _, path: "none" if path.startswith("/_/") else "loop")
+    found = [overload.judge("GET", b"/f?x=1") for _ in range(2000)]
+    assert found[-1] == "busy"
+    assert overload.judge("GET", b"/_/health") is None
+    assert overload.refused["busy"] == found.count("busy") > 0
+
+
+async def test_only_who_wants_a_thread_is_refused_for_want_of_one():
+    overload = Overload(
+        shed=True, threads_full=lambda: True, work_of=lambda _, path: "thread" if "s" in path else "loop"
+    )
+    assert overload.judge("GET", b"/s") == "threads"
+    assert overload.judge("GET", b"/a?s=1") is None
+    assert overload.judge("POST", b"/s", later=True) is None
+
+
+async def test_without_the_setting_nobody_is():
+    overload = Overload(threads_full=lambda: True)
+    assert {overload.judge("GET", b"/f") for _ in range(2000)} == {None}
+
+
+async def test_threads_are_crowded_once_the_wait_is_long():
+    threads, loop = Threads(2), asyncio.get_running_loop()
+    for _ in range(40):
+        threads.start(lambda: time.sleep(0.002), copy_context())
+    assert not threads.crowded  # a queue of 40 ms
+    await asyncio.wait_for(asyncio.wrap_future(threads.start(lambda: None, copy_context()), loop=loop), 10)
+    hold = [threads.start(lambda: time.sleep(1.5), copy_context()) for _ in range(4)]
+    await loop.run_in_executor(None, lambda: until(lambda: threads.crowded))  # none has begun for a while
+    await asyncio.wait_for(asyncio.wrap_future(hold[-1], loop=loop), 10)
+    assert not threads.crowded
+    threads.close()
