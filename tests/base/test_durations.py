@@ -144,7 +144,8 @@ def test_a_rate_is_a_count_in_a_window_and_a_burst(text, rate):
 
 
 @pytest.mark.parametrize(
-    "text", ["", "0/s", "-1/s", "10", "10/w", "1.5/s", "10 / s", "/s", 10, None, "9/s burst 0", "9/s burst", "9/s 3"]
+    "text",
+    ["", "0/s", "-1/s", "10", "10/w", "1.5/s", "10 / s", "/s", 10, None, "9/s burst 0", "9/s burst", "9/s 3"],
 )
 def test_what_is_no_rate_names_what_to_write(text):
     with pytest.raises(ValueError, match="is not a rate") as caught:

@@ -37,8 +37,8 @@ def test_the_settings_bound_a_function_in_place_of_the_code(load_files):
 
 
 def test_a_rate_in_the_settings_that_is_none_is_named(failure_of):
-    message = failure_of("@http.get\ndef handler(): ...  # <-", FunctionSettings(rate="often")).message
-    assert message.startswith("functions.toml, [functions.\"broken\"]: @fn(rate='often'): 'often' is not a rate; write")
+    message = failure_of("@http.get  # <-\ndef handler(): ...", FunctionSettings(rate="often")).message
+    assert message.startswith("functions.toml, [functions.\"broken\"]: @fn(rate='often'): 'often' is not a rate; ")
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,10 @@
 
 import asyncio
 from collections import deque
+from collections.abc import Callable
 
+import anyio
+import anyio.lowlevel
 import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
@@ -11,7 +14,6 @@ from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, initial
 from runtime.base.errors import BreakerOpen, LimitReached
 from runtime.invoke.limits.local import Bounds, LocalGate
 from runtime.invoke.limits.rules import Ask, Limits
-from tests.live_servers import until
 
 FOREVER = 1e9
 
@@ -177,6 +179,12 @@ def test_keys_that_are_idle_are_forgotten():
     assert len(bounds) <= 101
 
 
+async def soon(condition: Callable[[], object]) -> None:
+    with anyio.fail_after(10):
+        while not condition():
+            await anyio.lowlevel.checkpoint()
+
+
 async def test_calls_wait_in_the_order_they_came_in():
     gate, order = LocalGate(), []
 
@@ -186,12 +194,12 @@ async def test_calls_wait_in_the_order_they_came_in():
 
     await call("0")
     tasks = [asyncio.create_task(call(str(n))) for n in range(1, 5)]
-    await until(lambda: len(gate._waiting) == 4)
+    await soon(lambda: len(gate._waiting) == 4)
     tasks[1].cancel()
     await asyncio.wait(tasks[1:2])
     for n in ("0", "1", "3"):
         gate.leave(ask(n, concurrency=1), "good")
-        await until(lambda n=n: len(order) > ("0", "1", "3").index(n) + 1)
+        await soon(lambda n=n: len(order) > ("0", "1", "3").index(n) + 1)
     await asyncio.gather(tasks[0], *tasks[2:])
     assert order == ["0", "1", "3", "4"]
     gate.leave(ask("4", concurrency=1), "good")
@@ -203,7 +211,7 @@ async def test_one_that_gives_up_when_its_turn_comes_hands_it_on():
     gate = LocalGate()
     await gate.enter(ask("a", concurrency=1), 1)
     second, third = (asyncio.create_task(gate.enter(ask(one, concurrency=1), 10)) for one in "bc")
-    await until(lambda: len(gate._waiting) == 2)
+    await soon(lambda: len(gate._waiting) == 2)
     gate.leave(ask("a", concurrency=1), "good")
     second.cancel()  # told already that it is its turn
     assert (await asyncio.wait_for(third, 5)).waited
@@ -226,7 +234,7 @@ async def test_a_breaker_that_opens_sends_those_away_who_wait():
     said = {"concurrency": 1, "failures": 1, "reset_ms": 60_000}
     await gate.enter(ask("a", **said), 1)
     waiting = asyncio.create_task(gate.enter(ask("b", **said), 60))
-    await until(lambda: gate._waiting)
+    await soon(lambda: gate._waiting)
     gate.leave(ask("a", **said), "bad")
     with pytest.raises(BreakerOpen):
         await asyncio.wait_for(waiting, 5)
@@ -238,7 +246,7 @@ async def test_a_place_is_taken_until_what_is_left_has_ended():
     await gate.enter(ask("a", concurrency=1), 1)
     gate.leave(ask("a", concurrency=1), "bad", [goes_on])
     waiting = asyncio.create_task(gate.enter(ask("b", concurrency=1), 10))
-    await until(lambda: gate._waiting)
+    await soon(lambda: gate._waiting)
     gate.take_over(ask("c", concurrency=1), [])
     goes_on.set_result(None)
     assert (await asyncio.wait_for(waiting, 5)).waited
