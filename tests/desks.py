@@ -79,7 +79,7 @@ class Worker:
 
     def __init__(self, desk: Desk, *functions: str, queues: tuple[str, ...] = ("default",)) -> None:
         self.desk, self.queues = desk, queues
-        desk.ask_sync(desk.ledger.register("tester", functions, {}))
+        desk.ask_sync(desk.ledger.register("tester", dict.fromkeys(functions), {}))
 
     def claim(self) -> Claimed:
         """The next run."""

@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 import msgspec
 
 from runtime.base.errors import InputError
+from runtime.invoke.limits.rules import Limits
 from runtime.ledger.calls import Argument, Call, script
 from runtime.ledger.flows.nodes import FlowSubmission, stored
 from runtime.ledger.records import Accepted, Adopted, Adoption, Beat, Claimed, Ending, Foreign, Held, Submission
@@ -20,7 +21,7 @@ from runtime.ledger.views import Page, QueueView, RunView, WorkerView, read_page
 T = TypeVar("T")
 
 _SCORE = re.compile(r"\d{1,20}(\.\d{1,20})?(e[+-]?\d{1,3})?", re.ASCII)
-_CLAIMED_FIELDS = 16
+_CLAIMED_FIELDS = 18
 _REAPED = 100
 _MOST_RUNS = 1000
 _PEEKED = 100
@@ -103,14 +104,21 @@ class Ledger:
         return self._call("accept_flow", arguments, lambda found: _read_accepted(found)[0])
 
     def register(
-        self, worker: str, functions: Sequence[str], on_failure: Mapping[str, tuple[str, str]], info: bytes = b"{}"
+        self,
+        worker: str,
+        functions: Mapping[str, Limits | None],
+        on_failure: Mapping[str, tuple[str, str]],
+        info: bytes = b"{}",
     ) -> Call[None]:
-        """Say which functions a worker knows; again when they change. Beats keep it, for stays_seconds each.
+        """Say which functions a worker knows, with their limits; again when they change. Beats keep it, for stays_seconds.
 
         on_failure: of a function, the (function, queue) to be run when one of its runs has failed for good.
         """
         pairs = [part for name, target in on_failure.items() for part in (name, msgspec.json.encode(target))]
-        arguments: list[Argument] = [worker, _ms(self.stays_seconds), info, len(functions), *functions, *pairs]
+        arguments: list[Argument] = [worker, _ms(self.stays_seconds), info, len(functions)]
+        for name, limits in functions.items():
+            arguments += (name, msgspec.json.encode(limits) if limits else b"")
+        arguments += pairs
         return self._call("register", arguments, _read_nothing)
 
     def leave(self, worker: str) -> Call[None]:
@@ -135,7 +143,8 @@ class Ledger:
             arguments += (
                 ending.id, ending.token, ending.state, ending.reason or "", ending.result,
                 msgspec.json.encode(ending.failure) if ending.failure else b"", _log_entry(ending),
-                _ms(ending.retry_seconds), ending.progress,
+                _ms(ending.retry_seconds), ending.progress, ending.verdict,
+                _ms(self.lease_seconds) if ending.stays else 0,
             )  # fmt: skip
         return self._call("finish", arguments, lambda found: [bool(one) for one in found])
 
@@ -243,7 +252,7 @@ def fields_of(run: Submission) -> tuple[Argument, ...]:
         run.id, run.function, run.queue, run.payload, run.trigger, run.priority,
         _due_of(run),
         "" if run.max_age_seconds is None else _ms(run.max_age_seconds),
-        run.dedupe, max(1, _ms(run.dedupe_seconds)), run.parent, run.trace, run.max_length,
+        run.dedupe, max(1, _ms(run.dedupe_seconds)), run.parent, run.trace, run.max_length, run.key or "",
     )  # fmt: skip
 
 
@@ -317,7 +326,7 @@ def _read_claimed(found: Sequence[Any] | None) -> list[Claimed] | None:
 
 def _claimed(fields: Sequence[Any]) -> Claimed:
     run_id, function, queue, token, payload, failures, crashes, trigger, priority, *rest = fields
-    accepted, due, claimed, expires, parent, trace, tick = rest
+    accepted, due, claimed, expires, parent, trace, tick, key, has_place = rest
     return Claimed(
         id=run_id.decode(),
         function=function.decode(),
@@ -335,4 +344,6 @@ def _claimed(fields: Sequence[Any]) -> Claimed:
         parent=parent.decode(),
         trace=trace.decode(),
         tick=tick,
+        key=None if key is None else key.decode(),
+        has_place=bool(has_place),
     )

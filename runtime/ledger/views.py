@@ -114,6 +114,7 @@ class Page(msgspec.Struct, frozen=True):
 
 class QueueView(msgspec.Struct, frozen=True, kw_only=True):
     """A queue. ready: wait for a worker. later: for their time. unknown: for a worker that knows their function.
+    limited: for their function's limits.
 
     age_seconds: for how long the oldest ready run has waited.
     """
@@ -123,6 +124,7 @@ class QueueView(msgspec.Struct, frozen=True, kw_only=True):
     later: int
     running: int
     unknown: int
+    limited: int
     paused: bool
     age_seconds: float
 
@@ -166,10 +168,11 @@ def read_queues(found: Sequence[Sequence[Any]]) -> list[QueueView]:
             later=later,
             running=running,
             unknown=unknown,
+            limited=limited,
             paused=bool(paused),
             age_seconds=age / 1000,
         )
-        for name, ready, later, running, unknown, paused, age in found
+        for name, ready, later, running, unknown, limited, paused, age in found
     ]
     return sorted(views, key=lambda view: view.name)
 

@@ -237,7 +237,7 @@ class Harness:
     async def _register(self) -> None:
         self._need_open()
         functions = {name: plan.function for name, plan in self._execution.plans.items()}
-        await self._desk.ask(self._ledger.register(_WORKER, list(functions), on_failure_map(functions)))
+        await self._desk.ask(self._ledger.register(_WORKER, dict.fromkeys(functions), on_failure_map(functions)))
 
     async def _claim(self) -> Claimed | None:
         queues = [queue.name for queue in await self._desk.ask(self._ledger.queues())]

@@ -67,7 +67,7 @@ class FlowSides(Sides):
         self.ledger = Ledger(self.namespace, clock=lambda: self.now)
         self.flows: dict[str, FlowModel] = {}
         self.claimed: list[Claimed] = []
-        self.do(self.ledger.register("w", ["f"], {}))
+        self.do(self.ledger.register("w", {"f": None}, {}))
         for tree in trees:
             self.start(tree)
 
@@ -96,7 +96,7 @@ class FlowSides(Sides):
         """The order is that of the queues, which their own model tells; here, who may be claimed."""
         found = self.do(self.ledger.claim("w", ["default", "other"], slots))
         if found is None:
-            self.do(self.ledger.register("w", ["f"], {}))
+            self.do(self.ledger.register("w", {"f": None}, {}))
             found = self.do(self.ledger.claim("w", ["default", "other"], slots))
         queued = sum(step.state == "queued" for flow in self.flows.values() for step in flow.steps.values())
         assert len(found) == min(slots, queued)

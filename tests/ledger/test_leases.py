@@ -160,7 +160,7 @@ def test_a_worker_that_is_not_registered_is_told_so(trial: Trial):
 
 
 def test_a_worker_without_functions_is_a_worker(trial: Trial):
-    do(trial.client, trial.ledger.register("w", [], {}))
+    do(trial.client, trial.ledger.register("w", {}, {}))
     trial.accept()
     assert trial.claim() == []
     assert trial.queue().unknown == 1

@@ -240,7 +240,7 @@ class LedgerSides(Sides):
     def register(self, worker: str) -> None:
         functions = WORKERS[worker]
         on_failure = {name: target for name, target in ON_FAILURE.items() if name in functions}
-        self.do(self.ledger.register(worker, functions, on_failure))
+        self.do(self.ledger.register(worker, dict.fromkeys(functions), on_failure))
         self.model.register(worker, functions, on_failure)
 
     def pause(self, queue: str, *, paused: bool) -> None:

@@ -75,7 +75,7 @@ async def test_an_async_client_does_the_same(trial: Trial, valkey: Path):
     async with AsyncRedis(unix_socket_path=str(valkey)) as client:
         (accepted,) = await ado(client, trial.ledger.accept([Submission(id="a", function="f")]))
         assert accepted.verdict == "accepted"
-        await ado(client, trial.ledger.register("w", ["f"], {}))
+        await ado(client, trial.ledger.register("w", {"f": None}, {}))
         (one,) = await ado(client, trial.ledger.claim("w", ["default"], 5)) or ()
         assert one.id == "a"
 

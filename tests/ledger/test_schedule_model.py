@@ -176,7 +176,7 @@ class ScheduleSides(Sides):
     @rule(slots=st.sampled_from([1, 3, 100]))
     def claim(self, slots):
         """The order is that of queues, which their own model tells; here, who may be claimed, and what each carries."""
-        self.do(self.ledger.register("w", ["f"], {}))
+        self.do(self.ledger.register("w", {"f": None}, {}))
         found = self.do(self.ledger.claim("w", ["default"], slots))
         queued = {run_id for run_id, run in self.model.runs.items() if run.state == "queued"}
         assert len(found) == min(slots, len(queued))

@@ -7,6 +7,7 @@ from typing import Any
 
 from redis import Redis
 
+from runtime.invoke.limits.rules import Limits
 from runtime.ledger.calls import do
 from runtime.ledger.ledger import Keeping, Ledger
 from runtime.ledger.records import Accepted, Claimed, Ending, Failure, Held, Submission
@@ -27,6 +28,7 @@ class Trial:
     lease_seconds: float = 10.0
     numbers: Any = field(default_factory=lambda: count(1))
     workers: dict[str, Any] = field(default_factory=dict)
+    limits: dict[str, Limits | None] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.ledger = Ledger(
@@ -38,7 +40,8 @@ class Trial:
 
     def works(self, worker: str = "w", *functions: str, **on_failure: tuple[str, str]) -> None:
         self.workers[worker] = functions or ("f", "g"), on_failure
-        do(self.client, self.ledger.register(worker, *self.workers[worker]))
+        functions, on_failure = self.workers[worker]
+        do(self.client, self.ledger.register(worker, dict.fromkeys(functions) | self.limits, on_failure))
 
     def accept(self, function: str = "f", **fields: Any) -> str:
         """The id of an accepted run."""

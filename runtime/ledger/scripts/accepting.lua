@@ -4,7 +4,7 @@
 local function open_in(q)
   if not counts[q] then
     counts[q] = 0
-    for _, kind in ipairs({'ready:', 'due:', 'leases:', 'unknown:'}) do
+    for _, kind in ipairs({'ready:', 'due:', 'leases:', 'unknown:', 'limited:'}) do
       counts[q] = counts[q] + redis.call('ZCARD', ns .. kind .. q)
     end
   end
@@ -35,10 +35,10 @@ local function due_of(due)
 end
 
 -- Accept the submission whose fields begin at ARGV[at]: what became of it, and the id of the run there is.
-local SUBMISSION = 13
+local SUBMISSION = 14
 local function accept(at)
   local id, fn, q, payload, trigger, prio = unpack(ARGV, at, at + 5)
-  local due, age, dedupe, window, parent, trace, most = unpack(ARGV, at + 6, at + 12)
+  local due, age, dedupe, window, parent, trace, most, key = unpack(ARGV, at + 6, at + 13)
   local known = known_as(id, fn, dedupe)
   if known then
     return 'known', known
@@ -48,7 +48,7 @@ local function accept(at)
   remember(id, fn, dedupe, window)
   add_run({
     id = id, fn = fn, q = q, payload = payload, trigger = trigger, prio = prio, due = due_of(due), age = age,
-    parent = parent, trace = trace
+    parent = parent, trace = trace, key = key ~= '' and key
   })
   return 'accepted', id
 end

@@ -10,8 +10,11 @@ block = 2 * math.ceil((#ARGV - FIRST + 1) / (HEAD + SUBMISSION))
 
 local function refuse(id, failure, message)
   local run, input = keys_of(id)
-  local found = redis.call('HMGET', run, 'q', 'fn')
+  local found = redis.call('HMGET', run, 'q', 'fn', 'prio', 'key')
   redis.call('ZREM', ns .. 'ready:' .. found[1], id)
+  if found[4] then
+    lanes().leave(id, found[1], found[3], found[2], found[4])
+  end
   redis.call('SET', input, #message <= LONG and message or 'null')
   close(id, found[2], 'failed', 'bad message', failure)
   if #message > LONG then

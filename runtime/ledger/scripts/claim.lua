@@ -18,12 +18,29 @@ local function hold(q)
   end
 end
 
+-- What the worker knows of a function: limits, false for none; false for a function it does not know.
 local known = {}
-local function knows(fn)
+local function look_up(fn)
   if known[fn] == nil then
-    known[fn] = redis.call('SISMEMBER', functions, fn) == 1
+    local text = redis.call('HGET', functions, fn)
+    known[fn] = text and {limits = text ~= '' and cjson.decode(text)}
   end
   return known[fn]
+end
+
+local turns_made
+local function turns()
+  if not turns_made then
+    turns_made = (function()
+      -- include: limits/turns
+      return {run_of_turn = run_of_turn, is_tired = is_tired}
+    end)()
+  end
+  return turns_made
+end
+
+local function is_tired()
+  return turns_made and turns_made.is_tired()
 end
 
 -- Whether a step is not to run any more, since its flow has failed.
@@ -32,8 +49,9 @@ local function is_stopped(place)
   return redis.call('HGET', ns .. 'flow:' .. flow, 'stops') and flows().is_step_stopped(flow, n)
 end
 
-local function claim(q, id, fn, found)
-  local token, failures, crashes, trigger, prio, accepted, due, expires, parent, trace, first, flow, tick = unpack(found, 2, 14)
+-- found: fields of the run. grant: what limits say of it, as in limits/turns.lua; nil if there are none. place: in line.
+local function claim(q, id, fn, found, grant, place)
+  local token, failures, crashes, trigger, prio, accepted, due, expires, parent, trace, first, flow, tick, key = unpack(found, 2, 15)
   if flow and is_stopped(flow) then
     return close(id, fn, 'cancelled', 'cancelled', '', flow)
   elseif expires and token == '0' and now > tonumber(expires) then
@@ -48,26 +66,50 @@ local function claim(q, id, fn, found)
     hold(q)
   end
   left = left - 1
+  local has_place = grant and grant.slot
+  if has_place then
+    lanes().enter_run(id, fn, grant)
+  elseif grant then
+    key = false -- to be assigned
+    redis.call('HSET', run, 'line', place .. ' ' .. token)
+  end
   for _, value in ipairs({
     id, fn, q, fence, redis.call('GET', input) or '', failures or 0, crashes or 0, trigger, prio, accepted, first or due, now,
-    expires or '', parent or '', trace or '', tick or ''
+    expires or '', parent or '', trace or '', tick or '', key, has_place and 1 or 0
   }) do
     answer[#answer + 1] = value
   end
 end
 
--- Take the run, or put it where workers that know its function look.
-local function take(q, id, score)
-  local found = redis.call(
+local function fields_of(id)
+  return redis.call(
     'HMGET', ns .. 'run:' .. id, 'fn', 'token', 'failures', 'crashes', 'trigger', 'prio', 'accepted', 'due', 'expires',
-    'parent', 'trace', 'first', 'flow', 'tick'
+    'parent', 'trace', 'first', 'flow', 'tick', 'key'
   )
-  local fn = found[1]
+end
+
+-- Take the run at a place in line, or put it where workers that know its function look. line: ids and their scores.
+local function take(q, line, at)
+  local id, score = line[at], line[at + 1]
+  if is_tired() then
+    redis.call('ZADD', ns .. 'ready:' .. q, score, id)
+    return
+  end
+  local found = fields_of(id)
+  local fn, key = found[1], found[15]
   if not fn then
     return
   end
-  if knows(fn) then
+  local known = look_up(fn)
+  if known and not known.limits and not key then
     return claim(q, id, fn, found)
+  elseif known then
+    local first, grant, lane = turns().run_of_turn(q, line, at, fn, found[6], key, known.limits)
+    if first then
+      claim(q, first, fn, first == id and found or fields_of(first), grant, score)
+      lanes().refill(lane, q)
+    end
+    return
   end
   redis.call('ZADD', key_of_two('wait:', q, fn), score, id)
   redis.call('ZADD', ns .. 'unknown:' .. q, now + PATIENCE, id)
@@ -76,7 +118,7 @@ local function take(q, id, score)
 end
 
 -- The most urgent of several sets: they are few, and hold few.
-local function take_merged(q, waits)
+local function pop_merged(q, waits)
   local heads = {}
   waits[#waits + 1] = {ns .. 'ready:' .. q}
   for _, source in ipairs(waits) do
@@ -86,6 +128,7 @@ local function take_merged(q, waits)
     end
   end
   table.sort(heads, function(a, b) return a[1] < b[1] or (a[1] == b[1] and less(a[2], b[2])) end)
+  local line = {}
   for i = 1, math.min(left, #heads) do
     local score, id, fn = unpack(heads[i])
     if fn then
@@ -93,34 +136,28 @@ local function take_merged(q, waits)
     else
       redis.call('ZREM', ns .. 'ready:' .. q, id)
     end
-    take(q, id, score)
+    line[2 * i - 1], line[2 * i] = id, score
   end
-  return #heads
+  return line
 end
 
 local function serve(q)
   local looked = 0
-  while left > 0 and looked < 1000 do
+  while left > 0 and looked < 1000 and not is_tired() do
     local waits = {}
     for _, fn in ipairs(redis.call('SMEMBERS', ns .. 'waiting:' .. q)) do
-      if knows(fn) then
+      if look_up(fn) then
         waits[#waits + 1] = {key_of_two('wait:', q, fn), fn}
       end
     end
-    local count
-    if #waits > 0 then
-      count = take_merged(q, waits)
-    else
-      local found = redis.call('ZPOPMIN', ns .. 'ready:' .. q, left)
-      count = #found / 2
-      for i = 1, #found, 2 do
-        take(q, found[i], found[i + 1])
-      end
-    end
-    if count == 0 then
+    local line = #waits > 0 and pop_merged(q, waits) or redis.call('ZPOPMIN', ns .. 'ready:' .. q, left)
+    if #line == 0 then
       return
     end
-    looked = looked + count
+    for at = 1, #line, 2 do
+      take(q, line, at)
+    end
+    looked = looked + #line / 2
   end
   if redis.call('EXISTS', ns .. 'ready:' .. q) == 1 then
     ring(q) -- for another worker

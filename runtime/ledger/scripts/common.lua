@@ -10,8 +10,9 @@
 -- open:{fn} done:{fn} dead:{fn}  sorted sets of ids, for lists
 -- flow:{id} flows   a flow's nodes, and what is left to be done in flows: see flows.lua
 -- schedule:{id} ...   what is known of schedules: see schedules.lua and ticks.lua
+-- keyed:{lane}:{key} ...  runs that wait for a function's limits, and who holds its places: see limits/lanes.lua
 -- dedupe:{length of fn}:{fn}:{key}  until when (ms), and the id of the first
--- worker:{w} info:{w}  set of the functions a worker knows, JSON; workers: sorted set by ms of their end
+-- worker:{w} info:{w}  hash of the functions a worker knows with their limits (JSON, '' for none), JSON; workers: sorted set by ms of their end
 --
 -- What time decides is a deadline that is compared with `now`, which may be a test's: a TTL only collects garbage.
 local ns = ARGV[1]
@@ -91,14 +92,45 @@ local function urgency(prio, first)
   return (9 - prio) * BAND + (first and 0 or number())
 end
 
-local function make_ready(id, q, prio, first)
-  redis.call('ZADD', ns .. 'ready:' .. q, urgency(prio, first), id)
-  ring(q)
-end
-
 -- Names may have colons: with its length, the first of two ends where it ends.
 local function key_of_two(kind, one, other)
   return ns .. kind .. #one .. ':' .. one .. ':' .. other
+end
+
+-- What limits need is made only where a script meets one.
+local lanes_made
+local function lanes()
+  if not lanes_made then
+    lanes_made = (function()
+      -- include: limits/lanes
+      return {
+        of = lane_of, join = join, drop = drop, count_off = count_off, waiting_of = waiting_of, put_apart = put_apart,
+        call_back = call_back, refill = refill, leave = leave_lane, block_key = block_key, wake = wake, wake_all = wake_all,
+        shut = shut_lane, look_again = look_again, has_place = has_place, look_at_rate = look_at_rate,
+        take_rate = take_rate, look_at_breaker = look_at_breaker, begin_trial = begin_trial, judge = judge,
+        hold_place = hold_place, forget_calls = forget_calls, forget_callers = forget_callers, enter_run = enter_run,
+        leave_run = leave_run
+      }
+    end)()
+  end
+  return lanes_made
+end
+
+-- key: by which limits are apart; that field of its hash, if it has it.
+local function make_ready(id, q, prio, first, fn, key)
+  local place = urgency(prio, first)
+  redis.call('ZADD', ns .. 'ready:' .. q, place, id)
+  if key then
+    lanes().join(lanes().of(q, prio, fn), fn, key, id, place)
+  end
+  ring(q)
+end
+
+-- A run that was at work is so no more: its place under limits is free. slot, breaker: those fields of its hash.
+local function free_place(id, fn, slot, breaker, verdict, holder, lease)
+  if slot or breaker then
+    lanes().leave_run(id, fn, slot, breaker, verdict, holder, lease)
+  end
 end
 
 local function leave_wait(id, q, fn)

@@ -1,17 +1,21 @@
 -- Write how attempts ended. ARGV: id, token, state, reason, result, failure, entry for the log, ms to the next attempt,
--- progress of each. waiting: its handler was not called, for another call with its key is under way; no attempt.
+-- progress, verdict, lease of what goes on of it (ms, 0 for nothing) of each. waiting: its handler was not called, for another call with its key is under way; no attempt.
 -- Returns 1 for each that was written, 0 for one whose token is stale.
 -- include: runs ends flows once
 local answer = {}
-block = math.ceil((#ARGV - FIRST + 1) / 9)
-for at = FIRST, #ARGV, 9 do
+block = math.ceil((#ARGV - FIRST + 1) / 11)
+for at = FIRST, #ARGV, 11 do
   local id, token, state, reason, result, failure, entry, pause, progress = unpack(ARGV, at, at + 8)
+  local verdict, lease = ARGV[at + 9], tonumber(ARGV[at + 10])
   local run, _, output = keys_of(id)
-  local found = redis.call('HMGET', run, 'token', 'state', 'fn', 'q', 'prio', 'cancel', 'due', 'flow', 'once')
+  local found = redis.call(
+    'HMGET', run, 'token', 'state', 'fn', 'q', 'prio', 'cancel', 'due', 'flow', 'once', 'slot', 'breaker'
+  )
   local fn, q, flow = found[3], found[4], found[8]
   local valid = found[1] == token and found[2] == 'running'
   if valid then
     redis.call('ZREM', ns .. 'leases:' .. q, id)
+    free_place(id, fn, found[10], found[11], verdict, lease > 0 and id .. ':' .. token, lease)
     if state ~= 'waiting' and (found[6] or state ~= 'succeeded') then
       note_attempt(id, entry)
     end

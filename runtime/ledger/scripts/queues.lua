@@ -1,4 +1,4 @@
--- How long each queue is. Returns name, ready, due, running, unknown, paused, ms since the oldest ready one was due.
+-- How long each queue is. Returns name, ready, due, running, unknown, limited, paused, ms since the oldest ready one was due.
 local answer = {}
 
 -- The first of each priority is its oldest.
@@ -17,6 +17,7 @@ for _, q in ipairs(redis.call('SMEMBERS', ns .. 'queues')) do
   answer[#answer + 1] = {
     q, redis.call('ZCARD', ns .. 'ready:' .. q), redis.call('ZCARD', ns .. 'due:' .. q),
     redis.call('ZCARD', ns .. 'leases:' .. q), redis.call('ZCARD', ns .. 'unknown:' .. q),
+    redis.call('ZCARD', ns .. 'limited:' .. q),
     redis.call('SISMEMBER', ns .. 'paused', q), age(q)
   }
 end

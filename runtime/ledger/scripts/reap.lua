@@ -1,4 +1,5 @@
--- Move what its time has come for: due runs, lost leases, runs that nobody knows, what is left to be done in flows.
+-- Move what its time has come for: due runs, lost leases, runs that nobody knows, limits, what is left to be done in
+-- flows.
 -- ARGV: how many of each in a queue. Returns how many were moved.
 -- include: runs ends flows
 local most = ARGV[FIRST]
@@ -15,7 +16,9 @@ end
 
 local function take_back(id, q)
   local run = keys_of(id)
-  local found = redis.call('HMGET', run, 'state', 'fn', 'prio', 'cancel', 'token', 'claimed', 'worker', 'failures', 'flow')
+  local found = redis.call(
+    'HMGET', run, 'state', 'fn', 'prio', 'cancel', 'token', 'claimed', 'worker', 'failures', 'flow', 'key', 'slot', 'breaker'
+  )
   if found[1] ~= 'running' then
     return
   end
@@ -23,11 +26,12 @@ local function take_back(id, q)
     attempt = (found[8] or 0) + 1, token = tonumber(found[5]), state = 'crashed', began = tonumber(found[6]) / 1000,
     finished = now / 1000, worker = found[7]
   }))
+  free_place(id, found[2], found[11], found[12], 'none')
   if found[4] then
     close(id, found[2], 'cancelled', 'cancelled', '', found[9])
   elseif not note_crash(id, found[2], true, found[9]) then
     redis.call('HSET', run, 'state', 'queued')
-    make_ready(id, q, tonumber(found[3]), true)
+    make_ready(id, q, tonumber(found[3]), true, found[2], found[10])
   end
 end
 
@@ -37,13 +41,13 @@ local known = {}
 
 local function is_known(fn)
   for _, worker in ipairs(known[fn] == nil and living or {}) do
-    known[fn] = known[fn] or redis.call('SISMEMBER', ns .. 'worker:' .. worker, fn) == 1
+    known[fn] = known[fn] or redis.call('HEXISTS', ns .. 'worker:' .. worker, fn) == 1
   end
   return known[fn]
 end
 
 local function judge_unknown(id, q)
-  local found = redis.call('HMGET', ns .. 'run:' .. id, 'fn', 'flow')
+  local found = redis.call('HMGET', ns .. 'run:' .. id, 'fn', 'flow', 'prio', 'key')
   local fn = found[1]
   if not fn then
     return
@@ -52,6 +56,10 @@ local function judge_unknown(id, q)
     redis.call('ZADD', ns .. 'unknown:' .. q, now + PATIENCE, id)
   else
     leave_wait(id, q, fn)
+    if found[4] then
+      lanes().leave(id, q, found[3], fn, found[4])
+      lanes().call_back(lanes().of(q, found[3], fn), q, most) -- nobody lets them begin: they end as this one does
+    end
     close(id, fn, 'failed', 'unknown function', cjson.encode({
       type = 'UnknownFunction', traceback = '', message = 'no worker knows the function ' .. fn
     }), found[2])
@@ -60,10 +68,10 @@ end
 
 for _, q in ipairs(redis.call('SMEMBERS', ns .. 'queues')) do
   for _, id in ipairs(over(ns .. 'due:' .. q)) do
-    local prio = redis.call('HGET', ns .. 'run:' .. id, 'prio')
-    if prio then
+    local found = redis.call('HMGET', ns .. 'run:' .. id, 'prio', 'fn', 'key')
+    if found[1] then
       redis.call('HSET', ns .. 'run:' .. id, 'state', 'queued')
-      make_ready(id, q, tonumber(prio))
+      make_ready(id, q, tonumber(found[1]), false, found[2], found[3])
     end
   end
   for _, id in ipairs(over(ns .. 'leases:' .. q)) do
@@ -72,6 +80,9 @@ for _, q in ipairs(redis.call('SMEMBERS', ns .. 'queues')) do
   for _, id in ipairs(over(ns .. 'unknown:' .. q)) do
     judge_unknown(id, q)
   end
+end
+for _, text in ipairs(over(ns .. 'until')) do
+  lanes().look_again(string.sub(text, 1, 1), string.sub(text, 2))
 end
 go_on()
 if redis.call('EXISTS', ns .. 'flows') == 1 then

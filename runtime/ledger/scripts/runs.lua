@@ -49,7 +49,7 @@ local function write_gathered()
 end
 
 -- Write the record of a run that there is not yet. run: id fn q prio trigger, and what else is known of due (ms) age parent
--- trace. state: if it is not for later. extra: further fields of its hash and their values. Whether it is for later.
+-- trace key. state: if it is not for later. extra: further fields of its hash and their values. Whether it is for later.
 local function record(run, state, extra)
   local due = tonumber(run.due or '')
   local later = due and due > now
@@ -60,6 +60,10 @@ local function record(run, state, extra)
   if run.age and run.age ~= '' then
     fields[#fields + 1] = 'expires'
     fields[#fields + 1] = (later and due or now) + run.age
+  end
+  if run.key then
+    fields[#fields + 1] = 'key'
+    fields[#fields + 1] = run.key
   end
   if run.trace and run.trace ~= '' then
     fields[#fields + 1] = 'trace'
@@ -91,7 +95,11 @@ local function add_run(run, extra, held)
   elseif later then
     put(ns .. 'due:' .. run.q, run.due, run.id)
   else
-    put(ns .. 'ready:' .. run.q, urgency(tonumber(run.prio)), run.id)
+    local place = urgency(tonumber(run.prio))
+    put(ns .. 'ready:' .. run.q, place, run.id)
+    if run.key then
+      lanes().join(lanes().of(run.q, run.prio, run.fn), run.fn, run.key, run.id, place)
+    end
     ring(run.q)
   end
 end

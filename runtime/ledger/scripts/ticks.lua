@@ -21,13 +21,13 @@ end
 
 local function let_go(id, held)
   local run = ns .. 'run:' .. id
-  local found = redis.call('HMGET', run, 'q', 'prio', 'due')
+  local found = redis.call('HMGET', run, 'q', 'prio', 'due', 'fn', 'key')
   redis.call('ZREM', held, id)
   if tonumber(found[3]) > now then
     redis.call('ZADD', ns .. 'due:' .. found[1], found[3], id)
   else
     redis.call('HSET', run, 'state', 'queued', 'due', now)
-    make_ready(id, found[1], tonumber(found[2]))
+    make_ready(id, found[1], tonumber(found[2]), false, found[4], found[5])
   end
 end
 

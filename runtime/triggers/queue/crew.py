@@ -157,7 +157,7 @@ class Crew:
     def _register(self, client: redis.Redis) -> None:
         functions = {name: plan.function for name, plan in self._execution.plans.items()}
         told = self._ledger.register(
-            self._options.worker, list(functions), on_failure_map(functions), self._options.info
+            self._options.worker, dict.fromkeys(functions), on_failure_map(functions), self._options.info
         )
         do(client, told)
 

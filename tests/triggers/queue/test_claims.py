@@ -44,7 +44,7 @@ def at(monkeypatch: pytest.MonkeyPatch) -> Callable[[float], None]:
 def test_what_a_lost_answer_brought_is_given_back(desk: Desk, at: Callable[[float], None]):
     client, leases = Losing(desk.store.connect()), Leases()
     claim = Claims(client, desk.ledger, "w", leases)  # type: ignore[arg-type]
-    desk.ask_sync(desk.ledger.register("w", ["f"], {}))
+    desk.ask_sync(desk.ledger.register("w", {"f": None}, {}))
     ids = [submit(desk, "f") for _ in range(3)]
     (held,) = claim.take(["default"], 1) or ()
     leases.take(held)
@@ -68,7 +68,7 @@ def test_what_a_lost_answer_brought_is_given_back(desk: Desk, at: Callable[[floa
 def test_after_some_seconds_nothing_is_asked_any_more(desk: Desk, at: Callable[[float], None]):
     client = Losing(desk.store.connect())
     claim = Claims(client, desk.ledger, "w", Leases())  # type: ignore[arg-type]
-    desk.ask_sync(desk.ledger.register("w", ["f"], {}))
+    desk.ask_sync(desk.ledger.register("w", {"f": None}, {}))
     client.loses = True
     with pytest.raises(StoreDown):
         claim.take(["default"], 1)
