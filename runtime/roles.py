@@ -205,6 +205,7 @@ class HttpRole:
             threads=settings.serve.threads,
             expected=tuple(lifespan.exception_handlers),
             resources=self._resources.opened,
+            gate=desk.gate if desk is not None else None,
             limit_wait_seconds=float(settings.http.limit_wait),
         )
         self.core = HttpCore(Access(KeyFile(project.root), open_locally=open_locally, origins=settings.cors.origins))

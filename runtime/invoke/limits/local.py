@@ -202,8 +202,12 @@ class LocalGate:
 
     def take_over(self, ask: Ask, left: Sequence[Left]) -> None:
         """Hold the place of a run, which its ending left under `ask.holder`, until `left` have ended."""
-        self._bounds.hold(ask, self._clock())
+        self.hold(ask)
         self._free_after(ask, left)
+
+    def hold(self, ask: Ask) -> None:
+        """Have a call inside that began before: `leave` ends it as any other."""
+        self._bounds.hold(ask, self._clock())
 
     def _free_after(self, ask: Ask, left: Sequence[Left]) -> None:
         loop = asyncio.get_running_loop()
