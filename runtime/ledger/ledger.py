@@ -110,8 +110,9 @@ class Ledger:
         on_failure: Mapping[str, tuple[str, str]],
         info: bytes = b"{}",
     ) -> Call[None]:
-        """Say which functions a worker knows, with their limits; again when they change. Beats keep it, for stays_seconds.
+        """Say which functions a worker knows, with their limits; again when they change.
 
+        Beats keep it, for stays_seconds each.
         on_failure: of a function, the (function, queue) to be run when one of its runs has failed for good.
         """
         pairs = [part for name, target in on_failure.items() for part in (name, msgspec.json.encode(target))]

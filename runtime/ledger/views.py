@@ -114,9 +114,8 @@ class Page(msgspec.Struct, frozen=True):
 
 class QueueView(msgspec.Struct, frozen=True, kw_only=True):
     """A queue. ready: wait for a worker. later: for their time. unknown: for a worker that knows their function.
-    limited: for their function's limits.
 
-    age_seconds: for how long the oldest ready run has waited.
+    limited: for their function's limits. age_seconds: for how long the oldest ready run has waited.
     """
 
     name: str

@@ -10,11 +10,12 @@ from redis.client import Pipeline
 
 from tests.ledger.flow_audit import faults_of_flows
 from tests.ledger.keys import OPEN
+from tests.ledger.limits_audit import faults_of_limits, lane_of
 
 _PLACES = {"scheduled": {"due"}, "retrying": {"due"}, "running": {"leases"}}
 _LISTS = {"succeeded": "done", "cancelled": "done", "failed": "dead"}
 _LANES = {"ticks", "held", "backfill", "backheld"}
-_ORDERED = {"ready", "due", "leases", "unknown", "wait", "open", "done", "dead", *_LANES}
+_ORDERED = {"ready", "due", "leases", "unknown", "wait", "limited", "apart", "open", "done", "dead", *_LANES}
 
 
 def _read_members(pipeline: Pipeline, key: str) -> None:
@@ -49,6 +50,7 @@ def misplaced(client: Redis, namespace: str) -> list[str]:
     faults += [fault for run_id, run in runs.items() for fault in _faults_of_tick(run_id, run, kinds)]
     faults += _faults_of_lanes(kinds)
     faults += faults_of_flows(client, prefix, runs)
+    faults += faults_of_limits(client, prefix, runs)
     for kind, members in kinds.items():
         if kind not in {"done", "dead"}:  # they lose ids that are too old a moment later than the runs go
             faults += [f"{kind} has {run_id}, which is no run" for run_id in members if run_id not in runs]
@@ -58,10 +60,14 @@ def misplaced(client: Redis, namespace: str) -> list[str]:
 
 def _faults_of(run_id: str, run: dict[str, str], kinds: dict[str, dict[str, set[str]]]) -> list[str]:
     state, queue, function = run["state"], run["q"], run["fn"]
-    places = {kind for kind in ("ready", "due", "leases", "wait", "unknown") if run_id in kinds.get(kind, {})}
+    places = {
+        kind
+        for kind in ("ready", "due", "leases", "wait", "unknown", "limited", "apart")
+        if run_id in kinds.get(kind, {})
+    }
     lists = {kind for kind in ("open", "done", "dead") if run_id in kinds.get(kind, {})}
     faults = []
-    if state == "queued" and places not in ({"ready"}, {"wait", "unknown"}):
+    if state == "queued" and places not in ({"ready"}, {"wait", "unknown"}, {"limited", "apart"}):
         faults.append(f"{run_id} is queued and in {places or 'no place'}")
     nowhere = function.startswith("flow:") or (state == "scheduled" and _is_held(run_id, kinds))
     if state != "queued" and places != (set() if nowhere else _PLACES.get(state, set())):
@@ -70,7 +76,9 @@ def _faults_of(run_id: str, run: dict[str, str], kinds: dict[str, dict[str, set[
         faults.append(f"{run_id} is {state} and in the lists {lists}")
     if state not in OPEN and not lists <= {_LISTS[state]}:
         faults.append(f"{run_id} is {state} and in the lists {lists}")
-    homes = {"wait": f"{len(queue.encode())}:{queue}:{function}"} | dict.fromkeys(("open", "done", "dead"), function)
+    homes = {"wait": f"{len(queue.encode())}:{queue}:{function}", "apart": lane_of(run)} | dict.fromkeys(
+        ("open", "done", "dead"), function
+    )
     for kind in places | lists:
         found = kinds[kind][run_id]
         if found != {homes.get(kind, queue)}:

@@ -7,14 +7,16 @@ from redis import Redis
 
 LASTING = {
     "seq", "queues", "functions", "on_failure", "paused", "workers", "flows", "schedules", "schedule_changes",
-    "schedule_ids", "schedulers", "added", "overrides",
+    "schedule_ids", "schedulers", "added", "overrides", "until",
 }  # fmt: skip
 """Keys of which a namespace has one each, bounded by names of functions, queues, workers, schedules, and open flows."""
 
 LASTING_KINDS = {
     "bell", "ready", "due", "leases", "wait", "waiting", "unknown", "open", "ticks", "held", "backfill", "backheld",
+    "keyed", "keys", "turn", "blocked", "apart", "limited", "shut", "lanes", "places",
 }  # fmt: skip
-"""Keys of which each queue, function or schedule has one, as long as there is something in it."""
+"""Keys of which each queue, function or schedule has one, as long as there is something in it; or
+each key of limits, as long as one of its runs waits or is at work."""
 
 OF_DEFINITIONS = {"schedule", "set"}
 """Keys that last exactly while they are in force."""
@@ -22,7 +24,19 @@ OF_DEFINITIONS = {"schedule", "set"}
 OF_RUNS = {"run", "in", "out", "log", "progress", "flow"}
 """Keys of which each run has one: lasting while it is open."""
 
-PASSING = {"done", "dead", "dedupe", "once", "children", "worker", "info", "check", "scheduler", "skips"}
+PASSING = {
+    "done",
+    "dead",
+    "dedupe",
+    "once",
+    "children",
+    "worker",
+    "info",
+    "check",
+    "scheduler",
+    "skips",
+    *("calls", "callers", "asked", "rate", "breaker"),
+}
 """Keys that always have a time to live."""
 
 OPEN = {"scheduled", "queued", "running", "retrying"}

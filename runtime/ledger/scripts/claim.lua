@@ -106,7 +106,12 @@ local function take(q, line, at)
   elseif known then
     local first, grant, lane = turns().run_of_turn(q, line, at, fn, found[6], key, known.limits)
     if first then
-      claim(q, first, fn, first == id and found or fields_of(first), grant, score)
+      if first ~= id then
+        found = fields_of(first)
+      elseif grant and grant.slot then
+        found[15] = key or '' -- it has got one, of a function without key=
+      end
+      claim(q, first, fn, found, grant, score)
       lanes().refill(lane, q)
     end
     return

@@ -1,0 +1,364 @@
+"""Limits of functions over all of a store: how many at once, how often, whose turn; breakers. Of runs and of calls."""
+
+from collections import Counter
+from itertools import count
+from typing import Any
+
+import pytest
+
+from runtime.invoke.limits.rules import Ask, Limits, Verdict
+from runtime.ledger.calls import do
+from runtime.ledger.limits.calls import Entered, Exit, assign, enter, give_up, keep, leave
+from runtime.ledger.records import Claimed
+from tests.ledger.trial import Trial, held
+
+names = count(1)
+
+
+class Limited:
+    """A trial whose function f has limits, in runs and in calls."""
+
+    def __init__(self, trial: Trial, **limits: Any) -> None:
+        self.trial = trial
+        self.limits = Limits(**limits)
+        trial.limits = {"f": self.limits}
+        trial.works()
+
+    def ask(self, key: str = "", holder: str = "") -> Ask:
+        return Ask(function="f", limits=self.limits, holder=holder or f"c{next(names)}", key=key)
+
+    def enter(self, ask: Ask, within_seconds: float = 0.0) -> Entered:
+        return do(self.trial.client, enter(self.trial.ledger, [(ask, within_seconds)]))[0]
+
+    def leave(self, ask: Ask, verdict: Verdict = "good", *, stays: bool = False) -> None:
+        do(self.trial.client, leave(self.trial.ledger, [Exit(ask, verdict, stays)]))
+
+    def keep(self, *asks: Ask) -> None:
+        do(self.trial.client, keep(self.trial.ledger, asks))
+
+    def give_up(self, *asks: Ask) -> None:
+        do(self.trial.client, give_up(self.trial.ledger, asks))
+
+    def assign(self, claimed: Claimed, key: str) -> int:
+        return do(self.trial.client, assign(self.trial.ledger, [(held(claimed), key)]))
+
+    def is_in(self, ask: Ask) -> bool:
+        return self.enter(ask).verdict == "in"
+
+
+def test_no_more_runs_than_places_are_claimed_and_the_end_of_one_lets_the_next_begin(trial: Trial):
+    Limited(trial, concurrency=2)
+    ids = [trial.accept() for _ in range(5)]
+    first = trial.claim(slots=10)
+    assert [one.id for one in first] == ids[:2]
+    assert all(one.has_place and one.key == "" for one in first)
+    assert trial.claim(slots=10) == []
+    assert trial.queue().limited == 3
+    trial.finish(first[0])
+    assert trial.claim_ids() == [ids[2]]
+    trial.finish(first[1])
+    assert trial.claim_ids() == [ids[3]]
+
+
+def test_other_functions_of_the_queue_go_on(trial: Trial):
+    Limited(trial, concurrency=1)
+    ids = [trial.accept(), trial.accept(), trial.accept("g"), trial.accept()]
+    assert trial.claim_ids() == [ids[0], ids[2]]
+
+
+def test_each_key_has_places_of_its_own(trial: Trial):
+    Limited(trial, concurrency=1, keyed=True)
+    ids = [trial.accept(key=key) for key in ("a", "a", "b", "a", "c")]
+    claimed = trial.claim(slots=10)
+    assert [(one.id, one.key) for one in claimed] == [(ids[0], "a"), (ids[2], "b"), (ids[4], "c")]
+    trial.finish(claimed[1])
+    assert trial.claim_ids() == []
+    trial.finish(claimed[0])
+    assert trial.claim_ids() == [ids[1]]
+
+
+def test_keys_take_turns_in_the_places_of_the_function_in_the_queue(trial: Trial):
+    Limited(trial, keyed=True)
+    for _ in range(100):
+        trial.accept(key="many")
+    for key in ("one", "two"):
+        trial.accept(key=key)
+    assert Counter(one.key for one in trial.claim(slots=6)) == {"many": 4, "one": 1, "two": 1}
+
+
+def test_one_run_of_a_tenant_waits_for_one_of_each_other_not_for_all_of_theirs(trial: Trial):
+    Limited(trial, concurrency=1)
+    trial.limits["f"] = Limits(concurrency=1, keyed=True)
+    trial.works()
+    for at in range(300):
+        trial.accept(key=f"k{at % 3}")
+    late = trial.accept(key="late")
+    assert late in trial.claim_ids(slots=4)
+
+
+def test_a_run_whose_key_nobody_knew_is_assigned_one_and_keeps_its_place_in_line(trial: Trial):
+    limited = Limited(trial, concurrency=1, keyed=True)
+    first, second = trial.accept(max_age_seconds=5.0), trial.accept(key="a")
+    claimed = trial.claim_one()
+    assert (claimed.id, claimed.key, claimed.has_place) == (first, None, False)
+    assert limited.assign(claimed, "a") == 1
+    assert not trial.finish(claimed)
+    again = trial.claim_one()
+    assert (again.id, again.key, again.has_place, again.failures) == (first, "a", True, 0)
+    assert trial.claim_ids() == []
+    trial.finish(again)
+    assert trial.claim_ids() == [second]
+    assert limited.assign(claimed, "a") == 0
+
+
+def test_one_that_was_assigned_a_key_may_still_expire(trial: Trial):
+    limited = Limited(trial, concurrency=1, keyed=True)
+    trial.accept(key="a")
+    first = trial.claim_one()
+    late = trial.accept(max_age_seconds=5.0)
+    limited.assign(trial.claim_one(), "a")
+    assert trial.claim_ids() == []
+    trial.now += 6
+    trial.finish(first)
+    assert trial.claim_ids() == []
+    assert trial.show(late).reason == "expired"
+
+
+def test_a_rate_lets_its_burst_begin_and_then_one_after_the_other(trial: Trial):
+    Limited(trial, every_ms=100.0, burst=3)
+    ids = [trial.accept() for _ in range(6)]
+    assert trial.claim_ids() == ids[:3]
+    trial.advance(0.099)
+    assert trial.claim_ids() == []
+    trial.advance(0.001)
+    assert trial.claim_ids() == [ids[3]]
+    assert do(trial.client, trial.ledger.next_reap()) == pytest.approx(trial.now + 0.1)
+    trial.advance(0.25)
+    assert trial.claim_ids() == ids[4:]
+
+
+def test_calls_and_runs_share_places(trial: Trial):
+    limited = Limited(trial, concurrency=2)
+    ask, other = limited.ask(), limited.ask()
+    run = trial.accept()
+    assert limited.is_in(ask)
+    assert limited.is_in(other)
+    assert limited.is_in(other)  # asked again, for the answer was lost
+    assert trial.claim_ids() == []
+    limited.leave(ask)
+    (claimed,) = trial.claim(slots=5)
+    assert claimed.id == run
+    assert limited.enter(limited.ask()) == Entered("wait")
+
+
+def test_calls_that_wait_go_before_runs_and_in_the_order_they_came(trial: Trial):
+    limited = Limited(trial, concurrency=1)
+    a, b, c = limited.ask(), limited.ask(), limited.ask()
+    assert limited.is_in(a)
+    assert [limited.enter(one).verdict for one in (b, c)] == ["wait", "wait"]
+    run = trial.accept()
+    assert trial.claim_ids() == []
+    limited.leave(a)
+    assert trial.claim_ids() == []
+    assert limited.enter(c).verdict == "wait"
+    assert limited.is_in(b)
+    limited.give_up(c)
+    limited.leave(b)
+    assert trial.claim_ids() == [run]
+
+
+def test_a_call_that_does_not_ask_again_loses_its_turn(trial: Trial):
+    limited = Limited(trial, concurrency=1)
+    a, b = limited.ask(), limited.ask()
+    assert limited.is_in(a)
+    limited.enter(b)
+    run = trial.accept()
+    limited.leave(a)
+    assert trial.claim_ids() == []
+    trial.advance(1.0)
+    assert trial.claim_ids() == [run]
+
+
+def test_the_place_of_a_call_whose_process_died_is_free_after_a_lease(trial: Trial):
+    limited = Limited(trial, concurrency=1)
+    ask, run = limited.ask(), trial.accept()
+    assert limited.is_in(ask)
+    assert trial.claim_ids() == []
+    trial.advance(6)
+    limited.keep(ask)
+    trial.advance(9.9)
+    assert trial.claim_ids() == []
+    trial.advance(0.2)
+    assert trial.claim_ids() == [run]
+
+
+def test_the_place_of_a_run_whose_worker_died_is_free_with_its_lease(trial: Trial):
+    Limited(trial, concurrency=1)
+    first, second = trial.accept(), trial.accept()
+    trial.claim_one()
+    assert trial.claim_ids() == []
+    trial.advance(10.1)
+    assert trial.claim_ids(slots=2) == [first]
+    trial.cancel(first)
+    trial.advance(10.1)
+    assert trial.claim_ids(slots=2) == [second]
+
+
+@pytest.mark.parametrize("end", ["succeeded", "failed", "retrying", "crashed", "waiting", "release", "disown"])
+def test_however_a_run_ends_its_place_is_free(trial: Trial, end: str):
+    Limited(trial, concurrency=1)
+    trial.accept()
+    other = trial.accept()
+    claimed = trial.claim_one()
+    trial.claim_ids()
+    if end == "release":
+        trial.release(claimed)
+    elif end == "disown":
+        trial.disown()
+    else:
+        trial.finish(claimed, end, retry_seconds=60.0)
+    again = trial.claim_ids(slots=1)
+    assert again == [claimed.id if end in {"release", "disown"} else other]
+
+
+def test_what_goes_on_of_a_run_keeps_its_place(trial: Trial):
+    limited = Limited(trial, concurrency=1)
+    trial.accept()
+    other = trial.accept()
+    claimed = trial.claim_one()
+    trial.finish(claimed, "failed", stays=True)
+    assert trial.claim_ids() == []
+    left = limited.ask(holder=f"{claimed.id}:{claimed.token}")
+    trial.advance(8)
+    limited.keep(left)
+    trial.advance(8)
+    assert trial.claim_ids() == []
+    limited.leave(left, "none")
+    assert trial.claim_ids() == [other]
+
+
+def test_what_goes_on_of_a_call_keeps_its_place(trial: Trial):
+    limited = Limited(trial, concurrency=1)
+    ask = limited.ask()
+    limited.enter(ask)
+    limited.leave(ask, "bad", stays=True)
+    assert not limited.is_in(limited.ask())
+    limited.leave(ask, "none")
+    trial.advance(1.0)
+    assert limited.is_in(limited.ask())
+
+
+def test_a_call_reserves_the_time_it_waits_for_and_one_that_waits_too_long_takes_none(trial: Trial):
+    limited = Limited(trial, every_ms=1000.0, burst=1)
+    found = [limited.enter(limited.ask(), within) for within in (0.0, 5.0, 5.0, 1.0, 5.0)]
+    assert found == [Entered("in"), Entered("in", 1.0), Entered("in", 2.0), Entered("late", 3.0), Entered("in", 3.0)]
+
+
+def test_a_breaker_opens_after_so_many_failures_in_a_row_and_lets_one_try(trial: Trial):
+    limited = Limited(trial, failures=2, reset_ms=30_000)
+    ids = [trial.accept() for _ in range(6)]
+    for verdict in ("bad", "good", "bad", "bad"):
+        trial.finish(trial.claim_one(), "failed", verdict=verdict)
+    assert limited.enter(limited.ask()) == Entered("open", 30.0)
+    assert trial.claim_ids() == []
+    trial.advance(30)
+    (one,) = trial.claim(slots=5)
+    assert one.id == ids[4]
+    assert limited.enter(limited.ask()).verdict == "open"
+    trial.finish(one, "failed", verdict="bad")
+    assert trial.claim_ids() == []
+    trial.advance(29.9)
+    assert trial.claim_ids() == []
+    trial.advance(0.1)
+    (one,) = trial.claim(slots=5)
+    trial.finish(one, verdict="good")
+    assert limited.is_in(limited.ask())
+
+
+def test_a_trial_that_is_lost_lets_another_one_try(trial: Trial):
+    limited = Limited(trial, failures=1, reset_ms=1_000)
+    ids = [trial.accept() for _ in range(3)]
+    trial.finish(trial.claim_one(), "failed", verdict="bad")
+    trial.advance(1)
+    (one,) = trial.claim(slots=5)
+    trial.release(one)
+    assert trial.claim_ids() == [ids[1]]
+    trial.advance(10.1)
+    assert trial.claim_ids() == [ids[1]]
+    trial.advance(10.1)
+    ask = limited.ask()
+    assert limited.is_in(ask)
+    assert trial.claim_ids() == []
+    trial.advance(9)
+    limited.keep(ask)
+    trial.advance(9)
+    assert trial.claim_ids() == []
+    trial.advance(2)
+    assert trial.claim_ids(slots=1) == [ids[1]]
+
+
+def test_all_wait_for_a_breaker_and_all_go_on_once_it_is_closed(trial: Trial):
+    Limited(trial, concurrency=100, keyed=True, failures=1, reset_ms=1_000)
+    for at in range(20):
+        trial.accept(key=f"k{at % 7}")
+    trial.finish(trial.claim_one(), "failed", verdict="bad")
+    assert trial.claim_ids() == []
+    trial.advance(1)
+    trial.finish(trial.claim_one(), verdict="good")
+    assert len(trial.claim_ids()) == 18
+
+
+def test_a_cancelled_run_waits_no_more_and_holds_up_no_other(trial: Trial):
+    Limited(trial, concurrency=1)
+    ids = [trial.accept() for _ in range(4)]
+    claimed = trial.claim_one()
+    assert trial.claim_ids() == []
+    assert trial.cancel(ids[1]) == "cancelled"
+    trial.finish(claimed)
+    assert trial.cancel(ids[2]) == "cancelled"
+    assert trial.claim_ids() == [ids[3]]
+
+
+def test_retries_and_redriven_runs_wait_like_others(trial: Trial):
+    Limited(trial, concurrency=1, keyed=True)
+    first, second = trial.accept(key="a"), trial.accept(key="a")
+    trial.finish(trial.claim_one(), "retrying", retry_seconds=1.0)
+    (claimed,) = trial.claim(slots=5)
+    assert claimed.id == second
+    trial.advance(2)
+    assert trial.claim_ids() == []
+    trial.finish(claimed, "failed")
+    (claimed,) = trial.claim(slots=5)
+    assert (claimed.id, claimed.key) == (first, "a")
+    assert trial.redrive(second) == "queued"
+    assert trial.claim_ids() == []
+    trial.finish(claimed)
+    assert trial.claim_ids() == [second]
+
+
+def test_a_worker_of_old_code_bounds_nothing_and_leaves_the_others_whole(trial: Trial):
+    Limited(trial, concurrency=1, keyed=True)
+    for _ in range(4):
+        trial.accept(key="a")
+    trial.works("old", "f")
+    trial.limits = {}
+    trial.works("old", "f")
+    assert len(trial.claim_ids()) == 1
+    trial.accept(key="b")
+    assert len(trial.claim_ids("old", slots=1)) == 1
+
+
+def test_runs_of_a_function_nobody_knows_any_more_end(trial: Trial):
+    Limited(trial, concurrency=1)
+    ids = [trial.accept() for _ in range(3)]
+    claimed = trial.claim_one()
+    assert trial.claim_ids() == []
+    trial.finish(claimed)
+    trial.limits = {}
+    for _ in range(3):
+        trial.works("w", "other")
+        trial.claim_ids()
+        trial.now += 600
+        trial.works("w", "other")
+        trial.reap()
+    assert [trial.show(one).reason for one in ids[1:]] == ["unknown function"] * 2
