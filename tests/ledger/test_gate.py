@@ -94,24 +94,25 @@ async def test_a_rate_is_one_over_all_processes(gates):
     assert [entry.waited for entry in entries] == [False, True, True]
 
 
-async def test_a_breaker_is_one_over_all_processes(gates):
-    limits = Limits(failures=2, reset_ms=50)
+async def test_a_breaker_is_one_over_all_processes(trial, gates):
+    limits = Limits(failures=2, reset_ms=5000)
+
+    async def call(gate: StoreGate, holder: str) -> object:
+        return await outcome(gate.enter(ask(holder, limits=limits), 1))
+
     for n in range(2):
-        await gates[n].enter(ask(str(n), limits=limits), 1)
+        await call(gates[n], str(n))
         gates[n].leave(ask(str(n), limits=limits), "bad")
-    with anyio.fail_after(5):
-        while not isinstance(await outcome(gates[0].enter(ask("x", limits=limits), 0)), BreakerOpen):
-            gates[0].leave(ask("x", limits=limits), "none")
-            await anyio.lowlevel.checkpoint()
-        while isinstance(entry := await outcome(gates[1].enter(ask("try", limits=limits), 0)), BreakerOpen):
-            await anyio.lowlevel.checkpoint()
-    assert entry.trial
-    assert isinstance(await outcome(gates[0].enter(ask("y", limits=limits), 0)), BreakerOpen)
+        await soon(lambda n=n: gates[n]._places._writing is None)
+    refused = await call(gates[0], "x")
+    assert isinstance(refused, BreakerOpen)
+    assert refused.retry_seconds == 5
+    trial.now += 5
+    assert (await call(gates[1], "try")).trial
+    assert isinstance(await call(gates[0], "y"), BreakerOpen)
     gates[1].leave(ask("try", limits=limits), "good")
-    with anyio.fail_after(5):
-        while isinstance(entry := await outcome(gates[0].enter(ask("z", limits=limits), 0)), BreakerOpen):
-            await anyio.lowlevel.checkpoint()
-    assert not entry.trial
+    await soon(lambda: gates[1]._places._writing is None)
+    assert not (await call(gates[0], "z")).trial
 
 
 @pytest.mark.parametrize("when", ["asked", "waiting"])
