@@ -10,7 +10,7 @@ import os
 import signal
 import socket
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -31,7 +31,7 @@ from runtime.processes import Line, Message, end_without_parent
 
 if TYPE_CHECKING:  # the HTTP role alone loads it
     from runtime.admin.api import Route
-    from runtime.cell import Perform
+    from runtime.invoke.isolation.calls import Isolated
     from runtime.ledger.desk import Desk
 
 log = logs.get_logger(__name__)
@@ -54,9 +54,11 @@ class Project(msgspec.Struct, frozen=True):
         return self.loaded.settings
 
 
-def load_project(root: Path, overrides: Mapping[str, str] = NOTHING) -> Project:
-    """Settings and functions of the project in `root`; see load_settings for `overrides`."""
-    loaded = load_settings(root, overrides)
+def load_project(
+    root: Path, overrides: Mapping[str, str] = NOTHING, environ: Mapping[str, str] = os.environ
+) -> Project:
+    """Settings and functions of the project in `root`; see load_settings for `overrides` and `environ`."""
+    loaded = load_settings(root, overrides, environ)
     given = loaded.settings
     loader = Loader(root, given.functions, given.schedules, given.schedule.timezone)
     return Project(root, loaded, loader, loader.load())
@@ -119,32 +121,6 @@ def serve(project: Project, sock: socket.socket, parent: Parent | None = None) -
     end_process(0)
 
 
-def serve_cells(
-    root: Path, line: socket.socket, perform_of: "Callable[[Project], Perform]", *, alone: bool = False
-) -> NoReturn:
-    """Be a worker's zygote, or with `alone` one cell. perform_of: what a cell of the loaded project does with a job."""
-    from runtime import zygote  # noqa: PLC0415 - the zygote alone needs it
-    from runtime.ledger.run import make_desk_with  # noqa: PLC0415 - as above
-
-    def prepare() -> "Perform":
-        project = load_project(root)
-        settings = project.settings
-        logs.configure(style=settings.log.format, level=settings.log.level, fields=log_fields)
-        make_desk_with(lambda: _desk_again(project))
-        return perform_of(project)
-
-    zygote.serve_cells(line, prepare, alone=alone, loop_factory=loop_factory())
-
-
-def _desk_again(project: Project) -> "Desk":
-    """The desk of a worker's cell, which has one only if its run wants it."""
-    from runtime.ledger.desk import open_desk  # noqa: PLC0415 - as above
-
-    desk = open_desk(project.root, project.settings, again=True)
-    desk.registry = lambda: project.registry
-    return desk
-
-
 def end_process(code: int) -> NoReturn:
     """End now, after what was registered with atexit. Python itself would first wait for threads that may never end."""
     atexit._run_exitfuncs()
@@ -185,12 +161,20 @@ class HttpRole:
     """The HTTP role, put together. Make it inside the loop that will run it; `open` it before it answers.
 
     app: the ASGI application. open_locally: to callers of this machine, without a key. desk: the way to the ledger;
-    without one, what wants the store is answered 503.
+    without one, what wants the store is answered 503. isolated: what runs isolated functions, where not as usual.
     """
 
-    def __init__(self, project: Project, *, open_locally: bool = False, desk: "Desk | None" = None) -> None:
+    def __init__(
+        self,
+        project: Project,
+        *,
+        open_locally: bool = False,
+        desk: "Desk | None" = None,
+        isolated: "Isolated | None" = None,
+    ) -> None:
         # Imported here: the CLI's other commands need no server, and start in half the time.
         from runtime.invoke.invoker import Invoker  # noqa: PLC0415
+        from runtime.invoke.isolation.surroundings import isolated_of  # noqa: PLC0415
         from runtime.invoke.resources import Resources  # noqa: PLC0415
         from runtime.triggers.http.access import Access  # noqa: PLC0415
         from runtime.triggers.http.app import Shell  # noqa: PLC0415
@@ -201,10 +185,12 @@ class HttpRole:
         settings = project.settings
         lifespan = project.registry.lifespan or Lifespan()
         self._resources = Resources(lifespan)
+        self.isolated = isolated or isolated_of(project.root, settings.isolation)
         self.invoker = Invoker(
             threads=settings.serve.threads,
             expected=tuple(lifespan.exception_handlers),
             resources=self._resources.opened,
+            isolated=self.isolated,
             gate=desk.gate if desk is not None else None,
             limit_wait_seconds=float(settings.http.limit_wait),
         )
@@ -224,6 +210,7 @@ class HttpRole:
 
     async def close(self) -> None:
         """Close them, once the handlers have finished."""
+        await self.isolated.aclose()
         await self._resources.close()
 
     def adopt(self, registry: Registry) -> None:
@@ -254,6 +241,7 @@ async def _serve_http(project: Project, sock: socket.socket, parent: Parent | No
     settings = project.settings
     stop, replaced = stop_event(), asyncio.Event()
     role = HttpRole(project, open_locally=parent is not None and parent.dev and is_loopback(sock), desk=desk)
+    role.isolated.open()
     server = Server(role.app, sock, wire_of(project.root, settings.http))
     if parent is not None:
         end_without_parent(parent.line, float(settings.serve.drain) + _CLOSE_SECONDS * 4)

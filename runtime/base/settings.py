@@ -18,6 +18,7 @@ from typing_extensions import override
 from runtime.base.addresses import EMBEDDED, Address, mask
 from runtime.base.durations import Seconds, Size
 from runtime.base.errors import SettingsError, did_you_mean
+from runtime.base.isolation import IsolationSettings
 from runtime.base.logs import Format, Level
 from runtime.base.schedules import SCHEDULE_ID, ScheduleSettings, ScheduleTable
 
@@ -154,6 +155,7 @@ class Settings(_Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
     queue: QueueSettings = QueueSettings()
     schedule: ScheduleSettings = ScheduleSettings()
     log: LogSettings = LogSettings()
+    isolation: IsolationSettings = IsolationSettings()
     functions: dict[str, FunctionSettings] = {}
     schedules: dict[str, ScheduleTable] = {}
 

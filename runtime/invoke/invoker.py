@@ -22,7 +22,9 @@ from runtime.declare.registry import Function
 from runtime.declare.request import ClientGone
 from runtime.declare.resources import NONE_OPENED, Opened
 from runtime.invoke.execute import Finished, Stream, Threads, in_threads, run_async, run_in_thread
-from runtime.invoke.invocation import Invocation, Outcome
+from runtime.invoke.invocation import Invocation, Outcome, Reason
+from runtime.invoke.isolation.calls import Isolates
+from runtime.invoke.isolation.zygote_client import CellDied, NoCell
 from runtime.invoke.limits.gate import Gate
 from runtime.invoke.limits.guard import Guard
 from runtime.invoke.limits.local import LocalGate
@@ -38,8 +40,9 @@ _Run = Callable[[Callable[[], Any], float | None], Awaitable[Finished]]
 class Invoker:
     """Runs functions. threads: how many sync handlers may run at once. expected: errors that are no news in the log.
 
-    resources: to be open by the first call of a function that takes one. gate: lets calls of functions with limits
-    begin, which wait for that so long; None for one of this process alone.
+    resources: to be open by the first call of a function that takes one. isolated: runs those with isolation="process";
+    None where this is such a process. gate: lets calls of functions with limits begin, which wait for that so long;
+    None for one of this process alone.
     """
 
     def __init__(
@@ -48,9 +51,11 @@ class Invoker:
         threads: int,
         expected: tuple[type[Exception], ...] = (),
         resources: Opened = NONE_OPENED,
+        isolated: Isolates | None = None,
         gate: Gate | None = None,
         limit_wait_seconds: float = 10.0,
     ) -> None:
+        self._isolated = isolated
         self.threads = Threads(threads)
         self._fallback_threads = Threads(threads)  # their own, for the others may all be stuck
         self.gate = gate or LocalGate()
@@ -62,6 +67,8 @@ class Invoker:
     def adopt(self, functions: Iterable[Function]) -> None:
         """Prepare these functions, and forget those that are not among them."""
         self._prepared = {function: self._prepare(function) for function in functions}
+        if self._isolated is not None:
+            self._isolated.adopt(self._prepared)
 
     def _prepare(self, function: Function) -> "_Prepared":
         found = self._prepared.get(function)
@@ -113,7 +120,10 @@ class Invoker:
         context, arguments = self._supply(prepared, invocation)
         token = current.set(context)
         try:
-            finished = await prepared.run(partial(prepared.call, **arguments), invocation.timeout_seconds)
+            if self._isolated is not None and invocation.function.policy.isolation:
+                finished = await self._isolated.run(invocation)
+            else:
+                finished = await prepared.run(partial(prepared.call, **arguments), invocation.timeout_seconds)
             outcome = self._outcome(finished, invocation.timeout_seconds)
         except asyncio.CancelledError:
             context.cancelled = True
@@ -126,17 +136,27 @@ class Invoker:
 
     def _outcome(self, finished: Finished, timeout_seconds: float | None) -> Outcome:
         if finished.timed_out:
-            log.warning("handler took longer than its timeout", timeout_seconds=timeout_seconds)
+            if not finished.is_logged:
+                log.warning("handler took longer than its timeout", timeout_seconds=timeout_seconds)
             return Outcome(state="failed", reason="timeout")
         if finished.error is None:
             return Outcome(state="succeeded", value=finished.value)
-        if isinstance(finished.error, ClientGone):
+        if not finished.is_logged:
+            self._log(finished.error)
+        died = isinstance(finished.error, CellDied) and not isinstance(finished.error, NoCell)
+        reason: Reason = "crashed" if died else "error"
+        return Outcome(state="failed", reason=reason, error=finished.error)
+
+    def _log(self, error: BaseException) -> None:
+        if isinstance(error, ClientGone):
             log.info("client left before its body was complete")
-        elif isinstance(finished.error, (StoreDown, QueueFull, RetryAfter)):  # where the handler met it is no news
-            log.warning("handler failed", reason=str(finished.error))
-        elif not isinstance(finished.error, self._expected):
-            log.error("handler failed", exc_info=finished.error)
-        return Outcome(state="failed", reason="error", error=finished.error)
+        elif isinstance(error, CellDied):
+            begun = not isinstance(error, NoCell)
+            log.error("handler's process has died" if begun else "there is no process for the handler", how=error.how)
+        elif isinstance(error, (StoreDown, QueueFull, RetryAfter)):  # where the handler met it is no news
+            log.warning("handler failed", reason=str(error))
+        elif not isinstance(error, self._expected):
+            log.error("handler failed", exc_info=error)
 
 
 class _Prepared:

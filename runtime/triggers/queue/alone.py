@@ -5,7 +5,8 @@ zygote shall be there soon. Both sides are of one version, so what passes betwee
 """
 
 import asyncio
-from collections.abc import Callable, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any
 
 import msgspec
@@ -15,12 +16,11 @@ from runtime.base.errors import FnrunError, StartError, StoreDown
 from runtime.declare.registry import Registry
 from runtime.invoke.invoker import Invoker
 from runtime.invoke.isolation.cells import Cells
-from runtime.invoke.isolation.zygote_client import CellDied, NoCell
 from runtime.invoke.resources import Resources
 from runtime.ledger.once import Found, take_by_run
 from runtime.ledger.records import Claimed, Ending
 from runtime.ledger.run import desk_at_work
-from runtime.triggers.queue.execution import Crashed, Execution, NotBegun
+from runtime.triggers.queue.execution import Execution
 from runtime.triggers.queue.leases import Lease
 
 Tell = Callable[[bytes], None]
@@ -35,13 +35,8 @@ class Unfinished(FnrunError):  # noqa: N818 - a state
 
 
 async def run_in_cell(cells: Cells, lease: Lease) -> Ending:
-    """Have a run executed in a cell. Crashed if that died, NotBegun if there was none."""
-    try:
-        return _ending_of(await cells.run(_encode(lease.run), lease.report))
-    except CellDied as died:
-        raise Crashed(str(died)) from died
-    except NoCell as none:
-        raise NotBegun(str(none)) from none
+    """Have a run executed in a cell. CellDied; NoCell if there was none."""
+    return _ending_of(await cells.run(_encode(lease.run), lease.report))
 
 
 class _ToldLease(Lease):
@@ -57,7 +52,10 @@ class _ToldLease(Lease):
         self.tell(progress)
 
 
-def perform_runs(registry: Registry, result_max: int) -> Callable[[bytes, Tell], Coroutine[Any, Any, bytes]]:
+Performs = AbstractAsyncContextManager[Callable[[bytes, Tell], Coroutine[Any, Any, bytes]]]
+
+
+def perform_runs(registry: Registry, result_max: int) -> Callable[[], Performs]:
     """What a cell does with a job: it executes the run that it is, with resources of its own. StartError.
 
     Unfinished if the function is not there.
@@ -71,7 +69,11 @@ def perform_runs(registry: Registry, result_max: int) -> Callable[[bytes, Tell],
             invoker = Invoker(threads=2, expected=tuple(lifespan.exception_handlers), resources=resources.opened)
             return await _execute(job, tell, registry, invoker, result_max)
 
-    return perform
+    @asynccontextmanager
+    async def opens() -> AsyncIterator[Callable[[bytes, Tell], Coroutine[Any, Any, bytes]]]:
+        yield perform
+
+    return opens
 
 
 async def _execute(job: bytes, tell: Tell, registry: Registry, invoker: Invoker, result_max: int) -> bytes:
