@@ -7,7 +7,7 @@ from redis import Redis
 
 LASTING = {
     "seq", "queues", "functions", "on_failure", "paused", "workers", "flows", "schedules", "schedule_changes",
-    "schedule_ids", "schedulers", "added", "overrides", "until",
+    "schedule_ids", "schedulers", "added", "overrides", "until", "limits",
 }  # fmt: skip
 """Keys of which a namespace has one each, bounded by names of functions, queues, workers, schedules, and open flows."""
 

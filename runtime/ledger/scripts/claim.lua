@@ -33,14 +33,18 @@ local function turns()
   if not turns_made then
     turns_made = (function()
       -- include: limits/turns
-      return {run_of_turn = run_of_turn, is_tired = is_tired}
+      return {run_of_turn = run_of_turn, refill_line = refill_line, is_tired = is_tired}
     end)()
   end
   return turns_made
 end
 
-local function is_tired()
-  return turns_made and turns_made.is_tired()
+-- Whether this script gives no more runs: it has enough of them, or has looked at so many that could not begin that others
+-- are to have the store.
+local LOOKED = 1000
+local looked = 0
+local function is_done()
+  return left <= 0 or looked >= LOOKED or (turns_made and turns_made.is_tired())
 end
 
 -- Whether a step is not to run any more, since its flow has failed.
@@ -65,7 +69,7 @@ local function claim(q, id, fn, found, grant, place)
   if #leases == 1000 then
     hold(q)
   end
-  left = left - 1
+  left, looked = left - 1, looked - 1
   local has_place = grant and grant.slot
   if has_place then
     lanes().enter_run(id, fn, grant)
@@ -91,10 +95,11 @@ end
 -- Take the run at a place in line, or put it where workers that know its function look. line: ids and their scores.
 local function take(q, line, at)
   local id, score = line[at], line[at + 1]
-  if is_tired() then
+  if is_done() then
     redis.call('ZADD', ns .. 'ready:' .. q, score, id)
     return
   end
+  looked = looked + 1
   local found = fields_of(id)
   local fn, key = found[1], found[15]
   if not fn then
@@ -112,7 +117,7 @@ local function take(q, line, at)
         found[15] = key or '' -- it has got one, of a function without key=
       end
       claim(q, first, fn, found, grant, score)
-      lanes().refill(lane, q)
+      turns().refill_line(lane, q, line, at)
     end
     return
   end
@@ -147,8 +152,8 @@ local function pop_merged(q, waits)
 end
 
 local function serve(q)
-  local looked = 0
-  while left > 0 and looked < 1000 and not is_tired() do
+  looked = 0
+  while not is_done() do
     local waits = {}
     for _, fn in ipairs(redis.call('SMEMBERS', ns .. 'waiting:' .. q)) do
       if look_up(fn) then
@@ -159,10 +164,11 @@ local function serve(q)
     if #line == 0 then
       return
     end
-    for at = 1, #line, 2 do
+    local at = 1
+    while at < #line do -- it may become longer
       take(q, line, at)
+      at = at + 2
     end
-    looked = looked + #line / 2
   end
   if redis.call('EXISTS', ns .. 'ready:' .. q) == 1 then
     ring(q) -- for another worker

@@ -10,7 +10,7 @@
 -- blocked:{fn}:{slot} sorted set: {lane}:{key} of those that may not, by the same number
 -- apart:{lane} limited:{q}  sorted sets by urgency: runs that have no place in line, since no key of their lane may begin
 -- shut:{fn}           set: lanes that a breaker keeps from beginning
--- lanes:{fn}          set: the lanes there have been
+-- lanes:{fn}          set: the lanes there have been; limits: hash: of each function, as a worker said it last, JSON
 -- until               sorted set by ms: what is to be looked at then: b{fn} the breaker, r{fn}{slot} the rate, p{fn}{slot}
 --                     whether somebody who held a place, or waited for one, is gone
 --
@@ -106,12 +106,17 @@ local function leave_lane(id, q, prio, fn, key)
   refill(lane, q)
 end
 
+-- In `until`, behind a letter.
+local function name_of(fn, slot)
+  return #fn .. ':' .. fn .. ':' .. slot
+end
+
 -- A key cannot begin now. at: when time alone may change that, nil for never; what: whether it is to be looked at then.
 local function block_key(fn, slot, lane, key, served, what, at)
   redis.call('ZREM', ns .. 'turn:' .. lane, key)
   redis.call('ZADD', key_of_two('blocked:', fn, slot), served, lane .. ':' .. key)
   if at then
-    redis.call('ZADD', ns .. 'until', at, what .. key_of_two('', fn, slot):sub(#ns + 1))
+    redis.call('ZADD', ns .. 'until', at, what .. name_of(fn, slot))
   end
 end
 
@@ -122,7 +127,7 @@ local function wake(fn, slot)
   if #found == 0 then
     return
   end
-  local name = key_of_two('', fn, slot):sub(#ns + 1)
+  local name = name_of(fn, slot)
   redis.call('DEL', blocked)
   redis.call('ZREM', ns .. 'until', 'p' .. name, 'r' .. name)
   for at = 1, #found, 2 do

@@ -128,6 +128,23 @@ local function run_of_turn(q, line, at, fn, prio, key, limits)
   return first, grant, lane
 end
 
+-- As refill; but what is more urgent than what is in line already begins before it.
+local function refill_line(lane, q, line, at)
+  if redis.call('EXISTS', ns .. 'turn:' .. lane, ns .. 'apart:' .. lane) < 2 then
+    return
+  end
+  local id, score = unpack(redis.call('ZPOPMIN', ns .. 'apart:' .. lane))
+  redis.call('ZREM', ns .. 'limited:' .. q, id)
+  for place = at + 2, #line, 2 do
+    if tonumber(score) < tonumber(line[place + 1]) then
+      table.insert(line, place, score)
+      table.insert(line, place, id)
+      return
+    end
+  end
+  redis.call('ZADD', ns .. 'ready:' .. q, score, id)
+end
+
 -- Whether this script has looked at so many keys that others shall have the store first.
 local function is_tired()
   return looked >= LOOKED
