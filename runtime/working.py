@@ -95,6 +95,7 @@ class WorkerRole:
                 expected=tuple(lifespan.exception_handlers),
                 resources=self._resources.opened,
                 isolated=self._resources.isolated,
+                gate=desk.gate,
             ),
             Options(
                 worker=name,

@@ -166,18 +166,21 @@ class Execution:
                 return instead
             lease.began = time.time()
         with noting_what_is_left() as lease.left:
-            outcome = await self._invoker.invoke(_invocation(lease, plan, arguments))
-            if outcome.state == "failed":
-                return await self._failed(lease, plan, outcome)
-            try:
-                left_seconds = plan.timeout_of(run) - (time.time() - lease.began)
-                result = await self._results.write(outcome.value, plan.function, left_seconds)
-            except BadResult as bad:
-                return self._bad_result(lease, bad)
-            except TooLong:
-                return await self._failed(lease, plan, Outcome(state="failed", reason="timeout"))
-            except Exception as raised:  # noqa: BLE001 - by the author's generator
-                return await self._failed(lease, plan, Outcome(state="failed", reason="error", error=raised))
+            return await self._carry_out(lease, plan, arguments)
+
+    async def _carry_out(self, lease: Lease, plan: RunPlan, arguments: dict[str, Any]) -> Ending:
+        outcome = await self._invoker.invoke(_invocation(lease, plan, arguments))
+        if outcome.state == "failed":
+            return await self._failed(lease, plan, outcome)
+        try:
+            left_seconds = plan.timeout_of(lease.run) - (time.time() - lease.began)
+            result = await self._results.write(outcome.value, plan.function, left_seconds)
+        except BadResult as bad:
+            return self._bad_result(lease, bad)
+        except TooLong:
+            return await self._failed(lease, plan, Outcome(state="failed", reason="timeout"))
+        except Exception as raised:  # noqa: BLE001 - by the author's generator
+            return await self._failed(lease, plan, Outcome(state="failed", reason="error", error=raised))
         return self._ending(lease, state="succeeded", result=result, verdict="good")
 
     async def _assign(self, lease: Lease, plan: RunPlan, key: KeyPlan) -> Ending:
