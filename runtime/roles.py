@@ -188,6 +188,8 @@ class HttpRole:
             expected=tuple(lifespan.exception_handlers),
             resources=self._resources.opened,
             isolated=self.isolated,
+            gate=desk.gate if desk is not None else None,
+            limit_wait_seconds=float(settings.http.limit_wait),
         )
         self.core = HttpCore(Access(KeyFile(project.root), open_locally=open_locally, origins=settings.cors.origins))
         self.overload = Overload(

@@ -94,6 +94,7 @@ class WorkerRole:
             expected=expected,
             resources=self._resources.opened,
             isolated=self._resources.isolated,
+            gate=desk.gate,
         )
         self._crew = Crew(
             desk.store,

@@ -107,18 +107,17 @@ def test_flower_that_is_not_installed_is_said_to_be(fnrun, monkeypatch):
     assert (result.exit_code, "Flower is not installed here: pip install flower" in result.output) == (1, True)
 
 
-def test_list_shows_every_trigger_and_what_is_not_enforced_yet(fnrun):
+def test_list_shows_every_trigger(fnrun):
     result = fnrun("list")
     assert result.exit_code == 0
     lines = result.stdout.splitlines()
-    assert lines[:8] == [
+    assert lines[:7] == [
         "app.add  functions/app.py:6  Add two numbers.",
         "    POST /add  (key)",
         '    queue "sums"',
         '    cron "0 6 * * mon-fri" Europe/Paris',
         "    every 900 s",
         "    at 2029-12-31T23:00:00+00:00",
-        "    declared; this version does not enforce it yet: concurrency, key",
         "app  functions/app.py:19",
     ]
     assert "    GET /open  (public)" in lines

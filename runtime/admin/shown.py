@@ -27,6 +27,7 @@ def show_run(view: RunView, reach: Reach = "read", children: tuple[list[str], bo
         "queue": view.queue or None,
         "state": view.state,
         "reason": view.reason,
+        "fell_back": view.fell_back or None,
         "trigger": view.trigger,
         "priority": view.priority,
         "accepted_at": rfc3339(view.accepted),
@@ -120,6 +121,7 @@ def _attempt(one: Attempt, reach: Reach) -> dict[str, Any]:
         "finished_at": _time(one.finished or None),
         "reason": one.reason or None,
         "message": one.message or None if reach != "open" else None,
+        "fell_back": one.fell_back or None,
         "worker": one.worker or None if reach == "read" else None,
     }
     return {name: value for name, value in shown.items() if value is not None}

@@ -7,6 +7,7 @@ import math
 import re
 from typing import Self
 
+import msgspec
 from typing_extensions import override
 
 _LONGEST_SECONDS = 36_525 * 86_400.0
@@ -17,7 +18,7 @@ _PART = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|d|w)")
 _WHOLE = re.compile(rf"(?:{_PART.pattern})+")
 _SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*(B|kB|KB|MB|GB|KiB|MiB|GiB)?")
 _SIZE_BYTES = {"B": 1, "kB": 10**3, "KB": 10**3, "MB": 10**6, "GB": 10**9, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30}
-_RATE = re.compile(r"(\d+)/(s|m|h|d)")
+_RATE = re.compile(r"(\d{1,9})/(s|m|h|d)(?:\s+burst\s+(\d{1,9}))?")
 
 Duration = str | int | float
 """What an author may write: "30s", "1h30m", or a number of seconds."""
@@ -54,12 +55,20 @@ def parse_size(text: str | int) -> int:
     return int(size)
 
 
-def parse_rate(text: str) -> tuple[int, float]:
-    """(count, seconds) of "100/m": count events in a window of so many seconds. ValueError if it is none."""
+class Rate(msgspec.Struct, frozen=True):
+    """So many in so many seconds, evenly; burst: how many at once after a pause."""
+
+    count: int
+    seconds: float
+    burst: int
+
+
+def parse_rate(text: str) -> Rate:
+    """What "100/m" or "100/m burst 10" says; without a burst all may come at once. ValueError if it is none."""
     match = _RATE.fullmatch(str(text).strip())
-    if match is None or int(match[1]) == 0:
-        raise ValueError(f'{text!r} is not a rate; write "10/s", "100/m", "1000/h" or "5/d"')
-    return int(match[1]), _UNIT_SECONDS[match[2]]
+    if match is None or int(match[1]) == 0 or (match[3] is not None and int(match[3]) == 0):
+        raise ValueError(f'{text!r} is not a rate; write "10/s", "100/m", "1000/h", "5/d" or "100/m burst 10"')
+    return Rate(int(match[1]), _UNIT_SECONDS[match[2]], int(match[3] or match[1]))
 
 
 class Seconds(float):

@@ -73,6 +73,7 @@ class HttpSettings(_Section, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     shed: bool = True
     max_headers: Size = Size(16_000)
     keep_alive: Seconds = Seconds(75)
+    limit_wait: Seconds = Seconds(10)
 
 
 class CorsSettings(_Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -83,6 +84,7 @@ class CorsSettings(_Section, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     headers: tuple[str, ...] = ("*",)
     expose: tuple[str, ...] = (
         "X-Run-Id", "Retry-After", "Location", "Preference-Applied", "Idempotency-Replayed",
+        "Fnrun-Fallback", "Fnrun-Breaker",
     )  # fmt: skip
     credentials: bool = False
     max_age: Seconds = Seconds(600)
@@ -142,6 +144,8 @@ class FunctionSettings(_Section, frozen=True, kw_only=True, forbid_unknown_field
     auth: Auth | None = None
     schedule: str | None = None
     queue: str | None = None
+    concurrency: _Count | None = None
+    rate: str | None = None
     env: dict[str, str] = {}
 
 

@@ -143,6 +143,8 @@ async def _print_outcome(function: Function, outcome: "Outcome") -> None:
         error = outcome.error
         reason = "it did not finish in time" if error is None else f"{type(error).__name__}: {error}"
         raise click.ClickException(f"{function.name} failed: {reason}")
+    if outcome.fell_back:
+        click.echo(f"{function.name} fell back: {outcome.fell_back}", err=True)
     if isinstance(outcome.value, Stream):
         try:
             async for item in outcome.value:

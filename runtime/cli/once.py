@@ -43,7 +43,7 @@ async def invoke_once(
         outcome, is_mine = await invoke(invocation), True
         try:
             value = outcome.value.body if isinstance(outcome.value, Reply) else outcome.value
-            result = encode_json(value) if outcome.state == "succeeded" else None
+            result = encode_json(value) if outcome.state == "succeeded" and not outcome.fell_back else None
         except Unencodable:
             result = None
         if result is None:

@@ -15,15 +15,17 @@ from typing import Any, TypeVar, get_type_hints
 
 import msgspec
 
+from runtime.base.durations import parse_rate
 from runtime.base.errors import DeclarationError
 from runtime.base.settings import FILE_NAME, FunctionSettings
 from runtime.declare.modules import PACKAGE, function_name
 from runtime.declare.paths import check_path
+from runtime.declare.policies import Policy, checked
 from runtime.declare.registry import DEFAULT_QUEUE, Function, LoadFailure
 from runtime.declare.resources import Resource, take_marked
 from runtime.declare.signatures.docstrings import check_doc
 from runtime.declare.signatures.inputs import check_payload, inputs_for
-from runtime.declare.signatures.keys import key_names
+from runtime.declare.signatures.keys import check_key_name, fallback_names, key_names
 from runtime.declare.signatures.parameters import parameters_of
 from runtime.declare.timing.rules import check_interval, check_queue, check_rule
 from runtime.declare.triggers import (
@@ -143,10 +145,19 @@ def _overridden(function: Function, setting: FunctionSettings) -> Function:
         if setting.auth is not None and isinstance(trigger, Http):
             changes["auth"] = setting.auth
         triggers[index] = msgspec.structs.replace(trigger, **changes)
-    policy = function.policy
-    if setting.timeout is not None:
-        policy = msgspec.structs.replace(policy, timeout_seconds=float(setting.timeout))
+    policy = _overridden_policy(function, setting)
     return msgspec.structs.replace(function, triggers=tuple(triggers), policy=policy, queue=queue, env=setting.env)
+
+
+def _overridden_policy(function: Function, setting: FunctionSettings) -> Policy:
+    said: dict[str, Any] = {}
+    if setting.timeout is not None:
+        said["timeout_seconds"] = float(setting.timeout)
+    if setting.concurrency is not None:
+        said["concurrency"] = setting.concurrency
+    if (rate := setting.rate) is not None:
+        said["rate"] = _at_setting(function, lambda: checked("fn", "rate", parse_rate, rate))
+    return msgspec.structs.replace(function.policy, **said)
 
 
 def _replace_queue(function: Function, triggers: list[Trigger], name: str | None) -> str:
@@ -193,16 +204,23 @@ def _checked(function: Function) -> Function:
     for trigger in function.triggers:
         _at_line(trigger.line, partial(check_trigger, function, trigger))
     _at_line(function.line, partial(check_doc, function.call, function.parameters))
-    _at_line(function.line, partial(_check_key, function))
+    _at_line(function.line, partial(_check_keys, function))
     _at_line(function.line, partial(_check_isolation, function))
     return function
 
 
-def _check_key(function: Function) -> None:
-    """Refuse an `idempotent=` that cannot be asked, or whose answers could not be kept."""
-    if function.policy.idempotent is None:
+def _check_keys(function: Function) -> None:
+    """Refuse an `idempotent=`, `key=` or `fallback=` that cannot be asked, or whose answers could not be kept."""
+    policy = function.policy
+    if isinstance(policy.key, str):
+        check_key_name(policy.key, function.parameters)
+    elif policy.key is not None:
+        key_names("key", policy.key, function.parameters)
+    if callable(policy.fallback):
+        fallback_names(policy.fallback, function.parameters)
+    if policy.idempotent is None:
         return
-    key_names(function.policy.idempotent, function.parameters)
+    key_names("idempotent", policy.idempotent, function.parameters)
     if function.items is not None:
         raise DeclarationError("@fn(idempotent=...): a stream cannot be kept for the calls after it; return a list")
 

@@ -9,7 +9,7 @@ from typing import Any, Literal, TypeVar
 import msgspec
 from typing_extensions import override
 
-from runtime.base.durations import Duration, parse_duration, parse_rate, parse_size
+from runtime.base.durations import Duration, Rate, parse_duration, parse_rate, parse_size
 from runtime.base.errors import DeclarationError, FnrunError
 
 T = TypeVar("T")
@@ -77,7 +77,7 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True):
     retries: Retry | None = None
     concurrency: int | None = None
     key: str | Callable[..., Any] | None = None
-    rate: tuple[int, float] | None = None
+    rate: Rate | None = None
     idempotent: Callable[..., Any] | None = None
     isolation: Literal["process"] | None = None
     memory_bytes: int | None = None
@@ -85,6 +85,11 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True):
     fallback: Any = msgspec.UNSET
     on_failure: str | Callable[..., Any] | None = None
     max_age_seconds: float | None = None
+
+    @property
+    def has_fallback(self) -> bool:
+        """Whether there is one: None is one, too."""
+        return self.fallback is not msgspec.UNSET
 
     def said(self) -> tuple[str, ...]:
         """Names of the policies that were said, as authors write them."""

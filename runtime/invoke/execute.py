@@ -187,6 +187,14 @@ class Stream:
         self._has_peeked = False
         self._waited_seconds = 0.0
         self._task = asyncio.create_task(self._produce(items))
+        self._left = _left.get()
+        self._on_end: Callable[[], object] | None = None
+        self.complete = False
+        self.error: BaseException | None = None
+
+    def on_end(self, call: Callable[[], object]) -> None:
+        """Have this called once, when the stream is closed. complete, error: how it went until then."""
+        self._on_end = call
 
     def __aiter__(self) -> Self:
         return self
@@ -220,6 +228,7 @@ class Stream:
         if not isinstance(item, Finished):
             return item
         error = TimeoutError("the next item took longer than its timeout") if item.timed_out else item.error
+        self.error, self.complete = error, error is None
         if error is None:
             raise StopAsyncIteration
         if isinstance(error, Exception):
@@ -228,8 +237,15 @@ class Stream:
 
     async def aclose(self) -> None:
         """End the handler, wherever it is."""
-        if not self._task.done():
-            await _stop(self._name, self._task)
+        token = _left.set(self._left)  # whoever closes it is not always who began it
+        try:
+            if not self._task.done():
+                await _stop(self._name, self._task)
+        finally:
+            _left.reset(token)
+            if self._on_end is not None:
+                ended, self._on_end = self._on_end, None
+                ended()
 
     async def _produce(self, items: AsyncGenerator[Any]) -> None:
         end = Finished()
@@ -266,6 +282,7 @@ async def in_threads(generator: Generator[Any], threads: Threads) -> AsyncIterat
         if step is not None:
             if not step.done():
                 threads.leave(step)
+                _leave(step)
             step.add_done_callback(close)  # at once, or when the step that nobody waits for any more is done
 
 

@@ -7,7 +7,7 @@ Never raises itself, but for the cancellation of its caller.
 import asyncio
 import os
 import time
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping
 from datetime import UTC, datetime
 from functools import cached_property, partial
 from inspect import isawaitable
@@ -25,6 +25,9 @@ from runtime.invoke.execute import Finished, Stream, Threads, in_threads, run_as
 from runtime.invoke.invocation import Invocation, Outcome, Reason
 from runtime.invoke.isolation.calls import Isolates
 from runtime.invoke.isolation.zygote_client import CellDied, NoCell
+from runtime.invoke.limits.gate import Gate
+from runtime.invoke.limits.guard import Guard
+from runtime.invoke.limits.local import LocalGate
 
 log = get_logger(__name__)
 
@@ -38,7 +41,8 @@ class Invoker:
     """Runs functions. threads: how many sync handlers may run at once. expected: errors that are no news in the log.
 
     resources: to be open by the first call of a function that takes one. isolated: runs those with isolation="process";
-    None where this is such a process.
+    None where this is such a process. gate: lets calls of functions with limits begin, which wait for that so long;
+    None for one of this process alone.
     """
 
     def __init__(
@@ -48,9 +52,14 @@ class Invoker:
         expected: tuple[type[Exception], ...] = (),
         resources: Opened = NONE_OPENED,
         isolated: Isolates | None = None,
+        gate: Gate | None = None,
+        limit_wait_seconds: float = 10.0,
     ) -> None:
         self._isolated = isolated
         self.threads = Threads(threads)
+        self._fallback_threads = Threads(threads)  # their own, for the others may all be stuck
+        self.gate = gate or LocalGate()
+        self._limit_wait_seconds = limit_wait_seconds
         self.resources = resources
         self._expected = (Problem, InputError, *expected)
         self._prepared: dict[Function, _Prepared] = {}
@@ -62,11 +71,32 @@ class Invoker:
             self._isolated.adopt(self._prepared)
 
     def _prepare(self, function: Function) -> "_Prepared":
-        return self._prepared.get(function) or _Prepared(function, self.threads, self.resources)
+        found = self._prepared.get(function)
+        if found is None:
+            found = _Prepared(function, self.threads, self.resources)
+            supply = partial(self._supply, found)
+            found.guard = Guard.of(function, self.gate, self._limit_wait_seconds, self._fallback_threads, supply)
+        return found
 
-    async def invoke(self, invocation: Invocation) -> Outcome:
+    @property
+    def guards(self) -> Mapping[str, Guard]:
+        """Of the functions that have limits, or a fallback, by their names."""
+        return {one.name: found.guard for one, found in self._prepared.items() if found.guard is not None}
+
+    def invoke(self, invocation: Invocation) -> Coroutine[Any, Any, Outcome]:
         """Run the function and say how it ended. A generator's Outcome comes with its first item."""
         prepared = self._prepare(invocation.function)  # anew for one that was replaced while its request came in
+        if prepared.guard is None:
+            return self._run(prepared, invocation)
+        return prepared.guard.call(invocation, partial(self._run, prepared))
+
+    async def fall_back(self, invocation: Invocation, outcome: Outcome) -> Outcome:
+        """What `fallback=` of its function makes of a call that failed for good; the outcome itself where it cannot."""
+        guard = self._prepare(invocation.function).guard
+        return outcome if guard is None else await guard.fall_back(invocation, outcome)
+
+    def _supply(self, prepared: "_Prepared", invocation: Invocation) -> tuple[Context, dict[str, Any]]:
+        """The context of a call, and the arguments that its handler is given."""
         context = Context(
             run_id=invocation.run_id,
             function=invocation.function.name,
@@ -82,6 +112,12 @@ class Invoker:
         arguments = invocation.arguments | dict.fromkeys(prepared.context_names, context)
         if prepared.tick_names:
             arguments |= prepared.ticks(invocation.tick)
+        if prepared.given:
+            arguments |= prepared.given
+        return context, arguments
+
+    async def _run(self, prepared: "_Prepared", invocation: Invocation) -> Outcome:
+        context, arguments = self._supply(prepared, invocation)
         token = current.set(context)
         try:
             if self._isolated is not None and invocation.function.policy.isolation:
@@ -129,6 +165,8 @@ class _Prepared:
     def __init__(self, function: Function, threads: Threads, resources: Opened) -> None:
         self._function = function
         self._resources = resources
+        self.call = function.call
+        self.guard: Guard | None = None
         self.context_names = tuple(p.name for p in function.parameters if p.injected == "context")
         self.tick_names = tuple(p.name for p in function.parameters if p.injected == "tick")
         self._needed_ticks = tuple(p.name for p in function.parameters if p.injected == "tick" and p.required)
@@ -150,10 +188,9 @@ class _Prepared:
         return dict.fromkeys(self._needed_ticks, Tick(planned_at=datetime.now(UTC)))
 
     @cached_property
-    def call(self) -> Callable[..., Any]:
-        """The handler with its resources, looked up at the first call: they are not open yet when it is prepared."""
-        given = {p.name: self._resources[p.resource] for p in self._function.parameters if p.injected == "resource"}
-        return partial(self._function.call, **given) if given else self._function.call
+    def given(self) -> dict[str, Any]:
+        """The handler's resources, looked up at the first call: they are not open yet when it is prepared."""
+        return {p.name: self._resources[p.resource] for p in self._function.parameters if p.injected == "resource"}
 
 
 async def _run_async(name: str, threads: Threads, call: Callable[[], Any], timeout_seconds: float | None) -> Finished:

@@ -24,6 +24,7 @@ from runtime.ledger.calls import Call, ado, do
 from runtime.ledger.endings import Endings
 from runtime.ledger.flows.nodes import FlowSubmission
 from runtime.ledger.ledger import Keeping, Ledger
+from runtime.ledger.limits.gate import StoreGate
 from runtime.ledger.once import Holds
 from runtime.ledger.records import Accepted, Submission
 from runtime.ledger.shared import Shared
@@ -69,7 +70,7 @@ class Desk:
 
     max_length: of a queue, in open runs; payload_max: of arguments, in bytes; 0 for no limit. result_max: bytes of an
     answer that is kept with a key. registry: the functions that are loaded at the moment, set by roles; where there is
-    none, submit takes names as they are. holds: the keys of calls.
+    none, submit takes names as they are. holds: the keys of calls. gate: what lets calls of limited functions begin.
     """
 
     def __init__(
@@ -92,6 +93,7 @@ class Desk:
         """Of the project: what schedules are that do not say otherwise. As in the defaults, where nobody sets it."""
         self._own = _Own()
         self.holds = Holds(self)
+        self.gate = StoreGate(self)
 
     async def ask(self, call: Call[T]) -> T:
         """Run a call on the loop at work. StoreDown within 5 s."""
@@ -160,6 +162,7 @@ class Desk:
 
     def close(self) -> None:
         """Close what belongs to no loop, and to loops that run in other threads; then the store. Raises nothing."""
+        self.gate.close()
         self.holds.close()
         own = self._lines()
         here = asyncio._get_running_loop()

@@ -274,18 +274,12 @@ def _begin_after(cursor: str) -> tuple[str, str]:
 
 def _log_entry(ending: Ending) -> bytes:
     failure = ending.failure
-    return msgspec.json.encode(
-        {
-            "attempt": ending.attempt,
-            "token": ending.token,
-            "state": ending.state,
-            "began": ending.began,
-            "finished": ending.ended,
-            "worker": ending.worker,
-            "reason": ending.reason or "",
-            "message": f"{failure.type}: {failure.message}" if failure else "",
-        }
-    )
+    found = {
+        "attempt": ending.attempt, "token": ending.token, "state": ending.state, "began": ending.began,
+        "finished": ending.ended, "worker": ending.worker, "reason": ending.reason or "",
+        "message": f"{failure.type}: {failure.message}" if failure else "",
+    }  # fmt: skip
+    return msgspec.json.encode(found | {"fell_back": ending.fell_back} if ending.fell_back else found)
 
 
 def _read_nothing(_: Any) -> None:

@@ -137,7 +137,7 @@ class Ending(msgspec.Struct, frozen=True, kw_only=True):
 
     waiting: it was none, because another call has the key that idempotent= gave this one; look again after
     retry_seconds. began, ended: of the handler. verdict: for the function's breaker. stays: what goes on of the handler
-    keeps its place under limits; the holder is then "{id}:{token}".
+    keeps its place under limits; the holder is then "{id}:{token}". fell_back: why fallback= gave the result.
     """
 
     id: str
@@ -154,6 +154,7 @@ class Ending(msgspec.Struct, frozen=True, kw_only=True):
     worker: str = ""
     verdict: Verdict = "none"
     stays: bool = False
+    fell_back: str = ""
 
 
 class Held(msgspec.Struct, frozen=True):

@@ -75,7 +75,7 @@ class _Options:
         target = target_of(function, None if desk.registry is None else desk.registry())
         options = self._options
         with _as_submit_error(target.name):
-            payload = payload_of(target, function, args, arguments)
+            payload, key = payload_of(target, function, args, arguments)
         check_size(target, len(payload), desk.payload_max)
         parent, trace = _origin()
         submission = Submission(
@@ -91,6 +91,7 @@ class _Options:
             parent=parent,
             trace=trace,
             max_length=desk.max_length,
+            key=key,
         )
         return _Prepared(submission, target.returns, submission.queue)
 

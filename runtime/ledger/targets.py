@@ -25,6 +25,8 @@ from runtime.declare.signatures.parameters import know_names
 from runtime.declare.tables import Tables
 from runtime.declare.triggers import Declaration, Queue, declaration_of
 from runtime.invoke.binding import PayloadPlan
+from runtime.invoke.idempotency import KeyFailed, KeyPlan, plan_limit_key
+from runtime.invoke.limits.rules import Limits, limits_of
 from runtime.invoke.results import Unencodable, encode_json
 from runtime.ledger.flows.steps import no_argument
 
@@ -44,13 +46,17 @@ class Catalogue(Protocol):
 
 
 class Target(msgspec.Struct, frozen=True, kw_only=True):
-    """A function to be run. returns: its annotation, Any if that is not known. plan: reads its arguments, if known."""
+    """A function to be run. returns: its annotation, Any if that is not known. plan: reads its arguments, if known.
+
+    key: by which its limits are apart; None without key=, or if that is not known.
+    """
 
     name: str
     queue: str = DEFAULT_QUEUE
     max_age_seconds: float | None = None
     returns: Any = Any
     plan: PayloadPlan | None = None
+    key: KeyPlan | None = None
 
 
 _known: dict[str, tuple[Function, Target]] = {}
@@ -115,6 +121,7 @@ def _checked(function: Function) -> Target:
         max_age_seconds=function.policy.max_age_seconds,
         returns=_readable(function.returns),
         plan=PayloadPlan(function),
+        key=plan_limit_key(function),
     )
 
 
@@ -125,15 +132,25 @@ def _readable(returns: Any) -> Any:
     return returns
 
 
-def payload_of(target: Target, function: Named, args: tuple[Any, ...], arguments: Mapping[str, Any]) -> bytes:
-    """The arguments as JSON. InputError if they cannot be written so, or do not fit; BindingFailed as PayloadPlan.bind.
+def payload_of(
+    target: Target, function: Named, args: tuple[Any, ...], arguments: Mapping[str, Any]
+) -> tuple[bytes, str | None]:
+    """The arguments as JSON, and the key that they give the run, if that is known.
 
-    Those that are INJECTED are left out: a typed caller has to write something.
+    InputError if they cannot be written so, or do not fit; BindingFailed as PayloadPlan.bind. Those that are INJECTED
+    are left out: a typed caller has to write something.
     """
     payload = written(target, by_name(function, args, arguments))
-    if target.plan is not None:
-        target.plan.bind(payload)
-    return payload
+    bound = None if target.plan is None else target.plan.bind(payload)
+    return payload, None if bound is None else limit_key_of(target.key, bound)
+
+
+def limit_key_of(plan: KeyPlan | None, arguments: Mapping[str, Any]) -> str | None:
+    """The key of a run that is submitted; None if it has none, or cannot have one: its worker will say why."""
+    try:
+        return None if plan is None else plan.text_of(arguments)
+    except KeyFailed:
+        return None
 
 
 def check_size(target: Target, size: int, most: int) -> None:
@@ -257,3 +274,8 @@ def on_failure_map(functions: Mapping[str, Function]) -> dict[str, tuple[str, st
         if target is not None:
             found[function.name] = (target.name, target.queue)
     return found
+
+
+def limits_map(functions: Mapping[str, Function]) -> dict[str, Limits | None]:
+    """For Ledger.register: what bounds each function."""
+    return {name: limits_of(function) for name, function in functions.items()}

@@ -12,7 +12,10 @@ from runtime.ledger.records import DEFAULT_PRIORITY, FINISHED, Failure, Reason, 
 
 
 class Attempt(msgspec.Struct, frozen=True, kw_only=True):
-    """An attempt that is over, from began to finished (seconds since the epoch). state: "crashed", too."""
+    """An attempt that is over, from began to finished (seconds since the epoch). state: "crashed", too.
+
+    fell_back: why fallback= gave its result.
+    """
 
     attempt: int
     state: str
@@ -22,6 +25,7 @@ class Attempt(msgspec.Struct, frozen=True, kw_only=True):
     worker: str = ""
     reason: str = ""
     message: str = ""
+    fell_back: str = ""
 
 
 class FlowCounts(msgspec.Struct, frozen=True, kw_only=True):
@@ -73,6 +77,11 @@ class RunView(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     def is_finished(self) -> bool:
         """Whether its state is the last one, unless it is redriven."""
         return self.state in FINISHED
+
+    @property
+    def fell_back(self) -> str:
+        """Why its result is what fallback= gave: "error", "timeout", "crashed"; "" if it is the handler's."""
+        return self.attempts[-1].fell_back if self.attempts and self.state == "succeeded" else ""
 
     @classmethod
     def of(cls, run_id: str, pairs: Sequence[bytes], **more: Any) -> Self:

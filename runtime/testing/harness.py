@@ -22,17 +22,20 @@ from runtime.invoke.isolation.surroundings import isolated_of
 from runtime.ledger.calls import Call
 from runtime.ledger.desk import Desk, in_use, keeping_of, use
 from runtime.ledger.ledger import Ledger
+from runtime.ledger.limits.calls import assign
+from runtime.ledger.limits.gate import StoreGate
 from runtime.ledger.once import Found, take_by_run
 from runtime.ledger.records import Claimed, Ending, Held
 from runtime.ledger.schedules.definitions import definitions_of
 from runtime.ledger.schedules.records import Fired
 from runtime.ledger.submit import Submit, submit
-from runtime.ledger.targets import name_of, on_failure_map
+from runtime.ledger.targets import limits_map, name_of, on_failure_map
 from runtime.ledger.views import RunView
 from runtime.roles import HttpRole, Project, load_project
 from runtime.testing.stores import LentStore
 from runtime.triggers.queue.execution import Execution
 from runtime.triggers.queue.leases import Lease
+from runtime.triggers.queue.outcomes.places import hand_over
 from runtime.triggers.schedule.standing import Standing, parts_of
 
 if TYPE_CHECKING:
@@ -60,6 +63,7 @@ class Harness:
         self._project = project
         self._seconds = (now or datetime.now(UTC)).timestamp()
         self._stack = AsyncExitStack()
+        self._assigned = 0  # runs that were claimed only to be given the key they wait by
         self._at_work: set[asyncio.Task[None]] = set()
         self._leases: dict[Lease, asyncio.Future[Ending | None]] = {}
         self._http: AsyncClient | None = None
@@ -117,7 +121,7 @@ class Harness:
         Errors of handlers are failures of their runs, not of this.
         """
         await self._register()
-        count = 0
+        count, assigned = 0, self._assigned
         while True:
             moved = await self._desk.ask(self._ledger.reap())
             claimed = await self._claim()
@@ -130,7 +134,7 @@ class Harness:
             elif self._at_work:
                 await self._wait()
             elif not (moved or await self._fire()):
-                return count
+                return count - self._assigned + assigned
 
     async def advance(self, by: Duration | timedelta) -> int:
         """Move the clock, by "1d" for instance, from one due time to the next, running what is due; how many attempts.
@@ -144,10 +148,15 @@ class Harness:
             due = await self._next_due()
             if due is None or due > end:
                 break
-            self._seconds = max(self._seconds, due)
+            self._set_clock(max(self._seconds, due))
             count += await self.run_until_idle()
-        self._seconds = end
+        self._set_clock(end)
         return count + await self.run_until_idle()
+
+    def _set_clock(self, seconds: float) -> None:
+        """Calls that are inside of a function's limits keep their places, however far that is."""
+        self._seconds = seconds
+        self._desk.gate.renew()
 
     async def _next_due(self) -> float | None:
         """When there will be something to do, in seconds since the epoch."""
@@ -210,6 +219,7 @@ class Harness:
         limits["result_max"] = int(queue.result_max)
         self._desk = Desk(store, self._ledger, registry=lambda: registry, **limits)
         self._desk.settings = self._registered.settings
+        self._desk.gate = StoreGate(self._desk, now=lambda: self._seconds)
         self._standing = Standing(self._desk, lambda _: None, name=_SCHEDULER)
         self._standing.adopt(definitions_of(registry, self._registered.settings))
         stack.callback(self._desk.close)
@@ -248,7 +258,7 @@ class Harness:
     async def _register(self) -> None:
         self._need_open()
         functions = {name: plan.function for name, plan in self._execution.plans.items()}
-        await self._desk.ask(self._ledger.register(_WORKER, dict.fromkeys(functions), on_failure_map(functions)))
+        await self._desk.ask(self._ledger.register(_WORKER, limits_map(functions), on_failure_map(functions)))
 
     async def _claim(self) -> Claimed | None:
         queues = [queue.name for queue in await self._desk.ask(self._ledger.queues())]
@@ -269,10 +279,14 @@ class Harness:
             ending = await self._leases[lease]
         finally:
             del self._leases[lease]
-        if ending is None:
+        if lease.fate == "assigned":
+            self._assigned += 1
+            await self._desk.ask(assign(self._ledger, [(lease.holding(), lease.key)]))
+        elif ending is None:
             await self._desk.ask(self._ledger.release([lease.held()]))
         else:
             await self._desk.ask(self._ledger.finish([ending]))
+        hand_over(self._desk.gate, lease)
 
     def _note_end(self, lease: Lease, ending: Ending | None) -> None:
         if not self._leases[lease].done():

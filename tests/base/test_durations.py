@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from runtime.base.durations import Seconds, Size, parse_duration, parse_rate, parse_size
+from runtime.base.durations import Rate, Seconds, Size, parse_duration, parse_rate, parse_size
 
 UNITS = {"w": 604800, "d": 86400, "h": 3600, "m": 60, "s": 1, "ms": 0.001}
 
@@ -129,14 +129,25 @@ def test_a_shown_size_reads_as_itself(size):
 
 
 @pytest.mark.parametrize(
-    ("text", "rate"), [("10/s", (10, 1)), ("100/m", (100, 60)), (" 1000/h ", (1000, 3600)), ("5/d", (5, 86400))]
+    ("text", "rate"),
+    [
+        ("10/s", (10, 1, 10)),
+        ("100/m", (100, 60, 100)),
+        (" 1000/h ", (1000, 3600, 1000)),
+        ("5/d", (5, 86400, 5)),
+        ("100/m burst 10", (100, 60, 10)),
+        ("1/s burst  250", (1, 1, 250)),
+    ],
 )
-def test_a_rate_is_a_count_in_a_window(text, rate):
-    assert parse_rate(text) == rate
+def test_a_rate_is_a_count_in_a_window_and_a_burst(text, rate):
+    assert parse_rate(text) == Rate(*rate)
 
 
-@pytest.mark.parametrize("text", ["", "0/s", "-1/s", "10", "10/w", "1.5/s", "10 / s", "/s", 10, None])
+@pytest.mark.parametrize(
+    "text",
+    ["", "0/s", "-1/s", "10", "10/w", "1.5/s", "10 / s", "/s", 10, None, "9/s burst 0", "9/s burst", "9/s 3"],
+)
 def test_what_is_no_rate_names_what_to_write(text):
     with pytest.raises(ValueError, match="is not a rate") as caught:
         parse_rate(text)
-    assert str(caught.value) == f'{text!r} is not a rate; write "10/s", "100/m", "1000/h" or "5/d"'
+    assert str(caught.value) == f'{text!r} is not a rate; write "10/s", "100/m", "1000/h", "5/d" or "100/m burst 10"'

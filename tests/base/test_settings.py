@@ -298,12 +298,14 @@ def test_every_value_is_shown_with_its_source(settings_from):
         Sourced("http.max_connections", "10000", "default"),
         Sourced("http.max_headers", "16kB", "default"),
         Sourced("http.keep_alive", "75s", "default"),
+        Sourced("http.limit_wait", "10s", "default"),
         Sourced("cors.origins", "[]", "default"),
         Sourced("cors.methods", '["*"]', "default"),
         Sourced("cors.headers", '["*"]', "default"),
         Sourced(
             "cors.expose",
-            '["X-Run-Id","Retry-After","Location","Preference-Applied","Idempotency-Replayed"]',
+            '["X-Run-Id","Retry-After","Location","Preference-Applied","Idempotency-Replayed",'
+            '"Fnrun-Fallback","Fnrun-Breaker"]',
             "default",
         ),
         Sourced("cors.credentials", "false", "default"),

@@ -3,6 +3,7 @@ from datetime import UTC, datetime, timedelta, timezone
 import pytest
 
 from runtime import Breaker, Retry, at, cron, fn, http, interval, queue
+from runtime.base.durations import Rate
 from runtime.base.errors import DeclarationError
 from runtime.declare.policies import Policy
 from runtime.declare.triggers import At, Cron, Http, Interval, Queue, declaration_of
@@ -146,7 +147,7 @@ def test_fn_reads_every_option():
             max_age="1h",
         )
     ).policy
-    assert (found.timeout_seconds, found.concurrency, found.key, found.rate) == (30, 8, "customer", (100, 60))
+    assert (found.timeout_seconds, found.concurrency, found.key, found.rate) == (30, 8, "customer", Rate(100, 60, 100))
     assert repr(found.retries) == "Retry(4, wait=1s..300s)"
     assert repr(found.breaker) == "Breaker(3, reset=60s)"
     assert (found.idempotent, found.isolation, found.memory_bytes) == (key_of, "process", 256_000_000)

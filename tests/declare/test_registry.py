@@ -49,9 +49,7 @@ def test_a_route_without_a_path_is_the_name_with_slashes():
 
 
 def test_a_function_names_the_policies_this_version_does_not_enforce():
-    assert made(plain, policy=Policy(timeout_seconds=1, concurrency=2, isolation="process")).not_enforced == (
-        "concurrency",
-    )
+    assert made(plain, policy=Policy(timeout_seconds=1, concurrency=2, memory_bytes=1)).not_enforced == ("memory",)
     assert made(plain).not_enforced == ()
 
 

@@ -100,6 +100,8 @@ class _Calls:
             attempt=call.attempt,
             report=tell if call.is_run else None,
             tick=call.tick,
+            has_place=True,  # limits and fallbacks are for whoever sent the call
+            falls_back=False,
         )
         with noting_what_is_left() as left:
             outcome = await self._invoker.invoke(invocation)

@@ -31,7 +31,18 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 def limits_of(function: Function) -> Limits | None:
     """What bounds a function's calls; None for nothing."""
-    raise NotImplementedError
+    policy = function.policy
+    rate, breaker = policy.rate, policy.breaker
+    if policy.concurrency is None and policy.key is None and rate is None and breaker is None:
+        return None
+    return Limits(
+        concurrency=policy.concurrency or 0,
+        every_ms=rate.seconds * 1000 / rate.count if rate else 0.0,
+        burst=rate.burst if rate else 1,
+        keyed=policy.key is not None,
+        failures=breaker.failures if breaker else 0,
+        reset_ms=round(breaker.reset_seconds * 1000) if breaker else 0,
+    )
 
 
 class Ask(msgspec.Struct, frozen=True, kw_only=True):
@@ -44,3 +55,25 @@ class Ask(msgspec.Struct, frozen=True, kw_only=True):
     limits: Limits
     holder: str
     key: str = ""
+
+
+_UNITS_MS = (("s", 1000.0), ("m", 60_000.0), ("h", 3_600_000.0), ("d", 86_400_000.0))
+_WHOLE = 1e-6
+
+
+def limit_said(limits: Limits, verdict: str) -> str:
+    """Which limit a call that was told "wait" or "late" has met, as an author may write it."""
+    if verdict == "wait" or not limits.every_ms:
+        said = f"concurrency={limits.concurrency}"
+    else:
+        count, unit = next(
+            ((ms / limits.every_ms, unit) for unit, ms in _UNITS_MS if _is_whole(ms / limits.every_ms)),
+            (86_400_000 / limits.every_ms, "d"),
+        )
+        burst = "" if round(count) == limits.burst else f" burst {limits.burst}"
+        said = f'rate="{round(count) if _is_whole(count) else count}/{unit}{burst}"'
+    return f"{said} of its key" if limits.keyed else said
+
+
+def _is_whole(count: float) -> bool:
+    return round(count) >= 1 and abs(count - round(count)) < _WHOLE * count

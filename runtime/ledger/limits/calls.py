@@ -19,11 +19,12 @@ class Entered(msgspec.Struct, frozen=True):
 
     in: it may begin after `seconds`, 0 for now; its place is held meanwhile. wait: no place is free; ask again, within
     1 s, or lose the turn. late: it could begin after `seconds` only, which is longer than it waits. open: the breaker
-    is, for so many `seconds`.
+    is, for so many `seconds`. trial: it is in, and by it the breaker is tried.
     """
 
     verdict: Literal["in", "wait", "late", "open"]
     seconds: float = 0.0
+    trial: bool = False
 
 
 class Exit(msgspec.Struct, frozen=True):
@@ -93,8 +94,8 @@ def _lease_ms(ledger: Ledger) -> int:
 def _read_entered(found: Sequence[bytes]) -> list[Entered]:
     words = [one.decode() for one in found]
     return [
-        Entered(words[at], float(words[at + 1]) / 1000)  # type: ignore[arg-type]  # the script has no other words
-        for at in range(0, len(words), 2)
+        Entered(words[at], float(words[at + 1]) / 1000, words[at + 2] == "1")  # type: ignore[arg-type]  # it has no others
+        for at in range(0, len(words), 3)
     ]
 
 

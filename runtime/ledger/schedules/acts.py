@@ -260,7 +260,7 @@ class Acts:
         """The arguments as JSON; all that the function requires must be among them."""
         given = asked.said.get("payload", {})
         try:
-            payload = payload_of(target, target.name, (), given)
+            payload, _ = payload_of(target, target.name, (), given)
             check_size(target, len(payload), self._desk.payload_max)
         except (InputError, SubmitError) as error:
             raise asked.wrong("payload", f"{target.name}: {error}") from None

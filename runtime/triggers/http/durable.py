@@ -18,10 +18,12 @@ from runtime.base.logs import get_logger
 from runtime.declare.registry import Function
 from runtime.declare.request import Request
 from runtime.invoke.binding import PayloadPlan
+from runtime.invoke.idempotency import plan_limit_key
 from runtime.ledger.calls import Call
 from runtime.ledger.desk import Desk
 from runtime.ledger.ledger import Ledger
 from runtime.ledger.records import Submission
+from runtime.ledger.targets import limit_key_of
 from runtime.ledger.views import RunView
 from runtime.triggers.http.answers import Answer, ResultPlan, answer_of, can_be_kept, types_of
 from runtime.triggers.http.prefer import VARY, Preference, preference_of
@@ -97,6 +99,7 @@ class LaterRoute:
         self._result = result
         self._later = later
         self._trigger = trigger
+        self._key = plan_limit_key(function)
         self._gives_bytes = bool(types := types_of(function.returns)) and all(
             one in (*_BYTES, type(None), None) for one in types
         )
@@ -143,6 +146,7 @@ class LaterRoute:
             # Of its caller: the run itself has the span that this call would have had.
             trace=f"00-{trace.trace_id}-{trace.parent_id}-{trace.flags}" if trace.parent_id else "",
             max_length=self._later.at_hand().max_length,
+            key=limit_key_of(self._key, arguments),
         )
 
     def answer_finished(self, view: RunView, headers: Sequence[tuple[bytes, bytes]] = ()) -> Answer:

@@ -215,13 +215,14 @@ class OnceRoute:
         return Worked(answer=answer, replayed=True)
 
     def _kept_for_caller(self, worked: Worked) -> tuple[bytes, bytes | None] | None:
-        """What is kept of a call for its own caller: the answer, unless it asks to be called again."""
-        return (self._packed(worked.answer), None) if _is_final(worked.answer) else None
+        """What is kept of a call for its own caller: the answer, unless it asks to be called again or fell back."""
+        fell_back = worked.outcome is not None and worked.outcome.fell_back is not None
+        return (self._packed(worked.answer), None) if _is_final(worked.answer) and not fell_back else None
 
     def _kept_for_all(self, worked: Worked) -> tuple[bytes, bytes | None] | None:
         """What is kept of a call for all callers, and for runs: successes; cookies are of one caller alone."""
         outcome = worked.outcome
-        if outcome is None or outcome.state != "succeeded" or not _is_final(worked.answer):
+        if outcome is None or outcome.state != "succeeded" or not _is_final(worked.answer) or outcome.fell_back:
             return None
         value = outcome.value.body if isinstance(outcome.value, Reply) else outcome.value
         result = None

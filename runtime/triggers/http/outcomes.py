@@ -3,6 +3,7 @@
 Used by the core and the admin API, whose routes each make a plan at load.
 """
 
+import math
 from collections.abc import Callable
 from functools import partial
 from inspect import iscoroutinefunction
@@ -11,7 +12,7 @@ from typing import Any
 import anyio.to_thread
 import msgspec
 
-from runtime.base.errors import InputError, Problem, QueueFull, StoreDown
+from runtime.base.errors import BreakerOpen, InputError, LimitReached, Problem, QueueFull, StoreDown
 from runtime.base.logs import get_logger
 from runtime.declare.lifespan import ErrorHandler, Lifespan
 from runtime.declare.registry import Function
@@ -37,15 +38,19 @@ class OutcomePlan(msgspec.Struct, frozen=True, kw_only=True):
 
     async def answer(self, request: Request, run_id: str, outcome: Outcome) -> Answer:
         """The answer to an Outcome. Raises Problem; StoreDown and QueueFull that the handler raised."""
+        if outcome.fell_back is None and outcome.breaker is None:
+            return await self._answer(request, run_id, outcome)
+        try:
+            answer = await self._answer(request, run_id, outcome)
+        except Problem as error:
+            answer = problem_answer(run_id, error)
+        answer.headers += [(b"fnrun-fallback", outcome.fell_back.encode())] if outcome.fell_back else []
+        answer.headers += [(b"fnrun-breaker", outcome.breaker.encode())] if outcome.breaker else []
+        return answer
+
+    async def _answer(self, request: Request, run_id: str, outcome: Outcome) -> Answer:
         if outcome.state == "failed":
-            handler = self.lifespan.handler_of(outcome.error)
-            if handler is not None:
-                return await self._answer_by_handler(request, run_id, handler, outcome.error)
-            if isinstance(outcome.error, Problem | InputError):
-                return problem_answer(run_id, outcome.error)
-            if isinstance(outcome.error, StoreDown | QueueFull):  # of a submit, most likely
-                raise outcome.error
-            raise _problem_of(outcome)
+            return await self._answer_failed(request, run_id, outcome)
         try:
             if isinstance(outcome.value, Stream):
                 return await stream_answer(outcome.value, self.result)
@@ -55,6 +60,18 @@ class OutcomePlan(msgspec.Struct, frozen=True, kw_only=True):
                 "result cannot be sent", function=self.function.name, run_id=run_id, reason=str(error)
             )
             raise Problem(500, detail="the function's result cannot be sent; its log has the run id") from None
+
+    async def _answer_failed(self, request: Request, run_id: str, outcome: Outcome) -> Answer:
+        if isinstance(outcome.error, LimitReached | BreakerOpen):  # the handler was not called
+            raise _refusal_of(outcome.error)
+        handler = self.lifespan.handler_of(outcome.error)
+        if handler is not None:
+            return await self._answer_by_handler(request, run_id, handler, outcome.error)
+        if isinstance(outcome.error, Problem | InputError):
+            return problem_answer(run_id, outcome.error)
+        if isinstance(outcome.error, StoreDown | QueueFull):  # of a submit, most likely
+            raise outcome.error
+        raise _problem_of(outcome)
 
     async def _answer_by_handler(
         self, request: Request, run_id: str, handler: ErrorHandler, error: BaseException | None
@@ -80,6 +97,15 @@ class OutcomePlan(msgspec.Struct, frozen=True, kw_only=True):
         traceback = failure if isinstance(failure, BaseException) else None
         log.error("exception handler failed", run_id=run_id, error=repr(error), reason=str(failure), exc_info=traceback)
         raise Problem(500, detail="the function failed; its log has the run id")
+
+
+def _refusal_of(error: LimitReached | BreakerOpen) -> Problem:
+    """How a caller is told to come back later."""
+    again = {"Retry-After": str(max(1, math.ceil(error.retry_seconds)))}
+    if isinstance(error, LimitReached):
+        detail = f"{error.function} is called as much as its limit allows; try again later"
+        return Problem(429, headers=again, detail=detail, limit=error.limit)
+    return Problem(503, headers=again, detail=f"{error.function} failed too often, and is left alone for a while")
 
 
 def _problem_of(outcome: Outcome) -> Problem:

@@ -24,15 +24,17 @@ from runtime.invoke.isolation.cells import Cells
 from runtime.ledger.calls import ado, do
 from runtime.ledger.desk import Store
 from runtime.ledger.ledger import Ledger
+from runtime.ledger.limits.calls import assign
 from runtime.ledger.once import take_by_run
 from runtime.ledger.records import Ending
-from runtime.ledger.targets import on_failure_map
+from runtime.ledger.targets import limits_map, on_failure_map
 from runtime.triggers.queue.alone import run_in_cell
 from runtime.triggers.queue.claims import Claims
 from runtime.triggers.queue.clients.draining import Draining
 from runtime.triggers.queue.execution import Execution
 from runtime.triggers.queue.leases import Lease, Leases
 from runtime.triggers.queue.outbox import Outbox
+from runtime.triggers.queue.outcomes.places import Assigning, hand_over
 from runtime.triggers.queue.parts import Opens, Options
 from runtime.triggers.queue.plans import queues_of
 from runtime.triggers.queue.upkeep import Duties, Surrender, keepers_of
@@ -118,6 +120,7 @@ class Crew:
             lambda endings: ado(self._async_client, self._ledger.finish(endings)),
             lambda ending: self._drop(ending.id, ending.token),
         )
+        self._assigning = Assigning(lambda runs: ado(self._async_client, assign(self._ledger, runs)), self._drop)
 
     def _begin_keeping(self) -> None:
         duties = Duties(
@@ -158,10 +161,8 @@ class Crew:
 
     def _register(self, client: redis.Redis) -> None:
         functions = {name: plan.function for name, plan in self._execution.plans.items()}
-        told = self._ledger.register(
-            self._options.worker, dict.fromkeys(functions), on_failure_map(functions), self._options.info
-        )
-        do(client, told)
+        one = self._options
+        do(client, self._ledger.register(one.worker, limits_map(functions), on_failure_map(functions), one.info))
 
     @property
     def functions(self) -> list[str]:
@@ -249,6 +250,8 @@ class Crew:
     def _note_end(self, lease: Lease, ending: Ending | None) -> None:
         if ending is not None:
             self._outbox.add(ending)
+        elif lease.fate == "assigned" and not self.closing:
+            self._assigning.add(lease)
         elif lease.fate == "handed back" and not self.closing:
             self._loop.create_task(self._release([lease]))
         self._ended.append((lease, ending))
@@ -257,7 +260,7 @@ class Crew:
             self.wake_hub()
 
     def _drop(self, run_id: str, token: int) -> None:
-        self._leases.drop(run_id, token)
+        hand_over(self._invoker.gate, self._leases.drop(run_id, token))
         if self._is_full:
             self._is_full = False
             self._loop.call_soon(self.wake_hub)  # once all of a batch are dropped

@@ -7,7 +7,6 @@ import asyncio
 import random
 import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping
-from contextlib import aclosing
 from functools import partial
 from typing import Any
 
@@ -16,22 +15,23 @@ import msgspec
 from runtime.base.errors import FnrunError, InputError
 from runtime.base.ids import new_run_id, trace_of
 from runtime.base.logs import get_logger
-from runtime.declare.markers import Reply
 from runtime.declare.registry import Function
 from runtime.invoke.binding import BindingFailed
-from runtime.invoke.execute import Stream
+from runtime.invoke.execute import noting_what_is_left
 from runtime.invoke.idempotency import KeyFailed, KeyPlan
-from runtime.invoke.invocation import Invocation
+from runtime.invoke.invocation import Invocation, Outcome
 from runtime.invoke.invoker import Invoker
 from runtime.invoke.isolation.faults import said_of
 from runtime.invoke.isolation.zygote_client import CellDied, NoCell
-from runtime.invoke.results import Unencodable, encode_json, may_hold_float
+from runtime.invoke.limits.guard import verdict_of
 from runtime.invoke.retry import next_delay
 from runtime.ledger.once import Found, TakesKeys, key_of_function, pause_seconds, take_patiently
 from runtime.ledger.records import Claimed, Ending, Failure
 from runtime.ledger.schedules.records import tick_of
 from runtime.triggers.queue.clients.messages import TRIGGER, by_name
 from runtime.triggers.queue.leases import Fate, Lease
+from runtime.triggers.queue.outcomes.places import place_of
+from runtime.triggers.queue.outcomes.results import BadResult, Results, TooLong
 from runtime.triggers.queue.plans import RunPlan, plan_runs
 
 log = get_logger(__name__)
@@ -40,20 +40,18 @@ _ID_DIGITS = 32
 _STUCK_SECONDS = 2.0
 _CRASH_SECONDS = 1.0
 """The first pause after a crash alone; each further one is twice as long."""
+_MOST_CRASHES = 3
+"""After so many, one more is the last: see ends.lua."""
 
 Ended = Callable[[Lease, Ending | None], None]
 
 
-class BadResult(FnrunError):  # noqa: N818 - a verdict on what a handler returned
-    """A result that cannot be kept, and why."""
+class Assigned(FnrunError):  # noqa: N818 - a state
+    """A run has got the key by which it waits for its turn."""
 
 
 Alone = Callable[[Lease], Awaitable[Ending]]
 """Execute a run in a process of its own. CellDied, NoCell."""
-
-
-class _TooLong(Exception):  # noqa: N818 - a verdict
-    """A generator took longer than its run may."""
 
 
 class Execution:
@@ -78,9 +76,8 @@ class Execution:
         self._invoker = invoker
         self._ended = ended
         self._worker = worker
-        self._result_max = result_max
+        self._results = Results(result_max)
         self._tasks: dict[Lease, asyncio.Task[Ending]] = {}
-        self._plain: dict[Function, bool] = {}
         self._idle = asyncio.Event()
         self._idle.set()
         self.plans: Mapping[str, RunPlan] = {}
@@ -90,7 +87,7 @@ class Execution:
         functions = list(functions)
         self._invoker.adopt(functions)
         self.plans = plan_runs(functions)
-        self._plain = {function: not may_hold_float(function.returns) for function in functions}
+        self._results.adopt(functions)
 
     def start(self, lease: Lease) -> None:
         """Begin a run."""
@@ -101,7 +98,10 @@ class Execution:
             return
         lease.began = time.time()
         alone = self._alone if lease.run.crashes and not plan.function.policy.isolation else None
-        work = self._run(lease, plan) if alone is None else self._run_alone(alone, lease, plan)
+        if plan.limit_key is not None and lease.run.key is None:
+            work = self._assign(lease, plan, plan.limit_key)
+        else:
+            work = self._run(lease, plan) if alone is None else self._run_alone(alone, lease, plan)
         task = asyncio.get_running_loop().create_task(work)
         self._tasks[lease] = task
         self._idle.clear()
@@ -134,7 +134,13 @@ class Execution:
         lease.ended = True
         if not self._tasks:
             self._idle.set()
-        self._ended(lease, self._ending_of(lease, task))
+        ending = self._ending_of(lease, task)
+        left = [one for one in lease.left if not one.done()]
+        plan = self.plans.get(lease.run.function)
+        if left and lease.run.has_place and plan is not None and plan.limits is not None:
+            lease.stays = (place_of(lease.run, plan.limits), left)
+            ending = ending and msgspec.structs.replace(ending, stays=True)
+        self._ended(lease, ending)
 
     def _ending_of(self, lease: Lease, task: asyncio.Task[Ending]) -> Ending | None:
         if lease.fate == "cancelled":
@@ -159,29 +165,39 @@ class Execution:
             if instead is not None:
                 return instead
             lease.began = time.time()
-        invocation = Invocation(
-            function=plan.function,
-            trigger=run.trigger,
-            arguments=arguments,
-            run_id=run.id,
-            trace=trace_of(run.id if len(run.id) == _ID_DIGITS else new_run_id(), run.trace or None),
-            timeout_seconds=plan.timeout_of(run),
-            attempt=run.attempt,
-            report=lease.report,
-            tick=tick_of(run),
-        )
-        outcome = await self._invoker.invoke(invocation)
+        with noting_what_is_left() as lease.left:
+            return await self._carry_out(lease, plan, arguments)
+
+    async def _carry_out(self, lease: Lease, plan: RunPlan, arguments: dict[str, Any]) -> Ending:
+        outcome = await self._invoker.invoke(_invocation(lease, plan, arguments))
         if outcome.state == "failed":
-            return self._ending_of_failed(lease, plan, outcome.error)
+            return await self._failed(lease, plan, outcome)
         try:
-            result = await self._result(outcome.value, plan, plan.timeout_of(run) - (time.time() - lease.began))
+            left_seconds = plan.timeout_of(lease.run) - (time.time() - lease.began)
+            result = await self._results.write(outcome.value, plan.function, left_seconds)
         except BadResult as bad:
-            reason = str(bad)
-            log.error("a result cannot be kept", run_id=run.id, function=run.function, reason=reason)  # noqa: TRY400 - it says all
-            return self._ending(lease, state="failed", reason="bad result", failure=failure_of(bad))
+            return self._bad_result(lease, bad)
+        except TooLong:
+            return await self._failed(lease, plan, Outcome(state="failed", reason="timeout"))
         except Exception as raised:  # noqa: BLE001 - by the author's generator
-            return self._failed(lease, plan, raised)
-        return self._ending(lease, state="succeeded", result=result)
+            return await self._failed(lease, plan, Outcome(state="failed", reason="error", error=raised))
+        return self._ending(lease, state="succeeded", result=result, verdict="good")
+
+    async def _assign(self, lease: Lease, plan: RunPlan, key: KeyPlan) -> Ending:
+        """Find the key by which a run waits for its turn, whose submitter did not know it. Raises once it is found."""
+        try:
+            lease.key = key.text_of(plan.arguments.bind(_payload_of(lease.run, plan)))
+        except (InputError, BindingFailed) as error:
+            return self._ending(lease, state="failed", reason="bad arguments", failure=failure_of(error))
+        except KeyFailed as error:
+            return self._ending(lease, state="failed", reason="error", failure=failure_of(error))
+        lease.fate = "assigned"
+        raise Assigned
+
+    def _bad_result(self, lease: Lease, bad: BadResult) -> Ending:
+        run = lease.run
+        log.error("a result cannot be kept", run_id=run.id, function=run.function, reason=str(bad))
+        return self._ending(lease, state="failed", reason="bad result", failure=failure_of(bad))
 
     async def _instead(
         self, lease: Lease, plan: RunPlan, key: KeyPlan, keys: TakesKeys, arguments: Mapping[str, Any]
@@ -216,9 +232,9 @@ class Execution:
             async with asyncio.timeout(plan.timeout_of(lease.run) + _STUCK_SECONDS):
                 ending = await alone(lease)
         except TimeoutError:
-            return self._failed(lease, plan, None)
+            return await self._failed(lease, plan, Outcome(state="failed", reason="timeout"))
         except CellDied as died:
-            return self._died(lease, died)
+            return await self._failed(lease, plan, Outcome(state="failed", reason="crashed", error=died))
         return msgspec.structs.replace(ending, worker=self._worker)
 
     def _died(self, lease: Lease, died: CellDied) -> Ending:
@@ -230,19 +246,37 @@ class Execution:
         log.error("a run ended the process that it had to itself", run_id=lease.run.id, how=died.how)
         pause = _CRASH_SECONDS * 2**lease.run.crashes
         said = Failure(type="Crashed", message=str(died))
-        return self._ending(lease, state="crashed", failure=said, retry_seconds=pause)
+        return self._ending(lease, state="crashed", failure=said, retry_seconds=pause, verdict="bad")
 
-    def _ending_of_failed(self, lease: Lease, plan: RunPlan, error: BaseException | None) -> Ending:
-        return self._died(lease, error) if isinstance(error, CellDied) else self._failed(lease, plan, error)
+    async def _failed(self, lease: Lease, plan: RunPlan, outcome: Outcome) -> Ending:
+        """The ending of an attempt that failed. If there is no other after it, fallback= may give its result."""
+        error = outcome.error
+        is_last = lease.run.crashes >= _MOST_CRASHES
+        if isinstance(error, CellDied):
+            ending = self._died(lease, error)
+        else:
+            ending = self._ending_of_failure(lease, plan, outcome)
+            is_last = ending.state == "failed"
+        if not (is_last and plan.function.policy.has_fallback):
+            return ending
+        invocation = _invocation(lease, plan, plan.arguments.bind(_payload_of(lease.run, plan)))
+        found = await self._invoker.fall_back(invocation, outcome)
+        if found.fell_back is None:
+            return ending
+        try:
+            result = await self._results.write(found.value, plan.function, 0)
+        except BadResult as bad:
+            log.error("what a fallback gave cannot be kept", run_id=lease.run.id, reason=str(bad))  # noqa: TRY400 - it says all
+            return ending
+        return self._ending(lease, state="succeeded", result=result, fell_back=found.fell_back, verdict=ending.verdict)
 
-    def _failed(self, lease: Lease, plan: RunPlan, error: BaseException | None) -> Ending:
-        """The ending of an attempt that raised; error: None, or _TooLong, for one that took too long."""
-        run, reason = lease.run, "error"
-        if error is None or isinstance(error, _TooLong):
-            error, reason = TimeoutError(f"it took longer than its {plan.timeout_of(run):g} s"), "timeout"
+    def _ending_of_failure(self, lease: Lease, plan: RunPlan, outcome: Outcome) -> Ending:
+        run = lease.run
+        error = outcome.error or TimeoutError(f"it took longer than its {plan.timeout_of(run):g} s")
+        reason = "timeout" if outcome.reason == "timeout" else "error"
         left_seconds = plan.max_age_seconds - self._age_seconds(lease)
         delay = next_delay(plan.retry, run.attempt, error, left_seconds, random.random)
-        ending = partial(self._ending, lease, reason=reason, failure=failure_of(error))
+        ending = partial(self._ending, lease, reason=reason, failure=failure_of(error), verdict=verdict_of(outcome))
         return ending(state="failed") if delay is None else ending(state="retrying", retry_seconds=delay)
 
     @staticmethod
@@ -264,47 +298,6 @@ class Execution:
             **said,
         )
 
-    async def _result(self, value: Any, plan: RunPlan, left_seconds: float) -> bytes:
-        """What a handler returned, as JSON: a Reply's body, a generator's items as a list. BadResult if it is none."""
-        if isinstance(value, Stream):
-            limit = asyncio.timeout(left_seconds)
-            try:
-                async with limit:
-                    return await self._collect(value)
-            except TimeoutError:
-                if limit.expired():
-                    raise _TooLong from None
-                raise
-        if isinstance(value, Reply):
-            value = value.body
-        return self._encode(value, may_be_nan=not self._plain.get(plan.function, False))
-
-    async def _collect(self, stream: Stream) -> bytes:
-        items, size = [], 2
-        async with aclosing(stream):
-            async for item in stream:
-                items.append(self._encode(item, may_be_nan=True))
-                size += len(items[-1]) + 1
-                self._check_size(size)
-        return b"[" + b",".join(items) + b"]"
-
-    def _encode(self, value: Any, *, may_be_nan: bool) -> bytes:
-        try:
-            content = encode_json(value, may_be_nan=may_be_nan)
-        except Unencodable as error:
-            raise BadResult(str(error)) from None
-        except BaseException as error:  # an author's type has code of its own; SystemExit would end the loop
-            raise BadResult(f"the result cannot be written as JSON: {type(error).__name__}") from error
-        self._check_size(len(content))
-        return content
-
-    def _check_size(self, size: int) -> None:
-        if size > self._result_max:
-            raise BadResult(
-                f"the result is larger than {self._result_max} bytes; keep it elsewhere and return where it is, or "
-                "raise [queue] result_max"
-            )
-
 
 def _payload_of(run: Claimed, plan: RunPlan) -> bytes:
     """The arguments. A function that was named by on_failure= takes what it wants of what it is told. InputError."""
@@ -317,6 +310,24 @@ def _payload_of(run: Claimed, plan: RunPlan) -> bytes:
     except msgspec.DecodeError:
         return run.payload
     return msgspec.json.encode({name: value for name, value in told.items() if name in plan.names})
+
+
+def _invocation(lease: Lease, plan: RunPlan, arguments: dict[str, Any]) -> Invocation:
+    """A run as the invoker takes it: claim has seen to its limits, and its last failure falls back, no other."""
+    run = lease.run
+    return Invocation(
+        function=plan.function,
+        trigger=run.trigger,
+        arguments=arguments,
+        run_id=run.id,
+        trace=trace_of(run.id if len(run.id) == _ID_DIGITS else new_run_id(), run.trace or None),
+        timeout_seconds=plan.timeout_of(run),
+        attempt=run.attempt,
+        report=lease.report,
+        tick=tick_of(run),
+        has_place=True,
+        falls_back=False,
+    )
 
 
 def failure_of(error: BaseException) -> Failure:

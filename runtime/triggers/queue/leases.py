@@ -5,19 +5,22 @@ Used by the crew and by the threads that keep them (upkeep).
 
 from typing import Literal
 
+from runtime.invoke.execute import Left
+from runtime.invoke.limits.rules import Ask
 from runtime.ledger.records import Claimed, Held
 
-Fate = Literal["", "lost", "cancelled", "handed back"]
+Fate = Literal["", "lost", "cancelled", "handed back", "assigned"]
 
 
 class Lease:
     """One run that this worker holds.
 
     began: when its handler did, 0.0 before. progress: the latest, JSON. fate: why its handler is ended from outside, ""
-    while it is not. ended: the handler is at work no longer.
+    while it is not. ended: the handler is at work no longer. key: that it was found to have, if its fate is "assigned".
+    left: what goes on of the handler; stays: the place that this keeps.
     """
 
-    __slots__ = ("_told", "began", "ended", "fate", "progress", "run")
+    __slots__ = ("_told", "began", "ended", "fate", "key", "left", "progress", "run", "stays")
 
     def __init__(self, run: Claimed) -> None:
         self.run = run
@@ -25,6 +28,9 @@ class Lease:
         self.progress = b""
         self.fate: Fate = ""
         self.ended = False
+        self.key = ""
+        self.left: list[Left] = []
+        self.stays: tuple[Ask, list[Left]] | None = None
         self._told = b""
 
     def report(self, progress: bytes) -> None:
@@ -56,11 +62,13 @@ class Leases:
         lease = self._leases[run.id] = Lease(run)
         return lease
 
-    def drop(self, run_id: str, token: int) -> None:
-        """Hold it no longer; a later lease of the same run stays."""
+    def drop(self, run_id: str, token: int) -> Lease | None:
+        """Hold it no longer, and return it; a later lease of the same run stays."""
         lease = self._leases.get(run_id)
-        if lease is not None and lease.run.token == token:
-            del self._leases[run_id]
+        if lease is None or lease.run.token != token:
+            return None
+        del self._leases[run_id]
+        return lease
 
     def all(self) -> list[Lease]:
         """Each lease held now."""

@@ -12,7 +12,8 @@ from runtime.declare.policies import Retry
 from runtime.declare.registry import DEFAULT_QUEUE, Function
 from runtime.declare.triggers import Queue
 from runtime.invoke.binding import PayloadPlan
-from runtime.invoke.idempotency import KeyPlan, plan_key
+from runtime.invoke.idempotency import KeyPlan, plan_key, plan_limit_key
+from runtime.invoke.limits.rules import Limits, limits_of
 from runtime.invoke.retry import DEFAULT_MAX_AGE_SECONDS, DEFAULT_RETRY
 from runtime.ledger.records import Claimed
 from runtime.ledger.schedules.records import note_of
@@ -21,7 +22,10 @@ DEFAULT_TIMEOUT_SECONDS = 15 * 60.0
 
 
 class RunPlan(msgspec.Struct, frozen=True, kw_only=True, eq=False):
-    """How a function's runs are executed. names: of the arguments it takes. key: None without idempotent=."""
+    """How a function's runs are executed. names: of the arguments it takes. key: None without idempotent=.
+
+    limits: None without any; limit_key: what they are apart by, None without key=.
+    """
 
     function: Function
     arguments: PayloadPlan
@@ -31,6 +35,8 @@ class RunPlan(msgspec.Struct, frozen=True, kw_only=True, eq=False):
     queue_timeouts: Mapping[str, float]
     max_age_seconds: float
     key: KeyPlan | None
+    limits: Limits | None
+    limit_key: KeyPlan | None
 
     def timeout_of(self, run: Claimed) -> float:
         """How long a run may take: what its schedule says, or its queue, or its function."""
@@ -62,6 +68,8 @@ def _plan(function: Function, arguments: PayloadPlan) -> RunPlan:
         queue_timeouts={one.name: one.timeout_seconds for one in _queues(function) if one.timeout_seconds},
         max_age_seconds=policy.max_age_seconds or DEFAULT_MAX_AGE_SECONDS,
         key=plan_key(function),
+        limits=limits_of(function),
+        limit_key=plan_limit_key(function),
     )
 
 

@@ -1,6 +1,6 @@
 -- Ask for calls that are no runs. ARGV: lease in ms; function, slot, holder, how long it waits at most (ms), calls at once,
 -- ms between two, burst, failures that open the breaker, ms until it lets one try, of each. Returns for each: in, wait, late or
--- open; and ms.
+-- open; ms; and whether it is the trial of a breaker, 1 or 0.
 local WAIT = 1000 -- ms until a call that waits has to ask again
 local lease = tonumber(ARGV[FIRST])
 local answer = {}
@@ -73,12 +73,13 @@ local function enter(at)
   elseif (verdict == 'late' or verdict == 'open') and most > 0 and stop_waiting(fn, slot, holder) then
     lanes.wake(fn, slot)
   end
-  return verdict, ms
+  return verdict, ms, verdict == 'in' and breaker == 'trial' and '1' or '0'
 end
 
 for at = FIRST + 1, #ARGV, 9 do
-  local verdict, ms = enter(at)
+  local verdict, ms, trial = enter(at)
   answer[#answer + 1] = verdict
   answer[#answer + 1] = string.format('%.3f', ms)
+  answer[#answer + 1] = trial
 end
 return answer

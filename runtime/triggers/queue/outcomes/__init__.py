@@ -1,0 +1,1 @@
+"""What runs come to: their results, and what their limits make of them."""
