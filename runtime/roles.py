@@ -192,6 +192,7 @@ class HttpRole:
         # Imported here: the CLI's other commands need no server, and start in half the time.
         from runtime.invoke.invoker import Invoker  # noqa: PLC0415
         from runtime.invoke.resources import Resources  # noqa: PLC0415
+        from runtime.tasks.around import Surroundings  # noqa: PLC0415
         from runtime.triggers.http.access import Access  # noqa: PLC0415
         from runtime.triggers.http.app import Shell  # noqa: PLC0415
         from runtime.triggers.http.core import HttpCore, Site  # noqa: PLC0415
@@ -200,7 +201,7 @@ class HttpRole:
 
         settings = project.settings
         lifespan = project.registry.lifespan or Lifespan()
-        self._resources = Resources(lifespan)
+        self._resources = Surroundings(Resources(lifespan), settings.background)
         self.invoker = Invoker(
             threads=settings.serve.threads,
             expected=tuple(lifespan.exception_handlers),
@@ -220,9 +221,9 @@ class HttpRole:
         """Open the project's resources; False if `stop` is set before that. StartError if one fails."""
         return await self._resources.open(stop)
 
-    async def close(self) -> None:
-        """Close them, once the handlers have finished."""
-        await self._resources.close()
+    async def close(self, within_seconds: float = 0.0) -> None:
+        """Close them, once the handlers have finished, and what these began in the background, which has so long."""
+        await self._resources.close(within_seconds)
 
     def adopt(self, registry: Registry) -> None:
         """Serve these functions from the next request on; those at work go on."""
@@ -263,6 +264,7 @@ async def _serve_http(project: Project, sock: socket.socket, parent: Parent | No
     following = asyncio.create_task(_follow(parent, project, role, stop, replaced)) if parent else None
     await stop.wait()
     left_seconds = float(settings.serve.drain)
+    end = asyncio.get_running_loop().time() + left_seconds
     if replaced.is_set():
         await server.leave(left_seconds)
         left_seconds = _MOMENT_SECONDS
@@ -276,7 +278,7 @@ async def _serve_http(project: Project, sock: socket.socket, parent: Parent | No
     await server.end(alone=parent is None)
     if following is not None:
         following.cancel()
-    await role.close()
+    await role.close(max(0.0, end - asyncio.get_running_loop().time()))
     await desk.aclose()
     role.invoker.threads.close()
     return await _end_tasks() + role.invoker.threads.busy

@@ -14,7 +14,7 @@ from inspect import isawaitable
 from types import AsyncGeneratorType, GeneratorType, MappingProxyType
 from typing import Any
 
-from runtime.base.errors import InputError, Problem, QueueFull, StoreDown
+from runtime.base.errors import BackgroundClosed, BackgroundFull, InputError, Problem, QueueFull, StoreDown
 from runtime.base.logs import get_logger
 from runtime.declare.context import Context, Tick, current
 from runtime.declare.policies import RetryAfter
@@ -28,6 +28,8 @@ log = get_logger(__name__)
 
 _FIRST_EVENT_SECONDS = 0.5
 """How long the answer of a stream of events waits for the first one: a browser waits for the answer to begin."""
+
+_REFUSED = (StoreDown, QueueFull, BackgroundFull, BackgroundClosed, RetryAfter)
 
 _Run = Callable[[Callable[[], Any], float | None], Awaitable[Finished]]
 
@@ -92,7 +94,7 @@ class Invoker:
             return Outcome(state="succeeded", value=finished.value)
         if isinstance(finished.error, ClientGone):
             log.info("client left before its body was complete")
-        elif isinstance(finished.error, (StoreDown, QueueFull, RetryAfter)):  # where the handler met it is no news
+        elif isinstance(finished.error, _REFUSED):  # where the handler met it is no news
             log.warning("handler failed", reason=str(finished.error))
         elif not isinstance(finished.error, self._expected):
             log.error("handler failed", exc_info=finished.error)

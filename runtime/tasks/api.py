@@ -30,10 +30,18 @@ _CONCURRENCY = 10
 class Using:
     """Options, said before the function, so that they never collide with its arguments: `background.using(id="x")`."""
 
-    def __init__(self, id: str = "", timeout: Duration | None = None, jitter: Duration | None = None) -> None:  # noqa: A002
+    def __init__(
+        self,
+        id: str = "",  # noqa: A002 - as in submit.using
+        timeout: Duration | None = None,
+        jitter: Duration | None = None,
+        *,
+        wait: bool = True,
+    ) -> None:
         if not (type(id) is str and len(id) <= _LONGEST_ID):
             raise BackgroundError(f"id={id!r}: an id is text of at most {_LONGEST_ID} characters")
         self._id = id
+        self._wait = wait
         self._timeout_seconds = _seconds("timeout", timeout)
         self._jitter_seconds = _seconds("jitter", jitter) or 0.0
 
@@ -51,6 +59,7 @@ class Using:
                 id=self._id,
                 timeout_seconds=self._timeout_seconds,
                 jitter_seconds=self._jitter_seconds,
+                waits=self._wait,
             )
         )
 
@@ -70,12 +79,20 @@ class Using:
 class Background:
     """Tasks of this process: they end with it, at the latest. See docs/background.md."""
 
-    def using(self, *, id: str = "", timeout: Duration | None = None, jitter: Duration | None = None) -> Using:  # noqa: A002
+    def using(
+        self,
+        *,
+        id: str = "",  # noqa: A002 - as in submit.using
+        timeout: Duration | None = None,
+        jitter: Duration | None = None,
+        wait: bool = True,
+    ) -> Using:
         """Options for what follows: `background.using(timeout="5s").spawn(send, mail)`.
 
         id: of the task; no open one may have it. timeout: from when it begins. jitter: it first waits, up to so long.
+        wait: False for one without an end: the process's end does not wait for it, but cancels it.
         """
-        return Using(id, timeout, jitter)
+        return Using(id, timeout, jitter, wait=wait)
 
     @overload
     def spawn(

@@ -34,13 +34,17 @@ _at_work: ContextVar[Task[Any]] = ContextVar("fnrun_background_task")
 
 
 class Job(msgspec.Struct, frozen=True, kw_only=True):
-    """What to do in the background, and for how long at most. id: "" for one of ours. jitter: the longest wait."""
+    """What to do in the background, and for how long at most. id: "" for one of ours.
+
+    jitter_seconds: it waits for up to so long before. waits: whether a drain waits for it.
+    """
 
     function: Callable[..., Any]
     call: Callable[[], Any]
     id: str = ""
     timeout_seconds: float | None = None
     jitter_seconds: float = 0.0
+    waits: bool = True
 
 
 class Manager:
@@ -69,6 +73,7 @@ class Manager:
         """Have it done. BackgroundFull, BackgroundClosed, DuplicateTask; BackgroundError for a generator."""
         lane, begin = self.way_of(job.function, job.call)
         task: Task[Any] = Task(job.id or new_run_id(), name_of(job.function), copy_context(), self._cancel)
+        task.is_waited_for = job.waits
         with self._lock:
             self._check(task.id, lane)
             self._tasks[task.id] = task
@@ -224,10 +229,10 @@ class Manager:
         self._forget()
 
     async def idle(self, within_seconds: float | None) -> bool:
-        """Wait until no task is open, but for the one that asks; whether that is so."""
+        """Wait until no task is open, but for the one that asks, and those nobody waits for; whether that is so."""
         end = None if within_seconds is None else self.loop.time() + within_seconds
         me = _at_work.get(None)
-        while others := [at_work for task, at_work in self._open.items() if task is not me]:
+        while others := [at_work for task, at_work in self._open.items() if task is not me and task.is_waited_for]:
             left = None if end is None else end - self.loop.time()
             if left is not None and left <= 0:
                 return False
@@ -238,17 +243,21 @@ class Manager:
                 await asyncio.sleep(0)  # spawned by a thread a moment ago
         return True
 
+    async def drain(self, within_seconds: float) -> bool:
+        """Take no more, and wait for those that are open; whether they are over."""
+        self.closed = True
+        return await self.idle(within_seconds)
+
     async def close(self, within_seconds: float) -> None:
         """Take no more; wait so long for those that are open, then cancel them, and let them clean up for a moment."""
-        self.closed = True
         if self._forgetting is not None:
             self._forgetting.cancel()
-        if not await self.idle(within_seconds):
+        if not await self.drain(within_seconds):
             log.warning("background tasks are cancelled, for the process ends", **self._named())
-            for task in list(self._open):
-                self._cancel_here(task)
-            if not await self.idle(GRACE_SECONDS + 0.5):
-                log.error("background tasks are left at work", **self._named())
+        for task in list(self._open):
+            task.is_waited_for = True
+            self._cancel_here(task)
+        await self.idle(GRACE_SECONDS + 0.5)  # what goes on after that names itself
         self.pool.close()
 
     def _named(self) -> dict[str, Any]:

@@ -25,7 +25,19 @@ R_co = TypeVar("R_co", covariant=True)
 class Task(Generic[R_co]):
     """A function at work in the background. id: unique among those of this process that are open."""
 
-    __slots__ = ("_began", "_done", "_ended", "_spawned", "context", "function", "id", "outcome", "run_id", "stop")
+    __slots__ = (
+        "_began",
+        "_done",
+        "_ended",
+        "_spawned",
+        "context",
+        "function",
+        "id",
+        "is_waited_for",
+        "outcome",
+        "run_id",
+        "stop",
+    )
 
     def __init__(self, id: str, function: str, context: Context, stop: Callable[["Task[Any]"], bool]) -> None:  # noqa: A002 - it is what users call it
         self.id = id
@@ -34,6 +46,7 @@ class Task(Generic[R_co]):
         self.stop = stop
         spawner = context.get(current)
         self.run_id = "" if spawner is None else spawner.run_id
+        self.is_waited_for = True
         self.outcome: TaskOutcome[Any] | None = None
         self._spawned = time.time()
         self._began: float | None = None

@@ -11,7 +11,7 @@ from typing import Any
 import anyio.to_thread
 import msgspec
 
-from runtime.base.errors import InputError, Problem, QueueFull, StoreDown
+from runtime.base.errors import InputError, Problem
 from runtime.base.logs import get_logger
 from runtime.declare.lifespan import ErrorHandler, Lifespan
 from runtime.declare.registry import Function
@@ -20,6 +20,7 @@ from runtime.invoke.execute import Stream, run_async
 from runtime.invoke.invocation import Outcome
 from runtime.invoke.results import Unencodable
 from runtime.triggers.http.answers import Answer, ResultPlan, answer_of, problem_answer, stream_answer
+from runtime.triggers.http.durable import REFUSALS
 
 log = get_logger(__name__)
 
@@ -33,14 +34,14 @@ class OutcomePlan(msgspec.Struct, frozen=True, kw_only=True):
     timeout_seconds: float
 
     async def answer(self, request: Request, run_id: str, outcome: Outcome) -> Answer:
-        """The answer to an Outcome. Raises Problem; StoreDown and QueueFull that the handler raised."""
+        """The answer to an Outcome. Raises Problem; one of REFUSALS that the handler raised."""
         if outcome.state == "failed":
             handler = self.lifespan.handler_of(outcome.error)
             if handler is not None:
                 return await self._answer_by_handler(request, run_id, handler, outcome.error)
             if isinstance(outcome.error, Problem | InputError):
                 return problem_answer(run_id, outcome.error)
-            if isinstance(outcome.error, StoreDown | QueueFull):  # of a submit, most likely
+            if isinstance(outcome.error, REFUSALS):  # of a submit, most likely
                 raise outcome.error
             if outcome.reason == "timeout":
                 raise Problem(504, detail="the function did not finish in time")
