@@ -1,12 +1,12 @@
-"""A cell: a process for one job, which can end nobody but itself.
+"""A cell: a process for one job after the other, which can end nobody but itself.
 
-Called by runtime.zygote in a process that it has forked, or started, for the job. Does the job on an event loop of its
-own, answers, and ends. Ends at once when its worker does, or its zygote, whatever the handler is at.
+Called by runtime.zygote in a process that it has forked, or started, for the first job. Does jobs on an event loop of
+its own, answers, and ends when its worker has no more. Ends at once when its worker does, or its zygote, whatever the
+handler is at.
 """
 
 import asyncio
 import atexit
-import ctypes
 import os
 import select
 import signal
@@ -14,36 +14,59 @@ import socket
 import sys
 import threading
 from collections.abc import Callable, Coroutine
-from contextlib import suppress
-from pathlib import Path
+from contextlib import AbstractAsyncContextManager, suppress
 from typing import Any, NoReturn
 
 from runtime.base.logs import get_logger
-from runtime.invoke.isolation.frames import ANSWER, HEAD, PROGRESS, frame
+from runtime.invoke.isolation.frames import ANSWER, BEGAN, HEAD, LAST, PROGRESS, frame
+from runtime.invoke.isolation.kernel import adopt_orphans, die_with_parent
 
 log = get_logger(__name__)
 
-Tell = Callable[[bytes], None]
-"""Send the worker something before the answer. From any thread; waits if the worker is slow to read."""
-Perform = Callable[[bytes, Tell], Coroutine[Any, Any, bytes]]
-"""Do a job, in the cell: the answer. What the job needs is opened and closed in here, on the cell's own event loop.
+_LOOK_SECONDS = 1.0
 
-What it raises ends the cell, and the worker is told with which exit code. It is called once.
-"""
+
+class Tell:
+    """What a job may tell the worker before its answer. From any thread; waits if the worker is slow to read.
+
+    last: set it if the cell shall get no more jobs.
+    """
+
+    def __init__(self, wire: "_Wire") -> None:
+        self._wire: _Wire | None = wire
+        self.last = False
+
+    def __call__(self, message: bytes) -> None:
+        """Tell of progress. Nothing happens once the job is done."""
+        if self._wire is not None:
+            self._wire.send(PROGRESS, message)
+
+    def begin(self) -> None:
+        """Say that what the job needs is open: the worker counts its time from now on."""
+        if self._wire is not None:
+            self._wire.send(BEGAN, b"")
+
+    def end(self) -> None:
+        """Tell nothing more: what a job left behind would speak in the next one's name."""
+        self._wire = None
+
+
+Perform = Callable[[bytes, Tell], Coroutine[Any, Any, bytes]]
+"""Do a job, in the cell: the answer. What it raises ends the cell, and the worker is told with which exit code."""
+Opens = Callable[[], AbstractAsyncContextManager[Perform]]
+"""Opens what the jobs of a cell need, on its event loop; closed when there are no more."""
 LoopFactory = Callable[[], asyncio.AbstractEventLoop]
 
-_LOOK_SECONDS = 1.0
-_OOM_SCORE = "500"
-"""For the kernel, when memory is short: rather a cell than its worker. From -1000 (never) to 1000."""
-_PR_SET_PDEATHSIG = 1
 
-
-def live(sock: socket.socket, prepare: Callable[[], Perform], loop_factory: LoopFactory | None) -> NoReturn:
-    """Be a cell: do the job that comes over `sock`, answer, and end."""
+def live(sock: socket.socket, prepare: Callable[[], Opens], loop_factory: LoopFactory | None) -> NoReturn:
+    """Be a cell: do the jobs that come over `sock`, answer them, and end."""
     code: Any = 1
     try:
         _stand_apart(sock)
-        _do_job(sock, prepare(), loop_factory)
+        opens = prepare()
+        # Never closed: that would wait for threads and tasks which may never end.
+        asyncio.Runner(loop_factory=loop_factory).run(_do_jobs(_Wire(sock), opens))
+        atexit._run_exitfuncs()
         code = 0
     except SystemExit as error:
         code = error.code or 0
@@ -57,10 +80,8 @@ def live(sock: socket.socket, prepare: Callable[[], Perform], loop_factory: Loop
 def _stand_apart(sock: socket.socket) -> None:
     """Have a session of one's own, to be killed as a whole, and end with the worker and the zygote."""
     os.setsid()
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-        with suppress(OSError):
-            Path("/proc/self/oom_score_adj").write_text(_OOM_SCORE, encoding="ascii")
+    die_with_parent()
+    adopt_orphans()  # else the zygote, which takes those of dead cells for its own, would end them
     fd = sock.fileno()
     known = _identity(fd)
 
@@ -83,44 +104,74 @@ def _identity(fd: int) -> object:
     return found.st_dev, found.st_ino
 
 
-def _do_job(sock: socket.socket, perform: Perform, loop_factory: LoopFactory | None) -> None:
-    job = _read_job(sock)
+async def _do_jobs(wire: "_Wire", opens: Opens) -> None:
     pid = os.getpid()
-    lock = threading.Lock()
-
-    def tell(message: bytes) -> None:
-        if os.getpid() == pid:
-            with lock:
-                sock.sendall(frame(PROGRESS, message))
-
-    # Never closed: that would wait for threads and tasks which may never end.
-    runner = asyncio.Runner(loop_factory=loop_factory)
-    answer = runner.run(perform(job, tell))
-    if os.getpid() != pid:  # a fork that the handler made, and in which it has returned, too
-        os._exit(0)
-    message = frame(ANSWER, answer)
-    flush()
-    with lock:
-        sock.sendall(message)
-        sock.recv(1)  # until the worker has it: what it hears of our end shall come later
-    atexit._run_exitfuncs()
+    async with opens() as perform:
+        while (job := await wire.next_job()) is not None:
+            tell = Tell(wire)
+            answer = await perform(job, tell)
+            if os.getpid() != pid:  # a fork that the handler made, and in which it has returned, too
+                os._exit(0)
+            tell.end()
+            flush()
+            wire.send(LAST if tell.last else ANSWER, answer)
 
 
-def _read_job(sock: socket.socket) -> bytes:
-    _, length = HEAD.unpack(_read(sock, HEAD.size))
-    return _read(sock, length)
+class _Wire:
+    """The cell's end of the socket pair. uvloop does not leave a socket blocking that it watches: who must wait polls."""
 
+    def __init__(self, sock: socket.socket) -> None:
+        sock.setblocking(False)
+        self._sock = sock
+        self._pid = os.getpid()
+        self._lock = threading.Lock()
 
-def _read(sock: socket.socket, length: int) -> bytes:
-    """So many bytes. SystemExit if the worker is gone before."""
-    found = bytearray(length)
-    view = memoryview(found)
-    while view:
-        count = sock.recv_into(view)
-        if not count:
-            raise SystemExit(0)
-        view = view[count:]
-    return bytes(found)
+    def send(self, kind: bytes, body: bytes) -> None:
+        """Send a frame, unless this is a fork of the cell."""
+        if os.getpid() != self._pid:
+            return
+        left = memoryview(frame(kind, body))
+        with self._lock:
+            while left:
+                try:
+                    left = left[self._sock.send(left) :]
+                except BlockingIOError:
+                    self._wait(select.POLLOUT)
+
+    async def next_job(self) -> bytes | None:
+        """The next one; None if there is none."""
+        loop = asyncio.get_running_loop()
+        readable = asyncio.Event()
+        loop.add_reader(self._sock, readable.set)
+        try:
+            await readable.wait()
+        finally:
+            loop.remove_reader(self._sock)  # while a job is at work, what comes is the end, and a thread sees that
+        head = self._read(HEAD.size)
+        if head is None:
+            return None
+        _, length = HEAD.unpack(head)
+        return self._read(length)
+
+    def _read(self, length: int) -> bytes | None:
+        """So many bytes; None at the end."""
+        found = bytearray(length)
+        view = memoryview(found)
+        while view:
+            try:
+                count = self._sock.recv_into(view)
+            except BlockingIOError:
+                self._wait(select.POLLIN)
+                continue
+            if not count:
+                return None
+            view = view[count:]
+        return bytes(found)
+
+    def _wait(self, event: int) -> None:
+        poll = select.poll()
+        poll.register(self._sock, event)
+        poll.poll()
 
 
 def flush() -> None:

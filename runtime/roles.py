@@ -31,13 +31,14 @@ from runtime.processes import Line, Message, end_without_parent
 
 if TYPE_CHECKING:  # the HTTP role alone loads it
     from runtime.admin.api import Route
-    from runtime.cell import Perform
+    from runtime.cell import Opens
     from runtime.ledger.desk import Desk
 
 log = logs.get_logger(__name__)
 
 _CLOSE_SECONDS = 2.0
 _MOMENT_SECONDS = 0.01
+_MOST_GIVEN = 1 << 24
 
 
 class Project(msgspec.Struct, frozen=True):
@@ -54,9 +55,11 @@ class Project(msgspec.Struct, frozen=True):
         return self.loaded.settings
 
 
-def load_project(root: Path, overrides: Mapping[str, str] = NOTHING) -> Project:
-    """Settings and functions of the project in `root`; see load_settings for `overrides`."""
-    loaded = load_settings(root, overrides)
+def load_project(
+    root: Path, overrides: Mapping[str, str] = NOTHING, environ: Mapping[str, str] = os.environ
+) -> Project:
+    """Settings and functions of the project in `root`; see load_settings for `overrides` and `environ`."""
+    loaded = load_settings(root, overrides, environ)
     given = loaded.settings
     loader = Loader(root, given.functions, given.schedules, given.schedule.timezone)
     return Project(root, loaded, loader, loader.load())
@@ -120,20 +123,29 @@ def serve(project: Project, sock: socket.socket, parent: Parent | None = None) -
 
 
 def serve_cells(
-    root: Path, line: socket.socket, perform_of: "Callable[[Project], Perform]", *, alone: bool = False
+    root: Path,
+    line: socket.socket,
+    opens_of: "Callable[[Project], Opens]",
+    *,
+    alone: bool = False,
+    given: int | None = None,
 ) -> NoReturn:
-    """Be a worker's zygote, or with `alone` one cell. perform_of: what a cell of the loaded project does with a job."""
+    """Be a worker's zygote, or with `alone` one cell. opens_of: what the cells of the loaded project do with jobs.
+
+    given: a descriptor with the variables, as JSON, that settings are read from besides those of the environment.
+    """
     from runtime import zygote  # noqa: PLC0415 - the zygote alone needs it
     from runtime.ledger.run import make_desk_with  # noqa: PLC0415 - as above
 
-    def prepare() -> "Perform":
-        project = load_project(root)
+    def prepare() -> "Opens":
+        said = {} if given is None else msgspec.json.decode(os.pread(given, _MOST_GIVEN, 0), type=dict[str, str])
+        project = load_project(root, environ={**os.environ, **said})
         settings = project.settings
         logs.configure(style=settings.log.format, level=settings.log.level, fields=log_fields)
         make_desk_with(lambda: _desk_again(project))
-        return perform_of(project)
+        return opens_of(project)
 
-    zygote.serve_cells(line, prepare, alone=alone, loop_factory=loop_factory())
+    zygote.serve_cells(line, prepare, alone=alone, loop_factory=loop_factory(), given=given)
 
 
 def _desk_again(project: Project) -> "Desk":
@@ -192,7 +204,7 @@ class HttpRole:
         # Imported here: the CLI's other commands need no server, and start in half the time.
         from runtime.invoke.invoker import Invoker  # noqa: PLC0415
         from runtime.invoke.resources import Resources  # noqa: PLC0415
-        from runtime.tasks.around import Surroundings  # noqa: PLC0415
+        from runtime.tasks.around import WithBackground  # noqa: PLC0415
         from runtime.triggers.http.access import Access  # noqa: PLC0415
         from runtime.triggers.http.app import Shell  # noqa: PLC0415
         from runtime.triggers.http.core import HttpCore, Site  # noqa: PLC0415
@@ -201,7 +213,7 @@ class HttpRole:
 
         settings = project.settings
         lifespan = project.registry.lifespan or Lifespan()
-        self._resources = Surroundings(Resources(lifespan), settings.background)
+        self._resources = WithBackground(Resources(lifespan), settings.background)
         self.invoker = Invoker(
             threads=settings.serve.threads,
             expected=tuple(lifespan.exception_handlers),

@@ -25,7 +25,7 @@ from runtime.invoke.resources import Resources
 from runtime.ledger.desk import Desk, open_desk, use
 from runtime.processes import Line, Message, end_without_parent
 from runtime.roles import Parent, Project, end_process, loop_factory
-from runtime.tasks.around import Surroundings
+from runtime.tasks.around import WithBackground
 from runtime.triggers.queue.app import App
 from runtime.triggers.queue.crew import Crew
 from runtime.triggers.queue.parts import Options
@@ -80,7 +80,7 @@ class WorkerRole:
         lifespan = project.registry.lifespan
         assert lifespan is not None  # noqa: S101 - asked by work
         self._project = project
-        self._resources = Surroundings(Resources(lifespan), settings.background)
+        self._resources = WithBackground(Resources(lifespan), settings.background)
         name, limit = worker_name(), settings.queue.concurrency
         told = {"host": socket.gethostname(), "pid": os.getpid(), "concurrency": limit, "queues": settings.queue.queues}
         self._crew = Crew(

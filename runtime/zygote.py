@@ -1,8 +1,9 @@
-"""The zygote: it has the functions loaded, and forks a process, a cell, for each job that is to be alone.
+"""The zygote: it has the functions loaded, and forks processes, cells, for jobs that are to be alone.
 
 `serve_cells` is called by roles for the hidden command `fnrun cell-child`, which a worker starts at its
 first need. Has one thread, no event loop and no connection, so that a fork of it is a fresh worker within milliseconds.
-Tells the worker how cells ended, kills those it is told to, and ends with all of them when the worker does.
+Tells the worker how cells ended, kills those it is told to with all they started, and ends with all of them when the
+worker does.
 
 Where functions start threads when they are imported, a fork would have their locks and not them; each cell is then a
 new process that loads the functions itself (`alone`).
@@ -27,8 +28,9 @@ from functools import partial
 from typing import NoReturn
 
 from runtime.base.logs import get_logger
-from runtime.cell import LoopFactory, Perform, flush, live
+from runtime.cell import LoopFactory, Opens, flush, live
 from runtime.invoke.isolation.frames import ENDED, FAILED, FORK, ORDER, READY, REPORT, STARTED
+from runtime.invoke.isolation.kernel import adopt_orphans, children, kill_group
 
 log = get_logger(__name__)
 
@@ -39,14 +41,16 @@ _UNEXPECTED = 70
 
 def serve_cells(
     line: socket.socket,
-    prepare: Callable[[], Perform],
+    prepare: Callable[[], Opens],
     *,
     alone: bool = False,
     loop_factory: LoopFactory | None = None,
+    given: int | None = None,
 ) -> NoReturn:
     """Fork a cell whenever the worker at the other end of `line` asks; end when it is gone.
 
     prepare: loads the functions; is called once, and shall leave no thread behind. alone: be a cell, on `line`.
+    given: a descriptor that `prepare` has to read, which no handler shall.
     """
     line.set_inheritable(False)
     # What a run says last, before it kills its process, is worth most.
@@ -56,11 +60,18 @@ def serve_cells(
     for number in (signal.SIGTERM, signal.SIGINT):  # the worker's business; it drains, and ends us
         signal.signal(number, _go_on)
     if alone:
-        live(line, prepare, loop_factory)
+        live(line, partial(_prepare, prepare, given), loop_factory)
     parent = os.getppid()
     with _ending_with(line):
-        perform = prepare()
-    _Zygote(line, partial(live, prepare=lambda: perform, loop_factory=loop_factory)).serve(parent)
+        opens = prepare()
+    _Zygote(line, partial(live, prepare=lambda: opens, loop_factory=loop_factory), given).serve(parent)
+
+
+def _prepare(prepare: Callable[[], Opens], given: int | None) -> Opens:
+    opens = prepare()
+    if given is not None:
+        os.close(given)
+    return opens
 
 
 def _go_on(*_: object) -> None:
@@ -92,8 +103,9 @@ def _ending_with(line: socket.socket) -> Iterator[None]:
 class _Zygote:
     """live: what a forked process does, with its end of the socket pair to the worker."""
 
-    def __init__(self, line: socket.socket, live: Callable[[socket.socket], NoReturn]) -> None:
+    def __init__(self, line: socket.socket, live: Callable[[socket.socket], NoReturn], given: int | None) -> None:
         self._line = line
+        self._given = given
         self._live = live
         self._pids: dict[int, int] = {}
         self._awake, self._wake = socket.socketpair()
@@ -106,6 +118,10 @@ class _Zygote:
                 threads=others,
             )
             self._new_process = self._spawn
+        elif given is not None:
+            os.close(given)
+        adopt_orphans()
+        self._own = children()  # what an import has started is not a cell's
 
     def serve(self, parent: int) -> NoReturn:
         """Obey until the worker, process `parent`, is gone; then end, with all cells."""
@@ -151,7 +167,7 @@ class _Zygote:
             else:
                 self._tell(FAILED, number, errno.EMFILE)
         elif number in self._pids:
-            _kill(self._pids[number])
+            kill_group(self._pids[number])
         return True
 
     def _start(self, number: int, fd: int) -> None:
@@ -192,6 +208,8 @@ class _Zygote:
     def _spawn(self, fd: int) -> int:
         """A new process, that loads the functions itself. Without a fork, which threads do not survive."""
         os.set_inheritable(fd, True)
+        if self._given is not None:
+            os.set_inheritable(self._given, True)
         command = [sys.executable, *sys.orig_argv[1:], "--alone", "--line", str(fd)]
         return os.posix_spawn(sys.executable, command, os.environ)
 
@@ -205,22 +223,28 @@ class _Zygote:
             if found:
                 del self._pids[number]
                 # Process ids are given out in a circle: this one is not another's so soon.
-                _kill(pid)
+                kill_group(pid)
                 self._tell(ENDED, number, status)
+        self._end_orphans()
+
+    def _end_orphans(self) -> None:
+        """Kill what dead cells have left, in whatever session; its own children come here when it has died."""
+        for pid in children() - self._own - set(self._pids.values()):
+            with suppress(ProcessLookupError, PermissionError):
+                os.kill(pid, signal.SIGKILL)
+            with suppress(ChildProcessError):
+                os.waitpid(pid, os.WNOHANG)
 
     def _end(self) -> NoReturn:
         for pid in self._pids.values():
-            _kill(pid)
+            kill_group(pid)
         until = time.monotonic() + _END_SECONDS
         for pid in self._pids.values():
             with suppress(ChildProcessError):
                 while not os.waitpid(pid, os.WNOHANG)[0] and time.monotonic() < until:
                     time.sleep(0.001)
+        self._pids = {}
+        while children() - self._own and time.monotonic() < until:
+            self._end_orphans()
+            time.sleep(0.001)
         os._exit(0)
-
-
-def _kill(pid: int) -> None:
-    """Kill a cell and what it started; the cell itself, too, if it has no session of its own yet."""
-    for kill in (os.killpg, os.kill):
-        with suppress(ProcessLookupError, PermissionError):
-            kill(pid, signal.SIGKILL)

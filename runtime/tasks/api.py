@@ -14,6 +14,7 @@ from runtime.base.errors import BackgroundError
 from runtime.tasks.home import manager_at_hand
 from runtime.tasks.manager import Job
 from runtime.tasks.many import Bounds, gather
+from runtime.tasks.processes import Call
 from runtime.tasks.records import State, Statistics, TaskOutcome, TaskView
 from runtime.tasks.task import Task
 from runtime.tasks.work import carry_out, in_thread, name_of
@@ -22,6 +23,7 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 Views = list[TaskView]
+Outcomes = list[TaskOutcome[R]]
 
 _LONGEST_ID = 200
 _CONCURRENCY = 10
@@ -70,6 +72,18 @@ class Using:
         begin = partial(in_thread, manager.pool, partial(function, *args, **kwargs))
         outcome = await carry_out(name_of(function), manager.threads, begin, self._timeout_seconds)
         return outcome.result()  # type: ignore[no-any-return]  # an outcome here is of any function
+
+    @overload
+    async def in_process(self, function: Callable[P, Awaitable[R]], /, *args: P.args, **kwargs: P.kwargs) -> R: ...
+    @overload
+    async def in_process(self, function: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs) -> R: ...
+    async def in_process(self, function: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
+        """See Background.in_process."""
+        self._refuse_id("in_process")
+        manager = manager_at_hand()
+        call = Call(function, partial(function, *args, **kwargs))
+        begin = partial(manager.cells.begin, call, self._timeout_seconds)
+        return (await carry_out(call.name, manager.processes, begin, None)).result()
 
     def _refuse_id(self, word: str) -> None:
         if self._id:
@@ -168,7 +182,7 @@ class Background:
         task_timeout: Duration | None = ...,
         total_timeout: Duration | None = ...,
         jitter: Duration | None = ...,
-    ) -> list[TaskOutcome[R]]: ...
+    ) -> Outcomes[R]: ...
     @overload
     async def gather(
         self,
@@ -179,7 +193,7 @@ class Background:
         task_timeout: Duration | None = ...,
         total_timeout: Duration | None = ...,
         jitter: Duration | None = ...,
-    ) -> list[TaskOutcome[R]]: ...
+    ) -> Outcomes[R]: ...
     async def gather(
         self,
         function: Callable[..., Any],
@@ -189,7 +203,7 @@ class Background:
         task_timeout: Duration | None = None,
         total_timeout: Duration | None = None,
         jitter: Duration | None = None,
-    ) -> list[TaskOutcome[Any]]:
+    ) -> Outcomes[Any]:
         """Call a function with each of the arguments, so many at once; an outcome for each, in their order.
 
         arguments: for each call a dict of arguments by name, a tuple of them in order, or the only one. task_timeout:
@@ -220,12 +234,65 @@ class Background:
         task_timeout: Duration | None = None,
         total_timeout: Duration | None = None,
         jitter: Duration | None = None,
-    ) -> list[TaskOutcome[R]]:
+    ) -> Outcomes[R]:
         """As gather, each call in a thread; concurrency: as many as there are threads, unless said."""
         manager = manager_at_hand()
         bounds = _bounds(concurrency or manager.threads.limit, task_timeout, total_timeout, jitter)
         begins = [partial(in_thread, manager.pool, _call_of(function, given)) for given in arguments]
         return await gather(name_of(function), manager.threads, begins, bounds)
+
+    @overload
+    async def in_process(self, function: Callable[P, Awaitable[R]], /, *args: P.args, **kwargs: P.kwargs) -> R: ...
+    @overload
+    async def in_process(self, function: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs) -> R: ...
+    async def in_process(self, function: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
+        """What a function returns, called in a process of its own; at most [background] processes at once, others wait.
+
+        Past its timeout (`using(timeout=)`: TaskTimeout), or when the caller is cancelled, the process is killed with
+        all it started. ProcessDied if it dies otherwise. The function is one of a module; it, its arguments and its
+        result are pickled.
+        """
+        return await Using().in_process(function, *args, **kwargs)
+
+    @overload
+    async def in_processes(
+        self,
+        function: Callable[..., Awaitable[R]],
+        arguments: Iterable[Any],
+        *,
+        concurrency: int | None = ...,
+        task_timeout: Duration | None = ...,
+        total_timeout: Duration | None = ...,
+        jitter: Duration | None = ...,
+    ) -> Outcomes[R]: ...
+    @overload
+    async def in_processes(
+        self,
+        function: Callable[..., R],
+        arguments: Iterable[Any],
+        *,
+        concurrency: int | None = ...,
+        task_timeout: Duration | None = ...,
+        total_timeout: Duration | None = ...,
+        jitter: Duration | None = ...,
+    ) -> Outcomes[R]: ...
+    async def in_processes(
+        self,
+        function: Callable[..., Any],
+        arguments: Iterable[Any],
+        *,
+        concurrency: int | None = None,
+        task_timeout: Duration | None = None,
+        total_timeout: Duration | None = None,
+        jitter: Duration | None = None,
+    ) -> Outcomes[Any]:
+        """As gather, each call in a process; concurrency: as many as there are processes, unless said."""
+        manager = manager_at_hand()
+        bounds = _bounds(concurrency or manager.processes.limit, None, total_timeout, jitter)
+        seconds = _seconds("task_timeout", task_timeout)
+        calls = [Call(function, _call_of(function, given)) for given in arguments]
+        begins = [partial(manager.cells.begin, call, seconds) for call in calls]
+        return await gather(name_of(function), manager.processes, begins, bounds)
 
     def list(self, state: State | None = None) -> Views:
         """The tasks that are open, and those that have ended and are kept; in the order they were spawned in."""
@@ -250,7 +317,7 @@ def _seconds(name: str, given: Duration | None) -> float | None:
         raise BackgroundError(f"{name}={given!r}: {error}") from None
 
 
-def _call_of(function: Callable[..., Any], given: Any) -> Callable[[], Any]:
+def _call_of(function: Callable[..., Any], given: Any) -> partial[Any]:
     if isinstance(given, Mapping):
         return partial(function, **given)
     return partial(function, *given) if isinstance(given, tuple) else partial(function, given)

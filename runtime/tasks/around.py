@@ -13,7 +13,7 @@ from runtime.tasks.home import close_manager, open_manager
 from runtime.tasks.manager import Manager
 
 
-class Surroundings:
+class WithBackground:
     """What handlers have around them. opened: the resources by name."""
 
     def __init__(self, resources: Resources, settings: BackgroundSettings) -> None:

@@ -22,6 +22,7 @@ from runtime.base.errors import BackgroundClosed, BackgroundFull, DuplicateTask,
 from runtime.base.ids import new_run_id
 from runtime.base.logs import get_logger
 from runtime.invoke.execute import Threads
+from runtime.tasks.processes import Processes
 from runtime.tasks.records import State, Statistics, TaskOutcome, cancelled
 from runtime.tasks.task import Task
 from runtime.tasks.work import GRACE_SECONDS, Begin, Begun, Lane, carry_out, in_thread, is_async, name_of, on_loop
@@ -58,6 +59,7 @@ class Manager:
         self.threads = Lane(settings.threads)
         self.processes = Lane(settings.processes)
         self.pool = Threads(settings.threads)
+        self.cells = Processes(settings.processes)
         self._tasks: dict[str, Task[Any]] = {}
         self._open: dict[Task[Any], asyncio.Task[None] | None] = {}
         """And what carries each out; None until the loop has begun to."""
@@ -259,6 +261,7 @@ class Manager:
             self._cancel_here(task)
         await self.idle(GRACE_SECONDS + 0.5)  # what goes on after that names itself
         self.pool.close()
+        await self.cells.close()
 
     def _named(self) -> dict[str, Any]:
         with self._lock:

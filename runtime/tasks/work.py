@@ -152,6 +152,8 @@ async def finish(
         outcome = timed_out(name, timeout_seconds)
     elif begun.end.cancelled():
         outcome = cancelled(name, "by itself")
+    elif begun.end.result().timed_out:  # it keeps its time itself
+        outcome = TaskOutcome(state="timeout", error=begun.end.result().error)
     elif (error := begun.end.result().error) is not None:
         outcome = TaskOutcome(state="failed", error=error)
     else:

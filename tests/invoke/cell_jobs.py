@@ -3,6 +3,7 @@
 import argparse
 import asyncio
 import atexit
+import contextlib
 import ctypes
 import os
 import random
@@ -195,7 +196,62 @@ async def register_at_exit(rest, _tell):
     return b""
 
 
+async def begin_late(rest, tell):
+    await asyncio.sleep(float(rest))
+    tell.begin()
+    return b"began"
+
+
+async def leave_after(_rest, tell):
+    tell.last = True
+    return b"%d" % os.getpid()
+
+
+async def tell_later(_rest, tell):
+    threading.Timer(0.1, tell, [b"from the job before"]).start()
+    return b"done"
+
+
+def daemon(tell):
+    """A process whose parent dies at once, in a session of its own."""
+    if (child := os.fork()) == 0:
+        os.setsid()
+        if (pid := os.fork()) == 0:
+            block(_LONG_SECONDS)
+        os._exit(0 if pid else 1)
+    os.waitpid(child, 0)
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        fields = path.read_text().rpartition(") ")[2].split()
+        if int(fields[3]) == child:  # its session
+            tell(path.parent.name.encode())
+
+
+async def leave_a_daemon(_rest, tell):
+    daemon(tell)
+    return b"done"
+
+
+async def leave_a_daemon_and_die(_rest, tell):
+    daemon(tell)
+    os._exit(3)
+
+
+async def daemon_and_wait(_rest, tell):
+    daemon(tell)
+    await asyncio.sleep(_LONG_SECONDS)
+
+
+async def environment(_rest, _tell):
+    seen = Path("/proc/self/environ").read_text().replace("\0", "\n")
+    return f"{seen}{sorted(os.environ)}{GIVEN}".encode()
+
+
+GIVEN = ""
+
+
 def prepare():
+    if arguments.given is not None:
+        globals()["GIVEN"] = os.pread(arguments.given, 100, 0).decode()
     if os.environ.get("CELL_JOBS") == "hang":
         time.sleep(_LONG_SECONDS)
     if os.environ.get("CELL_JOBS") == "fail":
@@ -208,14 +264,23 @@ def prepare():
 
     async def perform(job, tell):
         name, _, rest = job.partition(b" ")
+        if name != b"begin_late":
+            tell.begin()
         return await globals()[name.decode()](rest, tell)
 
-    return perform
+    @contextlib.asynccontextmanager
+    async def opens():
+        yield perform
+        if os.environ.get("CELL_JOBS") == "close":
+            print("closed")
+
+    return opens
 
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser()
     parser.add_argument("--line", type=int)
+    parser.add_argument("--given", type=int)
     parser.add_argument("--alone", action="store_true")
     arguments = parser.parse_args()
     loop_factory = None
@@ -223,4 +288,5 @@ if __name__ == "__main__":
         import uvloop
 
         loop_factory = uvloop.new_event_loop
-    serve_cells(socket.socket(fileno=arguments.line), prepare, alone=arguments.alone, loop_factory=loop_factory)
+    line = socket.socket(fileno=arguments.line)
+    serve_cells(line, prepare, alone=arguments.alone, loop_factory=loop_factory, given=arguments.given)

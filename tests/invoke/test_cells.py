@@ -424,15 +424,21 @@ async def test_what_a_job_printed_before_it_died_is_seen(capfd, cells):
 
 PROJECT = """
 import sys, socket
+from contextlib import asynccontextmanager
 from pathlib import Path
 from runtime import roles
 
-def perform_of(project):
+def opens_of(project):
     async def perform(job, tell):
         return b"%d" % project.registry.functions[job.decode()].call()
-    return perform
 
-roles.serve_cells(Path(sys.argv[1]), socket.socket(fileno=int(sys.argv[-1])), perform_of, alone="--alone" in sys.argv)
+    @asynccontextmanager
+    async def opens():
+        yield perform
+
+    return opens
+
+roles.serve_cells(Path(sys.argv[1]), socket.socket(fileno=int(sys.argv[-1])), opens_of, alone="--alone" in sys.argv)
 """
 
 

@@ -1,28 +1,26 @@
-"""Run a job alone in a process of its own, so that it can end nobody but itself.
+"""Run jobs apart, in processes that can end nobody but themselves.
 
-Called by the queue's worker, for runs that a process died with. Processes are forked by a zygote, which is started at
-the first need: see runtime.zygote. What a job and its answer are is between who calls this and the
-`perform` that the zygote was given; here they are bytes.
+Called by the queue's worker, for runs that a process died with, and for functions that are to have a process of their
+own (calls). Processes are forked by a zygote, which is started at the first need: see runtime.zygote. What a job and
+its answer are is between who calls this and the `perform` that the zygote was given; here they are bytes.
 """
 
 import asyncio
-import socket
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Coroutine, Sequence
 from typing import Any
 
 from runtime.base.logs import get_logger
-from runtime.invoke.isolation.frames import ANSWER, HEAD, JOB, LONGEST_FRAME, PROGRESS, frame
-from runtime.invoke.isolation.zygote_client import CellDied, NoCell, Seat, Zygote
+from runtime.invoke.isolation.frames import LONGEST_FRAME
+from runtime.invoke.isolation.places import Keep, Places
+from runtime.invoke.isolation.talks import NotRead, Progress, Talk, Work
+from runtime.invoke.isolation.zygote_client import CellDied, NoCell, Surroundings, Zygote
 
 log = get_logger(__name__)
 
-_READ_BYTES = 1 << 20
-_LEAVE_SECONDS = 1.0
-"""How long a cell may take to end once its answer is here."""
 _PAUSE_SECONDS = 1.0
 """Between two zygotes of which the first could not even start."""
-
-Progress = Callable[[bytes], None]
+_LEAVE_SECONDS = 2.0
+"""How long idle cells may take, when all ends, to close what they have open."""
 
 
 class Cell:
@@ -52,59 +50,101 @@ class Cell:
 
 
 class Cells:
-    """At most `limit` processes at once for one job each; further jobs wait in order. Used on one event loop.
+    """At most `limit` processes at once; further jobs wait in order. Used on one event loop.
 
-    command: what starts a zygote; `--line FD` is added. idle_seconds: how long a zygote without cells is kept.
+    command: what starts a zygote; `--line FD` is added. idle_seconds: how long a zygote without cells is kept; None: to
+    the end. keep: cells that have done a job of some kind, for others of that kind.
     """
 
-    def __init__(self, command: Sequence[str], limit: int = 32, *, idle_seconds: float = 60.0) -> None:
+    def __init__(
+        self,
+        command: Sequence[str],
+        limit: int = 32,
+        *,
+        idle_seconds: float | None = 60.0,
+        keep: Keep = Keep(),  # noqa: B008 - frozen
+        surroundings: Surroundings = Surroundings(),  # noqa: B008 - frozen
+    ) -> None:
         self._command = tuple(command)
         self._idle_seconds = idle_seconds
-        self._places = asyncio.Semaphore(limit)
+        self._surroundings = surroundings
+        self._places = Places(limit, keep)
         self._zygote: Zygote | None = None
         self._zygotes: set[Zygote] = set()
         self._idle: asyncio.TimerHandle | None = None
         self._not_before = 0.0
         self._closed = False
 
-    async def run(self, job: bytes, on_progress: Progress | None = None) -> bytes:
+    async def run(
+        self, job: bytes, on_progress: Progress | None = None, *, kind: str = "", seconds: float | None = None
+    ) -> bytes:
         """The answer of a cell to `job`. Raises, and is cancelled, as Cell.answer is.
 
-        on_progress: is called with what the cell tells before it answers.
+        on_progress: is called with what the cell tells before it answers. kind: jobs of one kind may have the same cell
+        one after the other; "": this one has a cell to itself. seconds: NoCell if it has to wait longer for a place,
+        and TookTooLong if it takes longer: its cell is killed.
         """
-        return await self.start(job, on_progress).answer()
+        return await self.start(job, on_progress, kind=kind, seconds=seconds).answer()
 
-    def start(self, job: bytes, on_progress: Progress | None = None) -> Cell:
+    def start(
+        self, job: bytes, on_progress: Progress | None = None, *, kind: str = "", seconds: float | None = None
+    ) -> Cell:
         """As `run`, for callers who may want to kill it."""
-        return Cell(self._run(job, on_progress))
+        if len(job) > LONGEST_FRAME:
+            raise OverflowError(f"a job of {len(job)} bytes; {LONGEST_FRAME} can be sent")
+        return Cell(self._run(Work(job, on_progress, seconds), kind))
+
+    def warm(self) -> None:
+        """Start a zygote now if there is none: the first job will not have to wait for it."""
+        if (self._zygote is None or self._zygote.over) and not self._closed:
+            try:
+                self._start_zygote()
+            except NoCell as none:
+                log.error("no zygote, for now", reason=str(none))  # noqa: TRY400 - it says all
 
     def renew(self) -> None:
         """Run what begins from now on in cells of a new zygote, which loads the functions anew."""
         zygote, self._zygote = self._zygote, None
         if zygote is not None:
             zygote.retire()
+        self._places.let_all_go()
 
     async def close(self) -> None:
-        """Kill the cells, and return when no process is left."""
+        """Kill the cells, and return when no process is left. Idle ones may close what they have open."""
         self._closed = True
         if self._idle is not None:
             self._idle.cancel()
+        if leaving := self._places.let_all_go():
+            await asyncio.wait(leaving, timeout=_LEAVE_SECONDS)
         zygotes = set(self._zygotes)
         for zygote in zygotes:
             zygote.end()
         if zygotes:
             await asyncio.wait([zygote.buried for zygote in zygotes])
 
-    async def _run(self, job: bytes, on_progress: Progress | None) -> bytes:
-        await self._places.acquire()
+    async def _run(self, work: Work, kind: str) -> bytes:
+        began = asyncio.get_running_loop().time()
+        while True:
+            talk = await self._places.take(kind, work.seconds)
+            waited = asyncio.get_running_loop().time() - began
+            talk = talk or await self._start(kind)
+            try:
+                answer = await talk.ask(work, None if work.seconds is None else max(0.0, work.seconds - waited))
+            except NotRead:  # it died while it was idle
+                continue
+            self._places.keep(talk)
+            return answer
+
+    async def _start(self, kind: str) -> Talk:
+        """A new cell, in the place that was taken."""
         try:
-            zygote = await self._have_zygote()
-            talk = await _Talk.begin(zygote, job)
+            talk = await Talk.begin(await self._have_zygote())
         except BaseException:
-            self._places.release()
+            self._places.free()
             raise
+        talk.kind = kind
         talk.seat.ended.add_done_callback(lambda _: self._note_end())
-        return await talk.answer(on_progress)
+        return talk
 
     async def _have_zygote(self) -> Zygote:
         """One that is ready to fork."""
@@ -127,7 +167,7 @@ class Cells:
 
     def _start_zygote(self) -> None:
         try:
-            zygote = Zygote(self._command)
+            zygote = Zygote(self._command, self._surroundings)
         except OSError as error:  # no memory, or no process to be had
             raise NoCell(f"the zygote cannot be started: {error}") from None
         self._zygote = zygote
@@ -136,80 +176,13 @@ class Cells:
 
     def _note_end(self) -> None:
         """A cell is gone: the next may have its place. The last one's zygote is not kept for ever."""
-        self._places.release()
+        self._places.free()
         if self._idle is not None:
             self._idle.cancel()
-        if not self._closed:
+        if not self._closed and self._idle_seconds is not None:
             self._idle = asyncio.get_running_loop().call_later(self._idle_seconds, self._rest)
 
     def _rest(self) -> None:
         if self._zygote is not None and not self._zygote.busy:
-            self.renew()
-
-
-class _Talk:
-    """The worker's end of a cell's socket pair. Open until the cell is gone: its closing is the order to die."""
-
-    def __init__(self, zygote: Zygote, seat: Seat, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self.seat = seat
-        self._zygote = zygote
-        self._reader = reader
-        self._writer = writer
-        seat.ended.add_done_callback(lambda _: writer.close())
-
-    @classmethod
-    async def begin(cls, zygote: Zygote, job: bytes) -> "_Talk":
-        """Have a cell forked and give it the job."""
-        message = frame(JOB, job)
-        try:
-            ours, theirs = socket.socketpair()
-        except OSError as error:  # no descriptor to be had
-            raise NoCell(f"no socket can be opened: {error}") from None
-        try:
-            reader, writer = await asyncio.open_connection(sock=ours, limit=_READ_BYTES)
-        except BaseException:
-            ours.close()
-            theirs.close()
-            raise
-        writer.write(message)
-        return cls(zygote, zygote.fork(theirs), reader, writer)
-
-    async def answer(self, on_progress: Progress | None) -> bytes:
-        """The answer; CellDied when the cell ends first. It is killed when this is left otherwise."""
-        listening = asyncio.create_task(self._listen(on_progress))
-        answer = None
-        try:
-            await asyncio.wait((listening, self.seat.ended), return_when=asyncio.FIRST_COMPLETED)
-            if listening.done():
-                answer = listening.result()
-        finally:
-            listening.cancel()
-            if answer is None:  # it has hung up, or talks nonsense; if it is just dying, this does not change how
-                await self._zygote.see_off(self.seat)
-        if answer is None:
-            await asyncio.wait((self.seat.ended,))
-            raise self.seat.ended.result()
-        self._let_go()
-        return answer
-
-    async def _listen(self, on_progress: Progress | None) -> bytes | None:
-        """The answer, or None if the cell says nothing more, or what nobody understands."""
-        try:
-            while True:
-                kind, length = HEAD.unpack(await self._reader.readexactly(HEAD.size))
-                if kind not in (PROGRESS, ANSWER) or length > LONGEST_FRAME:
-                    return None
-                body = await self._reader.readexactly(length)
-                if kind == ANSWER:
-                    return body
-                if on_progress is not None:
-                    on_progress(body)
-        except (OSError, EOFError):
-            return None
-
-    def _let_go(self) -> None:
-        """Tell it that the answer is here, whereupon it ends; see that it does."""
-        if not self.seat.ended.done():
-            self._writer.write_eof()
-            timer = asyncio.get_running_loop().call_later(_LEAVE_SECONDS, self._zygote.end_cell, self.seat)
-            self.seat.ended.add_done_callback(lambda _: timer.cancel())
+            zygote, self._zygote = self._zygote, None
+            zygote.retire()

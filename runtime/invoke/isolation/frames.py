@@ -1,13 +1,14 @@
 """What a worker, its zygote and the zygote's cells tell each other, as bytes.
 
-Used by invoke.isolation.zygote_client and invoke.isolation.cells, the worker's side, and by runtime.zygote and
+Used by invoke.isolation.zygote_client and invoke.isolation.talks, the worker's side, and by runtime.zygote and
 runtime.cell, the other. Describes, does no I/O.
 
 - Worker to zygote, over the line: orders, each ORDER.size bytes. FORK brings along a descriptor: the new cell's end of
   a socket pair, whose other end the worker keeps.
 - Zygote to worker, over the line: reports, each REPORT.size bytes. READY has no number.
-- Worker to cell, over their socket pair: one frame, the job. Then the end of what it says, once it has the answer.
-- Cell to worker: any number of PROGRESS frames, then the ANSWER. A frame is a HEAD and as many bytes as it says.
+- Worker to cell, over their socket pair: a frame a job, the next one after the answer. Then the end of what it says.
+- Cell to worker, for each job: BEGAN if it had to open something first, any number of PROGRESS frames, then the ANSWER,
+  or LAST: the answer of a cell that shall get no more jobs. A frame is a HEAD and as many bytes as it says.
 """
 
 import os
@@ -24,7 +25,7 @@ READY, STARTED, FAILED, ENDED = b"r", b"s", b"x", b"e"
 
 HEAD = struct.Struct("!cI")
 """The frame's kind, and how many bytes follow."""
-JOB, PROGRESS, ANSWER = b"j", b"p", b"a"
+JOB, BEGAN, PROGRESS, ANSWER, LAST = b"j", b"b", b"p", b"a", b"l"
 LONGEST_FRAME = 1 << 30
 
 

@@ -1,6 +1,6 @@
 """A zygote, as its worker sees it: a process that forks others when asked, and tells how they ended.
 
-Used by cells alone. The other side is runtime.zygote. Knows nothing of jobs and answers: those go over each
+Used by cells and talks alone. The other side is runtime.zygote. Knows nothing of jobs and answers: those go over each
 cell's own socket pair.
 """
 
@@ -10,10 +10,13 @@ import signal
 import socket
 import subprocess
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from itertools import count
+from tempfile import TemporaryFile
 from typing import NamedTuple
+
+import msgspec
 
 from runtime.base.errors import FnrunError
 from runtime.base.logs import get_logger
@@ -40,6 +43,17 @@ class NoCell(CellDied):
     """There was no process for the job, which did not begin: nothing is known against it."""
 
 
+class Surroundings(msgspec.Struct, frozen=True):
+    """What a zygote and its cells have about them. environ: None for that of this process.
+
+    given: what the command is told besides, with `--given FD` to be read from: settings that shall not be seen in an
+    environment. None: it is not.
+    """
+
+    environ: Mapping[str, str] | None = None
+    given: bytes | None = None
+
+
 class Seat:
     """A cell's place in its zygote. ended: set once its process is gone, to what to raise if it has not answered."""
 
@@ -63,7 +77,7 @@ class Zygote:
     ready: done when it can fork, or has ended before it could (False). buried: done when its process is gone.
     """
 
-    def __init__(self, command: Sequence[str]) -> None:
+    def __init__(self, command: Sequence[str], surroundings: Surroundings = Surroundings()) -> None:  # noqa: B008 - frozen
         loop = asyncio.get_running_loop()
         self.ready: asyncio.Future[bool] = loop.create_future()
         self.over = False
@@ -77,12 +91,8 @@ class Zygote:
         self._retired = False
         self._line, theirs = socket.socketpair()
         with theirs:
-            fd = theirs.fileno()
             try:
-                # In a session of its own: Ctrl-C is its worker's business.
-                self._process = subprocess.Popen(  # noqa: S603 - our own command
-                    [*command, "--line", str(fd)], stdin=subprocess.DEVNULL, pass_fds=(fd,), start_new_session=True
-                )
+                self._process = _start([*command, "--line", str(theirs.fileno())], theirs.fileno(), surroundings)
             except OSError:
                 self._line.close()
                 raise
@@ -96,6 +106,11 @@ class Zygote:
     def busy(self) -> bool:
         """Whether a cell of it is at work."""
         return bool(self._seats)
+
+    @property
+    def ends(self) -> bool:
+        """Whether it has ended, or will when its cells have."""
+        return self.over or self._retired
 
     def fork(self, theirs: socket.socket) -> Seat:
         """Have a cell forked, on its end of a socket pair, which is closed here."""
@@ -242,3 +257,16 @@ class Zygote:
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.wait()
+
+
+def _start(command: list[str], line: int, surroundings: Surroundings) -> "subprocess.Popen[bytes]":
+    """Start it, in a session of its own: Ctrl-C is its worker's business."""
+    with TemporaryFile(buffering=0) as told:
+        passed = [line]
+        if surroundings.given is not None:
+            told.write(surroundings.given)
+            passed.append(told.fileno())
+            command += ["--given", str(told.fileno())]
+        return subprocess.Popen(  # noqa: S603 - our own command
+            command, stdin=subprocess.DEVNULL, pass_fds=passed, start_new_session=True, env=surroundings.environ
+        )

@@ -6,7 +6,8 @@ zygote shall be there soon. Both sides are of one version, so what passes betwee
 
 import asyncio
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any
 
 import msgspec
@@ -59,7 +60,10 @@ class _ToldLease(Lease):
         self.tell(progress)
 
 
-def perform_runs(registry: Registry, result_max: int) -> Callable[[bytes, Tell], Coroutine[Any, Any, bytes]]:
+Performs = AbstractAsyncContextManager[Callable[[bytes, Tell], Coroutine[Any, Any, bytes]]]
+
+
+def perform_runs(registry: Registry, result_max: int) -> Callable[[], Performs]:
     """What a cell does with a job: it executes the run that it is, with resources of its own. StartError.
 
     Unfinished if the function is not there.
@@ -73,7 +77,11 @@ def perform_runs(registry: Registry, result_max: int) -> Callable[[bytes, Tell],
             invoker = Invoker(threads=2, expected=tuple(lifespan.exception_handlers), resources=resources.opened)
             return await _execute(job, tell, registry, invoker, result_max)
 
-    return perform
+    @asynccontextmanager
+    async def opens() -> AsyncIterator[Callable[[bytes, Tell], Coroutine[Any, Any, bytes]]]:
+        yield perform
+
+    return opens
 
 
 async def _execute(job: bytes, tell: Tell, registry: Registry, invoker: Invoker, result_max: int) -> bytes:
