@@ -115,6 +115,14 @@ def test_those_that_do_not_finish_in_time_clean_up_and_are_named(root, start):
     assert '"tasks": ["slow (functions.app.work)"]' in server.output
 
 
+def test_a_thread_that_does_not_end_holds_up_no_server(root, start):
+    server = start(root, "serve", environ=PUBLIC | {"FNRUN_SERVE__DRAIN": "300ms"})
+    post(server, "/begin-sync", name="stuck")
+    until(lambda: notes(root) == ["stuck begins"])
+    assert server.stop() == 0
+    assert '"background": "functions.app.sync_work"' in server.output
+
+
 def test_one_without_an_end_holds_up_no_server(root, start):
     server = start(root, "serve", environ=PUBLIC | {"FNRUN_SERVE__DRAIN": "30s"})
     post(server, "/begin-endless", name="poll")
