@@ -118,7 +118,7 @@ async def _do_jobs(wire: "_Wire", opens: Opens) -> None:
 
 
 class _Wire:
-    """The cell's end of the socket pair. uvloop does not leave a socket blocking that it watches: who must wait polls."""
+    """The cell's end of the socket pair. uvloop leaves no socket blocking that it watches: who must wait polls."""
 
     def __init__(self, sock: socket.socket) -> None:
         sock.setblocking(False)

@@ -10,7 +10,7 @@ import os
 import signal
 import socket
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -31,14 +31,13 @@ from runtime.processes import Line, Message, end_without_parent
 
 if TYPE_CHECKING:  # the HTTP role alone loads it
     from runtime.admin.api import Route
-    from runtime.cell import Opens
+    from runtime.invoke.isolation.calls import Isolated
     from runtime.ledger.desk import Desk
 
 log = logs.get_logger(__name__)
 
 _CLOSE_SECONDS = 2.0
 _MOMENT_SECONDS = 0.01
-_MOST_GIVEN = 1 << 24
 
 
 class Project(msgspec.Struct, frozen=True):
@@ -122,41 +121,6 @@ def serve(project: Project, sock: socket.socket, parent: Parent | None = None) -
     end_process(0)
 
 
-def serve_cells(
-    root: Path,
-    line: socket.socket,
-    opens_of: "Callable[[Project], Opens]",
-    *,
-    alone: bool = False,
-    given: int | None = None,
-) -> NoReturn:
-    """Be a worker's zygote, or with `alone` one cell. opens_of: what the cells of the loaded project do with jobs.
-
-    given: a descriptor with the variables, as JSON, that settings are read from besides those of the environment.
-    """
-    from runtime import zygote  # noqa: PLC0415 - the zygote alone needs it
-    from runtime.ledger.run import make_desk_with  # noqa: PLC0415 - as above
-
-    def prepare() -> "Opens":
-        said = {} if given is None else msgspec.json.decode(os.pread(given, _MOST_GIVEN, 0), type=dict[str, str])
-        project = load_project(root, environ={**os.environ, **said})
-        settings = project.settings
-        logs.configure(style=settings.log.format, level=settings.log.level, fields=log_fields)
-        make_desk_with(lambda: _desk_again(project))
-        return opens_of(project)
-
-    zygote.serve_cells(line, prepare, alone=alone, loop_factory=loop_factory(), given=given)
-
-
-def _desk_again(project: Project) -> "Desk":
-    """The desk of a worker's cell, which has one only if its run wants it."""
-    from runtime.ledger.desk import open_desk  # noqa: PLC0415 - as above
-
-    desk = open_desk(project.root, project.settings, again=True)
-    desk.registry = lambda: project.registry
-    return desk
-
-
 def end_process(code: int) -> NoReturn:
     """End now, after what was registered with atexit. Python itself would first wait for threads that may never end."""
     atexit._run_exitfuncs()
@@ -197,12 +161,20 @@ class HttpRole:
     """The HTTP role, put together. Make it inside the loop that will run it; `open` it before it answers.
 
     app: the ASGI application. open_locally: to callers of this machine, without a key. desk: the way to the ledger;
-    without one, what wants the store is answered 503.
+    without one, what wants the store is answered 503. isolated: what runs isolated functions, where not as usual.
     """
 
-    def __init__(self, project: Project, *, open_locally: bool = False, desk: "Desk | None" = None) -> None:
+    def __init__(
+        self,
+        project: Project,
+        *,
+        open_locally: bool = False,
+        desk: "Desk | None" = None,
+        isolated: "Isolated | None" = None,
+    ) -> None:
         # Imported here: the CLI's other commands need no server, and start in half the time.
         from runtime.invoke.invoker import Invoker  # noqa: PLC0415
+        from runtime.invoke.isolation.surroundings import isolated_of  # noqa: PLC0415
         from runtime.invoke.resources import Resources  # noqa: PLC0415
         from runtime.tasks.around import WithBackground  # noqa: PLC0415
         from runtime.triggers.http.access import Access  # noqa: PLC0415
@@ -213,11 +185,13 @@ class HttpRole:
 
         settings = project.settings
         lifespan = project.registry.lifespan or Lifespan()
+        self.isolated = isolated or isolated_of(project.root, settings.isolation)
         self._resources = WithBackground(Resources(lifespan), settings.background)
         self.invoker = Invoker(
             threads=settings.serve.threads,
             expected=tuple(lifespan.exception_handlers),
             resources=self._resources.opened,
+            isolated=self.isolated,
         )
         self.core = HttpCore(Access(KeyFile(project.root), open_locally=open_locally, origins=settings.cors.origins))
         self.shell = Shell(self.core, log_all=settings.log.requests == "all")
@@ -235,7 +209,9 @@ class HttpRole:
 
     async def close(self, within_seconds: float = 0.0) -> None:
         """Close them, once the handlers have finished, and what these began in the background, which has so long."""
-        await self._resources.close(within_seconds)
+        await self._resources.end(within_seconds)
+        await self.isolated.aclose()
+        await self._resources.close()
 
     def adopt(self, registry: Registry) -> None:
         """Serve these functions from the next request on; those at work go on."""
@@ -265,6 +241,7 @@ async def _serve_http(project: Project, sock: socket.socket, parent: Parent | No
     settings = project.settings
     stop, replaced = stop_event(), asyncio.Event()
     role = HttpRole(project, open_locally=parent is not None and parent.dev and is_loopback(sock), desk=desk)
+    role.isolated.open()
     server = Server(role.app, sock, wire_of(project.root, settings.http))
     if parent is not None:
         end_without_parent(parent.line, float(settings.serve.drain) + _CLOSE_SECONDS * 4)

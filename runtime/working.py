@@ -13,14 +13,18 @@ from importlib.util import find_spec
 from typing import NoReturn
 
 import msgspec
+from typing_extensions import override
 
 from runtime.base import logs
 from runtime.base.errors import StartError
 from runtime.base.store import Store
 from runtime.declare.context import log_fields
+from runtime.declare.lifespan import Lifespan
 from runtime.declare.registry import Registry
 from runtime.following import announce_failures, follow
 from runtime.invoke.invoker import Invoker
+from runtime.invoke.isolation.calls import Isolated
+from runtime.invoke.isolation.surroundings import cell_command, isolated_of
 from runtime.invoke.resources import Resources
 from runtime.ledger.desk import Desk, open_desk, use
 from runtime.processes import Line, Message, end_without_parent
@@ -80,14 +84,20 @@ class WorkerRole:
         lifespan = project.registry.lifespan
         assert lifespan is not None  # noqa: S101 - asked by work
         self._project = project
-        self._resources = WithBackground(Resources(lifespan), settings.background)
+        isolated = isolated_of(project.root, settings.isolation)
+        self._resources = WithBackground(_Resources(lifespan, isolated), settings.background)
         name, limit = worker_name(), settings.queue.concurrency
         told = {"host": socket.gethostname(), "pid": os.getpid(), "concurrency": limit, "queues": settings.queue.queues}
         self._crew = Crew(
             desk.store,
             desk.ledger,
             # Twice as many threads as runs: one that outlives its run's timeout keeps its place.
-            Invoker(threads=limit * 2, expected=tuple(lifespan.exception_handlers), resources=self._resources.opened),
+            Invoker(
+                threads=limit * 2,
+                expected=tuple(lifespan.exception_handlers),
+                resources=self._resources.opened,
+                isolated=isolated,
+            ),
             Options(
                 worker=name,
                 queues=settings.queue.queues,
@@ -98,7 +108,7 @@ class WorkerRole:
                 celery_prefix=settings.queue.celery_prefix,
                 payload_max=desk.payload_max,
                 max_length=desk.max_length,
-                cell_command=(sys.executable, "-P", "-m", "runtime", "--dir", str(project.root), "cell-child"),
+                cell_command=cell_command(project.root),
             ),
         )
         self.registry = project.registry
@@ -139,6 +149,24 @@ class WorkerRole:
         )
         await follow(line, self._project.root, self._project.loader, self, announce=parent.announce)
         self._worker.stop()
+
+
+class _Resources(Resources):
+    """And the processes of isolated functions."""
+
+    def __init__(self, lifespan: Lifespan, isolated: Isolated) -> None:
+        super().__init__(lifespan)
+        self.isolated = isolated
+
+    @override
+    async def open(self, stop: asyncio.Event | None = None) -> bool:
+        self.isolated.open()
+        return await super().open(stop)
+
+    @override
+    async def close(self) -> None:
+        await self.isolated.aclose()
+        await super().close()
 
 
 def run_celery(project: Project, arguments: Sequence[str]) -> NoReturn:

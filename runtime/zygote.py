@@ -1,9 +1,8 @@
 """The zygote: it has the functions loaded, and forks processes, cells, for jobs that are to be alone.
 
-`serve_cells` is called by roles for the hidden command `fnrun cell-child`, which a worker starts at its
-first need. Has one thread, no event loop and no connection, so that a fork of it is a fresh worker within milliseconds.
-Tells the worker how cells ended, kills those it is told to with all they started, and ends with all of them when the
-worker does.
+`serve_cells` is called for the hidden command `fnrun cell-child`, which is started at the first need. Has one thread,
+no event loop and no connection, so that a fork of it is a fresh worker within milliseconds. Tells the worker how cells
+ended, kills those it is told to with all they started, and ends with all of them when the worker does.
 
 Where functions start threads when they are imported, a fork would have their locks and not them; each cell is then a
 new process that loads the functions itself (`alone`).

@@ -19,6 +19,7 @@ from runtime.base.addresses import EMBEDDED, Address, mask
 from runtime.base.background import BackgroundSettings
 from runtime.base.durations import Seconds, Size
 from runtime.base.errors import SettingsError, did_you_mean
+from runtime.base.isolation import IsolationSettings
 from runtime.base.logs import Format, Level
 from runtime.base.schedules import SCHEDULE_ID, ScheduleSettings, ScheduleTable
 
@@ -152,6 +153,7 @@ class Settings(_Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
     schedule: ScheduleSettings = ScheduleSettings()
     background: BackgroundSettings = BackgroundSettings()
     log: LogSettings = LogSettings()
+    isolation: IsolationSettings = IsolationSettings()
     functions: dict[str, FunctionSettings] = {}
     schedules: dict[str, ScheduleTable] = {}
 

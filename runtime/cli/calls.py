@@ -5,7 +5,7 @@ import json
 import socket
 import sys
 from collections.abc import Mapping
-from contextlib import closing
+from contextlib import aclosing, closing
 from http import HTTPStatus
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -101,6 +101,7 @@ async def _invoke_here(project: roles.Project, function: Function, payload: byte
     from runtime.invoke.binding import PayloadPlan  # noqa: PLC0415
     from runtime.invoke.invocation import Invocation  # noqa: PLC0415
     from runtime.invoke.invoker import Invoker  # noqa: PLC0415
+    from runtime.invoke.isolation.surroundings import isolated_of  # noqa: PLC0415
     from runtime.invoke.resources import Resources  # noqa: PLC0415
     from runtime.tasks.home import close_here  # noqa: PLC0415
 
@@ -118,9 +119,10 @@ async def _invoke_here(project: roles.Project, function: Function, payload: byte
         print_failures(project)
         raise StartError("functions/_lifespan.py does not load, and nothing runs without its resources")
     resources = Resources(lifespan)
-    invoker = Invoker(threads=1, resources=resources.opened)
+    isolated = isolated_of(project.root, project.settings.isolation)
+    invoker = Invoker(threads=1, resources=resources.opened, isolated=isolated)
     failure: click.ClickException | None = None
-    async with resources:
+    async with resources, aclosing(isolated):
         try:
             await _print_outcome(function, await invoke_once(project, invocation, invoker.invoke))
         except click.ClickException as error:

@@ -1,34 +1,48 @@
 """The hidden commands that zygotes are, and each of their cells where they cannot fork: see runtime.zygote."""
 
+import os
 import socket
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 import click
+import msgspec
 
 from runtime import roles
 from runtime.base import logs
 from runtime.base.settings import load_settings
 from runtime.declare.context import log_fields
-from runtime.tasks.performed import opens
+from runtime.tasks.performed import ending_with_calls, opens
 from runtime.tasks.processes import COMMAND
 
 if TYPE_CHECKING:
     from runtime.cell import Opens
+    from runtime.ledger.desk import Desk
+
+_MOST_GIVEN = 1 << 24
 
 
 @click.command("cell-child", hidden=True)
 @click.option("--line", type=int, required=True)
+@click.option("--given", type=int)
 @click.option("--alone", is_flag=True)
+@click.option("--calls", is_flag=True)
 @click.pass_obj
-def cell_child(root: Path, line: int, alone: bool) -> None:
-    """Fork a process for each run that a worker wants to be alone, until it hangs up."""
-    from runtime.triggers.queue.alone import perform_runs  # noqa: PLC0415 - no other command runs what is queued
+def cell_child(root: Path, line: int, given: int | None, alone: bool, calls: bool) -> None:
+    """Fork processes for runs, or calls, that are to be alone, until who wants that hangs up."""
 
     def opens_of(project: roles.Project) -> "Opens":
+        if calls:
+            from runtime.invoke.isolation.calls import decode_call  # noqa: PLC0415 - no other command does
+            from runtime.invoke.isolation.inside import perform_calls  # noqa: PLC0415 - no other command does
+
+            return ending_with_calls(perform_calls(project.registry), lambda job: decode_call(job).timeout_seconds)
+        from runtime.triggers.queue.alone import perform_runs  # noqa: PLC0415 - as above
+
         return perform_runs(project.registry, int(project.settings.queue.result_max))
 
-    roles.serve_cells(root, socket.socket(fileno=line), opens_of, alone=alone)
+    serve_cells(root, socket.socket(fileno=line), opens_of, alone=alone, given=given)
 
 
 @click.command(COMMAND, hidden=True)
@@ -45,3 +59,38 @@ def function_child(root: Path, line: int, alone: bool) -> None:
         return opens
 
     zygote.serve_cells(socket.socket(fileno=line), prepare, alone=alone)
+
+
+def serve_cells(
+    root: Path,
+    line: socket.socket,
+    opens_of: "Callable[[roles.Project], Opens]",
+    *,
+    alone: bool = False,
+    given: int | None = None,
+) -> NoReturn:
+    """Be a worker's zygote, or with `alone` one cell. opens_of: what the cells of the loaded project do with jobs.
+
+    given: a descriptor with the variables, as JSON, that settings are read from besides those of the environment.
+    """
+    from runtime import zygote  # noqa: PLC0415 - no other command is one
+    from runtime.ledger.run import make_desk_with  # noqa: PLC0415 - as above
+
+    def prepare() -> "Opens":
+        said = {} if given is None else msgspec.json.decode(os.pread(given, _MOST_GIVEN, 0), type=dict[str, str])
+        project = roles.load_project(root, environ={**os.environ, **said})
+        settings = project.settings
+        logs.configure(style=settings.log.format, level=settings.log.level, fields=log_fields)
+        make_desk_with(lambda: _desk_again(project))
+        return opens_of(project)
+
+    zygote.serve_cells(line, prepare, alone=alone, loop_factory=roles.loop_factory(), given=given)
+
+
+def _desk_again(project: roles.Project) -> "Desk":
+    """The desk of a cell, which has one only if its run wants it."""
+    from runtime.ledger.desk import open_desk  # noqa: PLC0415 - as above
+
+    desk = open_desk(project.root, project.settings, again=True)
+    desk.registry = lambda: project.registry
+    return desk

@@ -194,6 +194,7 @@ def _checked(function: Function) -> Function:
         _at_line(trigger.line, partial(check_trigger, function, trigger))
     _at_line(function.line, partial(check_doc, function.call, function.parameters))
     _at_line(function.line, partial(_check_key, function))
+    _at_line(function.line, partial(_check_isolation, function))
     return function
 
 
@@ -204,6 +205,21 @@ def _check_key(function: Function) -> None:
     key_names(function.policy.idempotent, function.parameters)
     if function.items is not None:
         raise DeclarationError("@fn(idempotent=...): a stream cannot be kept for the calls after it; return a list")
+
+
+def _check_isolation(function: Function) -> None:
+    """Refuse what cannot be sent to another process, or back from it."""
+    if function.policy.isolation is None:
+        return
+    taken = [p for p in function.parameters if p.injected in ("request", "file")]
+    if taken:
+        kind = "Request" if taken[0].injected == "request" else "UploadFile"
+        raise DeclarationError(
+            f'@fn(isolation="process"): {taken[0].name} is a {kind}, which stays in the process that has its '
+            "connection; take what you need of it by name, a header, or the body as bytes"
+        )
+    if function.items is not None:
+        raise DeclarationError('@fn(isolation="process"): a stream does not leave its process; return a list')
 
 
 def check_trigger(function: Function, trigger: Trigger) -> None:

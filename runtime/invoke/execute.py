@@ -52,11 +52,12 @@ def _leave(handler: Left) -> None:
 
 
 class Finished(msgspec.Struct, frozen=True):
-    """How a handler ended: with a value, with what it raised, or not in time."""
+    """How a handler ended: with a value, with what it raised, or not in time. is_logged: the log has it already."""
 
     value: Any = None
     error: BaseException | None = None
     timed_out: bool = False
+    is_logged: bool = False
 
 
 class Threads:

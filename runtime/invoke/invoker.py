@@ -22,7 +22,9 @@ from runtime.declare.registry import Function
 from runtime.declare.request import ClientGone
 from runtime.declare.resources import NONE_OPENED, Opened
 from runtime.invoke.execute import Finished, Stream, Threads, in_threads, run_async, run_in_thread
-from runtime.invoke.invocation import Invocation, Outcome
+from runtime.invoke.invocation import Invocation, Outcome, Reason
+from runtime.invoke.isolation.calls import Isolates
+from runtime.invoke.isolation.zygote_client import CellDied, NoCell
 
 log = get_logger(__name__)
 
@@ -37,12 +39,19 @@ _Run = Callable[[Callable[[], Any], float | None], Awaitable[Finished]]
 class Invoker:
     """Runs functions. threads: how many sync handlers may run at once. expected: errors that are no news in the log.
 
-    resources: to be open by the first call of a function that takes one.
+    resources: to be open by the first call of a function that takes one. isolated: runs those with isolation="process";
+    None where this is such a process.
     """
 
     def __init__(
-        self, *, threads: int, expected: tuple[type[Exception], ...] = (), resources: Opened = NONE_OPENED
+        self,
+        *,
+        threads: int,
+        expected: tuple[type[Exception], ...] = (),
+        resources: Opened = NONE_OPENED,
+        isolated: Isolates | None = None,
     ) -> None:
+        self._isolated = isolated
         self.threads = Threads(threads)
         self.resources = resources
         self._expected = (Problem, InputError, *expected)
@@ -51,6 +60,8 @@ class Invoker:
     def adopt(self, functions: Iterable[Function]) -> None:
         """Prepare these functions, and forget those that are not among them."""
         self._prepared = {function: self._prepare(function) for function in functions}
+        if self._isolated is not None:
+            self._isolated.adopt(self._prepared)
 
     def _prepare(self, function: Function) -> "_Prepared":
         return self._prepared.get(function) or _Prepared(function, self.threads, self.resources)
@@ -75,7 +86,10 @@ class Invoker:
             arguments |= prepared.ticks(invocation.tick)
         token = current.set(context)
         try:
-            finished = await prepared.run(partial(prepared.call, **arguments), invocation.timeout_seconds)
+            if self._isolated is not None and invocation.function.policy.isolation:
+                finished = await self._isolated.run(invocation)
+            else:
+                finished = await prepared.run(partial(prepared.call, **arguments), invocation.timeout_seconds)
             outcome = self._outcome(finished, invocation.timeout_seconds)
         except asyncio.CancelledError:
             context.cancelled = True
@@ -88,17 +102,27 @@ class Invoker:
 
     def _outcome(self, finished: Finished, timeout_seconds: float | None) -> Outcome:
         if finished.timed_out:
-            log.warning("handler took longer than its timeout", timeout_seconds=timeout_seconds)
+            if not finished.is_logged:
+                log.warning("handler took longer than its timeout", timeout_seconds=timeout_seconds)
             return Outcome(state="failed", reason="timeout")
         if finished.error is None:
             return Outcome(state="succeeded", value=finished.value)
-        if isinstance(finished.error, ClientGone):
+        if not finished.is_logged:
+            self._log(finished.error)
+        died = isinstance(finished.error, CellDied) and not isinstance(finished.error, NoCell)
+        reason: Reason = "crashed" if died else "error"
+        return Outcome(state="failed", reason=reason, error=finished.error)
+
+    def _log(self, error: BaseException) -> None:
+        if isinstance(error, ClientGone):
             log.info("client left before its body was complete")
-        elif isinstance(finished.error, _REFUSED):  # where the handler met it is no news
-            log.warning("handler failed", reason=str(finished.error))
-        elif not isinstance(finished.error, self._expected):
-            log.error("handler failed", exc_info=finished.error)
-        return Outcome(state="failed", reason="error", error=finished.error)
+        elif isinstance(error, CellDied):
+            begun = not isinstance(error, NoCell)
+            log.error("handler's process has died" if begun else "there is no process for the handler", how=error.how)
+        elif isinstance(error, _REFUSED):  # where the handler met it is no news
+            log.warning("handler failed", reason=str(error))
+        elif not isinstance(error, self._expected):
+            log.error("handler failed", exc_info=error)
 
 
 class _Prepared:

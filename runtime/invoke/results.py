@@ -26,11 +26,19 @@ class Unencodable(FnrunError):  # noqa: N818 - a verdict on a result, caught by 
     """A result that cannot be written, and why."""
 
 
+class Unwritten(msgspec.Struct, frozen=True):
+    """A result that another process could not write, and why."""
+
+    why: str
+
+
 def encode_json(value: Any, *, may_be_nan: bool = True, hook: _Hook | None = None) -> bytes:
     """JSON. Unencodable for what has no JSON: NaN and infinities too, which msgspec would write as null.
 
     hook: what to write in place of an object that msgspec does not know; TypeError if there is nothing.
     """
+    if type(value) is Unwritten:
+        raise Unencodable(value.why)
     try:
         content = _encode(value) if hook is None else msgspec.json.encode(value, enc_hook=hook)
     except RecursionError:

@@ -30,7 +30,7 @@ class WithBackground:
             is_open = await self._resources.open(stop)
         finally:
             if not is_open:
-                await self._end(0.0)
+                await self.end(0.0)
         return is_open
 
     async def finish(self, idle: Callable[[float], Awaitable[object]], within_seconds: float) -> None:
@@ -40,11 +40,12 @@ class WithBackground:
         if await idle(within_seconds) and self._manager is not None:
             await self._manager.drain(max(0.0, end - loop.time()))
 
-    async def close(self, within_seconds: float = 0.0) -> None:
-        """End the background tasks, which have so long, then close the resources. Raises nothing."""
-        await self._end(within_seconds)
+    async def close(self) -> None:
+        """End the background tasks, then close the resources. Raises nothing."""
+        await self.end(0.0)
         await self._resources.close()
 
-    async def _end(self, within_seconds: float) -> None:
+    async def end(self, within_seconds: float) -> None:
+        """End the background tasks, which have so long."""
         if self._manager is not None:
             await close_manager(self._manager, within_seconds)

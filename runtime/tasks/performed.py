@@ -7,9 +7,10 @@ import inspect
 import pickle
 import runpy
 import sys
+import time
 import traceback
 from collections.abc import AsyncIterator, Callable, Coroutine
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
 from types import ModuleType
 from typing import Any, Protocol
@@ -20,10 +21,14 @@ from runtime.base.errors import BackgroundError
 from runtime.declare.modules import open_package, open_root
 from runtime.tasks.home import close_here
 from runtime.tasks.processes import Job
+from runtime.tasks.work import GRACE_SECONDS
 
 _MAIN = "__mp_main__"
 """How Python's own pools, too, call a script that is imported a second time, not to be run."""
 
+_LONGEST_SECONDS = 60.0
+_MARGIN_SECONDS = GRACE_SECONDS + 1.0
+"""What tasks that are cancelled may take, before the time of their call is over, and its process killed."""
 
 _job_of = msgspec.msgpack.Decoder(Job).decode
 
@@ -40,6 +45,31 @@ class Tells(Protocol):
 async def opens() -> AsyncIterator[Callable[[bytes, Tells], Coroutine[Any, Any, bytes]]]:
     """What a process does with each job."""
     yield _perform
+
+
+Perform = Callable[[bytes, Any], Coroutine[Any, Any, bytes]]
+Opens = Callable[[], AbstractAsyncContextManager[Perform]]
+
+
+def ending_with_calls(opens: Opens, seconds_of: Callable[[bytes], float | None]) -> Opens:
+    """As `opens`, but what a job begins in the background ends with it. seconds_of: the time of a job.
+
+    Else a kept process would be let go, or be killed for a later job's fault, with the tasks of earlier ones.
+    """
+
+    @asynccontextmanager
+    async def ending() -> AsyncIterator[Perform]:
+        async with opens() as perform:
+
+            async def do(job: bytes, tell: Any) -> bytes:
+                end = time.monotonic() + (seconds_of(job) or _LONGEST_SECONDS) - _MARGIN_SECONDS
+                answer = await perform(job, tell)
+                await close_here(max(0.0, end - time.monotonic()))
+                return answer
+
+            yield do
+
+    return ending
 
 
 async def _perform(job: bytes, tell: Tells) -> bytes:

@@ -5,6 +5,7 @@ not there is Celery and the other processes.
 """
 
 import asyncio
+import os
 import sys
 from collections.abc import Callable
 from contextlib import AsyncExitStack
@@ -16,6 +17,8 @@ from typing import TYPE_CHECKING, Any, Self
 from runtime.base.durations import Duration, parse_duration
 from runtime.base.errors import FnrunError, StartError, UnknownRun
 from runtime.declare.modules import PACKAGE
+from runtime.invoke.isolation.calls import Isolated
+from runtime.invoke.isolation.surroundings import isolated_of
 from runtime.ledger.calls import Call
 from runtime.ledger.desk import Desk, in_use, keeping_of, use
 from runtime.ledger.ledger import Ledger
@@ -85,7 +88,9 @@ class Harness:
         async with AsyncExitStack() as stack:
             self._open_project()
             await self._open_store(stack)
-            self._role = HttpRole(self._registered, open_locally=True, desk=self._desk)
+            self._role = HttpRole(
+                self._registered, open_locally=True, desk=self._desk, isolated=self._isolated(self._registered)
+            )
             stack.callback(self._role.invoker.threads.close)
             await self._role.open()
             stack.push_async_callback(self._role.close, _STOP_SECONDS)
@@ -211,6 +216,12 @@ class Harness:
         stack.push_async_callback(self._desk.aclose)
         stack.callback(use, in_use())
         use(self._desk)
+
+    def _isolated(self, project: Project) -> Isolated:
+        """Processes that are started when one is needed, and know this harness's store."""
+        store = self._desk.store
+        known = {"FNRUN_STORE__URL": store.broker_url, "FNRUN_STORE__NAMESPACE": store.namespace}
+        return isolated_of(project.root, project.settings.isolation, {**os.environ, **known})
 
     async def _stop(self) -> None:
         self._execution.stop(self._execution.at_work, "handed back")

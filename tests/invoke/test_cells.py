@@ -426,7 +426,7 @@ PROJECT = """
 import sys, socket
 from contextlib import asynccontextmanager
 from pathlib import Path
-from runtime import roles
+from runtime.cli.cells import serve_cells
 
 def opens_of(project):
     async def perform(job, tell):
@@ -438,7 +438,7 @@ def opens_of(project):
 
     return opens
 
-roles.serve_cells(Path(sys.argv[1]), socket.socket(fileno=int(sys.argv[-1])), opens_of, alone="--alone" in sys.argv)
+serve_cells(Path(sys.argv[1]), socket.socket(fileno=int(sys.argv[-1])), opens_of, alone="--alone" in sys.argv)
 """
 
 

@@ -22,6 +22,10 @@ def is_there(pid: int) -> bool:
     return False
 
 
+def descriptors() -> int:
+    return len(list(Path("/proc/self/fd").iterdir()))
+
+
 async def test_a_process_is_another_and_is_kept():
     first, second = await background.in_process(crunch.pid), await background.in_process(crunch.pid)
     assert first == second != os.getpid()
@@ -86,7 +90,7 @@ async def test_what_cannot_be_sent_is_refused_with_the_fix():
 async def test_none_is_left_when_it_is_closed(make):
     manager = make()
     pid = await background.in_process(crunch.pid)
-    files = len(list(Path("/proc/self/fd").iterdir()))
+    files = descriptors()
     await close_manager(manager, 0)
     await reach(lambda: not is_there(pid))
-    assert len(list(Path("/proc/self/fd").iterdir())) < files
+    assert descriptors() < files

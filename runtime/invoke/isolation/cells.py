@@ -76,23 +76,35 @@ class Cells:
         self._closed = False
 
     async def run(
-        self, job: bytes, on_progress: Progress | None = None, *, kind: str = "", seconds: float | None = None
+        self,
+        job: bytes,
+        on_progress: Progress | None = None,
+        *,
+        kind: str = "",
+        seconds: float | None = None,
+        patient: bool = False,
     ) -> bytes:
         """The answer of a cell to `job`. Raises, and is cancelled, as Cell.answer is.
 
         on_progress: is called with what the cell tells before it answers. kind: jobs of one kind may have the same cell
-        one after the other; "": this one has a cell to itself. seconds: NoCell if it has to wait longer for a place,
-        and TookTooLong if it takes longer: its cell is killed.
+        one after the other; "": this one has a cell to itself. seconds: its time; TookTooLong if that is over, when its
+        cell is killed. The wait for a place is part of it, and then it ends in NoCell, unless the job is patient.
         """
-        return await self.start(job, on_progress, kind=kind, seconds=seconds).answer()
+        return await self.start(job, on_progress, kind=kind, seconds=seconds, patient=patient).answer()
 
     def start(
-        self, job: bytes, on_progress: Progress | None = None, *, kind: str = "", seconds: float | None = None
+        self,
+        job: bytes,
+        on_progress: Progress | None = None,
+        *,
+        kind: str = "",
+        seconds: float | None = None,
+        patient: bool = False,
     ) -> Cell:
         """As `run`, for callers who may want to kill it."""
         if len(job) > LONGEST_FRAME:
             raise OverflowError(f"a job of {len(job)} bytes; {LONGEST_FRAME} can be sent")
-        return Cell(self._run(Work(job, on_progress, seconds), kind))
+        return Cell(self._run(Work(job, on_progress, seconds, patient), kind))
 
     def warm(self) -> None:
         """Start a zygote now if there is none: the first job will not have to wait for it."""
@@ -125,8 +137,8 @@ class Cells:
     async def _run(self, work: Work, kind: str) -> bytes:
         began = asyncio.get_running_loop().time()
         while True:
-            talk = await self._places.take(kind, work.seconds)
-            waited = asyncio.get_running_loop().time() - began
+            talk = await self._places.take(kind, None if work.patient else work.seconds)
+            waited = 0.0 if work.patient else asyncio.get_running_loop().time() - began
             talk = talk or await self._start(kind)
             try:
                 answer = await talk.ask(work, None if work.seconds is None else max(0.0, work.seconds - waited))

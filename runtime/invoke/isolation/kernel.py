@@ -1,4 +1,4 @@
-"""What is asked of the kernel about processes: who dies with whom, whose child an orphan is, how much memory one may have.
+"""What is asked of the kernel about processes: who dies with whom, whose child an orphan is, how much memory it has.
 
 Used by runtime.zygote and runtime.cell, and by what runs in a cell. Elsewhere than on Linux most of it does nothing.
 """

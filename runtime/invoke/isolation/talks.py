@@ -35,16 +35,18 @@ class NotRead(Exception):  # noqa: N818 - a state
 class Work(msgspec.Struct, frozen=True):
     """A job, and what is to be done about it. seconds: its cell is killed when it takes longer; None: it is not.
 
-    A cell that has to open things first has that time from when it says that it has done so.
+    A cell that has to open things first has that time from when it says that it has done so. patient: it waits for a
+    place as long as it takes.
     """
 
     job: bytes
     on_progress: Progress | None = None
     seconds: float | None = None
+    patient: bool = False
 
 
 class Talk:
-    """Open until the cell is gone: its closing is the order to die. kind: of the jobs it is for. jobs: how many it had."""
+    """Open until the cell is gone: its closing is the order to die. kind: of its jobs. jobs: how many it had."""
 
     def __init__(self, zygote: Zygote, seat: Seat, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.seat = seat
@@ -76,8 +78,8 @@ class Talk:
     async def ask(self, work: Work, seconds: float | None) -> bytes:
         """The answer; `last` is then set if the cell wants no more jobs.
 
-        seconds: what is left of its time. CellDied when the cell ends first; TookTooLong. NotRead, but not for its first job. The cell is killed when this
-        is left without an answer.
+        seconds: what is left of its time. CellDied when the cell ends first; TookTooLong. NotRead, but not for its
+        first job. The cell is killed when this is left without an answer.
         """
         self.jobs += 1
         self._writer.write(frame(JOB, work.job))

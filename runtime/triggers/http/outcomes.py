@@ -18,11 +18,14 @@ from runtime.declare.registry import Function
 from runtime.declare.request import Request
 from runtime.invoke.execute import Stream, run_async
 from runtime.invoke.invocation import Outcome
+from runtime.invoke.isolation.zygote_client import CellDied, NoCell
 from runtime.invoke.results import Unencodable
 from runtime.triggers.http.answers import Answer, ResultPlan, answer_of, problem_answer, stream_answer
 from runtime.triggers.http.durable import REFUSALS
 
 log = get_logger(__name__)
+
+_NO_CELL_RETRY_SECONDS = "1"
 
 
 class OutcomePlan(msgspec.Struct, frozen=True, kw_only=True):
@@ -43,9 +46,7 @@ class OutcomePlan(msgspec.Struct, frozen=True, kw_only=True):
                 return problem_answer(run_id, outcome.error)
             if isinstance(outcome.error, REFUSALS):  # of a submit, most likely
                 raise outcome.error
-            if outcome.reason == "timeout":
-                raise Problem(504, detail="the function did not finish in time")
-            raise Problem(500, detail="the function failed; its log has the run id")
+            raise _problem_of(outcome)
         try:
             if isinstance(outcome.value, Stream):
                 return await stream_answer(outcome.value, self.result)
@@ -80,3 +81,15 @@ class OutcomePlan(msgspec.Struct, frozen=True, kw_only=True):
         traceback = failure if isinstance(failure, BaseException) else None
         log.error("exception handler failed", run_id=run_id, error=repr(error), reason=str(failure), exc_info=traceback)
         raise Problem(500, detail="the function failed; its log has the run id")
+
+
+def _problem_of(outcome: Outcome) -> Problem:
+    """What a caller is told of a failure that is none of its business."""
+    if outcome.reason == "timeout":
+        return Problem(504, detail="the function did not finish in time")
+    if isinstance(outcome.error, NoCell):
+        detail = "there is no process for the function at the moment"
+        return Problem(503, headers={"Retry-After": _NO_CELL_RETRY_SECONDS}, detail=detail)
+    if isinstance(outcome.error, CellDied):
+        return Problem(500, detail=f"the process that ran it died ({outcome.error.how})")
+    return Problem(500, detail="the function failed; its log has the run id")

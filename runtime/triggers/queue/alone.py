@@ -17,13 +17,12 @@ from runtime.base.errors import FnrunError, StartError, StoreDown
 from runtime.declare.registry import Registry
 from runtime.invoke.invoker import Invoker
 from runtime.invoke.isolation.cells import Cells
-from runtime.invoke.isolation.zygote_client import CellDied, NoCell
 from runtime.invoke.resources import Resources
 from runtime.ledger.once import Found, take_by_run
 from runtime.ledger.records import Claimed, Ending
 from runtime.ledger.run import desk_at_work
 from runtime.tasks.home import close_here
-from runtime.triggers.queue.execution import Crashed, Execution, NotBegun
+from runtime.triggers.queue.execution import Execution
 from runtime.triggers.queue.leases import Lease
 
 Tell = Callable[[bytes], None]
@@ -38,13 +37,8 @@ class Unfinished(FnrunError):  # noqa: N818 - a state
 
 
 async def run_in_cell(cells: Cells, lease: Lease) -> Ending:
-    """Have a run executed in a cell. Crashed if that died, NotBegun if there was none."""
-    try:
-        return _ending_of(await cells.run(_encode(lease.run), lease.report))
-    except CellDied as died:
-        raise Crashed(str(died)) from died
-    except NoCell as none:
-        raise NotBegun(str(none)) from none
+    """Have a run executed in a cell. CellDied; NoCell if there was none."""
+    return _ending_of(await cells.run(_encode(lease.run), lease.report))
 
 
 class _ToldLease(Lease):

@@ -6,7 +6,6 @@ Called by the crew, on its loop. Knows neither Celery nor the store.
 import asyncio
 import random
 import time
-import traceback
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from contextlib import aclosing
 from functools import partial
@@ -24,6 +23,8 @@ from runtime.invoke.execute import Stream
 from runtime.invoke.idempotency import KeyFailed, KeyPlan
 from runtime.invoke.invocation import Invocation
 from runtime.invoke.invoker import Invoker
+from runtime.invoke.isolation.faults import said_of
+from runtime.invoke.isolation.zygote_client import CellDied, NoCell
 from runtime.invoke.results import Unencodable, encode_json, may_hold_float
 from runtime.invoke.retry import next_delay
 from runtime.ledger.once import Found, TakesKeys, key_of_function, pause_seconds, take_patiently
@@ -35,8 +36,6 @@ from runtime.triggers.queue.plans import RunPlan, plan_runs
 
 log = get_logger(__name__)
 
-_LONGEST_MESSAGE = 4_000
-_LONGEST_TRACEBACK = 20_000
 _ID_DIGITS = 32
 _STUCK_SECONDS = 2.0
 _CRASH_SECONDS = 1.0
@@ -49,16 +48,8 @@ class BadResult(FnrunError):  # noqa: N818 - a verdict on what a handler returne
     """A result that cannot be kept, and why."""
 
 
-class Crashed(FnrunError):  # noqa: N818 - a state
-    """The process that a run had to itself has died."""
-
-
-class NotBegun(FnrunError):  # noqa: N818 - a state
-    """There is no process for a run to have to itself."""
-
-
 Alone = Callable[[Lease], Awaitable[Ending]]
-"""Execute a run in a process of its own. Crashed, NotBegun."""
+"""Execute a run in a process of its own. CellDied, NoCell."""
 
 
 class _TooLong(Exception):  # noqa: N818 - a verdict
@@ -109,7 +100,7 @@ class Execution:
             self._ended(lease, None)
             return
         lease.began = time.time()
-        alone = self._alone if lease.run.crashes or plan.function.policy.isolation else None
+        alone = self._alone if lease.run.crashes and not plan.function.policy.isolation else None
         work = self._run(lease, plan) if alone is None else self._run_alone(alone, lease, plan)
         task = asyncio.get_running_loop().create_task(work)
         self._tasks[lease] = task
@@ -181,7 +172,7 @@ class Execution:
         )
         outcome = await self._invoker.invoke(invocation)
         if outcome.state == "failed":
-            return self._failed(lease, plan, outcome.error)
+            return self._ending_of_failed(lease, plan, outcome.error)
         try:
             result = await self._result(outcome.value, plan, plan.timeout_of(run) - (time.time() - lease.began))
         except BadResult as bad:
@@ -226,16 +217,23 @@ class Execution:
                 ending = await alone(lease)
         except TimeoutError:
             return self._failed(lease, plan, None)
-        except Crashed as died:
-            log.error("a run ended the process that it had to itself", run_id=lease.run.id, how=str(died))  # noqa: TRY400 - it says all
-            pause = _CRASH_SECONDS * 2**lease.run.crashes
-            said = Failure(type="Crashed", message=str(died))
-            return self._ending(lease, state="crashed", failure=said, retry_seconds=pause)
-        except NotBegun as none:
-            log.error("a run has no process to be alone in and is handed back", run_id=lease.run.id, reason=str(none))  # noqa: TRY400 - as above
-            lease.fate = "handed back"
-            raise
+        except CellDied as died:
+            return self._died(lease, died)
         return msgspec.structs.replace(ending, worker=self._worker)
+
+    def _died(self, lease: Lease, died: CellDied) -> Ending:
+        """The ending of a run whose own process has died. One that had none is handed back: raises."""
+        if isinstance(died, NoCell):
+            log.error("a run has no process to be alone in and is handed back", run_id=lease.run.id, reason=died.how)
+            lease.fate = "handed back"
+            raise died
+        log.error("a run ended the process that it had to itself", run_id=lease.run.id, how=died.how)
+        pause = _CRASH_SECONDS * 2**lease.run.crashes
+        said = Failure(type="Crashed", message=str(died))
+        return self._ending(lease, state="crashed", failure=said, retry_seconds=pause)
+
+    def _ending_of_failed(self, lease: Lease, plan: RunPlan, error: BaseException | None) -> Ending:
+        return self._died(lease, error) if isinstance(error, CellDied) else self._failed(lease, plan, error)
 
     def _failed(self, lease: Lease, plan: RunPlan, error: BaseException | None) -> Ending:
         """The ending of an attempt that raised; error: None, or _TooLong, for one that took too long."""
@@ -322,22 +320,6 @@ def _payload_of(run: Claimed, plan: RunPlan) -> bytes:
 
 
 def failure_of(error: BaseException) -> Failure:
-    """An error as the ledger keeps it. An exception whose `__str__` raises has no message."""
-    try:
-        message = str(error)
-    except BaseException as another:  # noqa: BLE001 - an author's code, a SystemExit among it
-        message = f"(its __str__ raised {type(another).__name__})"
-    try:
-        lines = "".join(traceback.format_exception(error, limit=-50))
-    except BaseException:  # noqa: BLE001 - as above
-        lines = ""
-    return Failure(
-        type=type(error).__name__,
-        message=_writable(message)[:_LONGEST_MESSAGE],
-        traceback=_writable(lines)[-_LONGEST_TRACEBACK:],
-    )
-
-
-def _writable(text: str) -> str:
-    """Without lone surrogates, which have no UTF-8."""
-    return text.encode("utf-8", "backslashreplace").decode()
+    """An error as the ledger keeps it."""
+    message, lines = said_of(error)
+    return Failure(type=type(error).__name__, message=message, traceback=lines)
