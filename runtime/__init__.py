@@ -5,7 +5,17 @@ The names an author needs. Importing this loads no server, broker or scheduler.
 
 from typing import TYPE_CHECKING, Any
 
-from runtime.base.errors import Problem, QueueFull, RunFailed, ScheduleError, StoreDown, SubmitError
+from runtime.base.errors import (
+    BackgroundClosed,
+    BackgroundError,
+    BackgroundFull,
+    Problem,
+    QueueFull,
+    RunFailed,
+    ScheduleError,
+    StoreDown,
+    SubmitError,
+)
 from runtime.declare.context import Context, Tick
 from runtime.declare.decorators import at, cron, fn, http, interval, queue
 from runtime.declare.markers import INJECTED, Body, Cookie, Event, Header, Html, PlainText, Query, Reply
@@ -17,6 +27,9 @@ from runtime.ledger.run import Run, SyncRun
 from runtime.ledger.schedules.api import schedules, schedules_sync
 from runtime.ledger.schedules.views import ScheduleView
 from runtime.ledger.submit import submit, submit_sync
+from runtime.tasks.api import background
+from runtime.tasks.records import TaskOutcome
+from runtime.tasks.task import Task
 
 if TYPE_CHECKING:
     from starlette.datastructures import UploadFile
@@ -24,6 +37,9 @@ if TYPE_CHECKING:
 __all__ = [
     "INJECTED",
     "PREVIOUS",
+    "BackgroundClosed",
+    "BackgroundError",
+    "BackgroundFull",
     "Body",
     "Breaker",
     "Context",
@@ -47,9 +63,12 @@ __all__ = [
     "StoreDown",
     "SubmitError",
     "SyncRun",
+    "Task",
+    "TaskOutcome",
     "Tick",
     "UploadFile",
     "at",
+    "background",
     "chain",
     "chord",
     "cron",

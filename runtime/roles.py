@@ -172,6 +172,7 @@ class HttpRole:
         from runtime.invoke.invoker import Invoker  # noqa: PLC0415
         from runtime.invoke.isolation.surroundings import isolated_of  # noqa: PLC0415
         from runtime.invoke.resources import Resources  # noqa: PLC0415
+        from runtime.tasks.around import WithBackground  # noqa: PLC0415
         from runtime.triggers.http.access import Access  # noqa: PLC0415
         from runtime.triggers.http.app import Shell  # noqa: PLC0415
         from runtime.triggers.http.core import HttpCore, Site  # noqa: PLC0415
@@ -181,8 +182,8 @@ class HttpRole:
 
         settings = project.settings
         lifespan = project.registry.lifespan or Lifespan()
-        self._resources = Resources(lifespan)
         self.isolated = isolated or isolated_of(project.root, settings.isolation)
+        self._resources = WithBackground(Resources(lifespan), settings.background)
         self.invoker = Invoker(
             threads=settings.serve.threads,
             expected=tuple(lifespan.exception_handlers),
@@ -216,8 +217,9 @@ class HttpRole:
         """Open the project's resources; False if `stop` is set before that. StartError if one fails."""
         return await self._resources.open(stop)
 
-    async def close(self) -> None:
-        """Close them, once the handlers have finished."""
+    async def close(self, within_seconds: float = 0.0) -> None:
+        """Close them, once the handlers have finished, and what these began in the background, which has so long."""
+        await self._resources.end(within_seconds)
         await self.isolated.aclose()
         await self._resources.close()
 
@@ -262,6 +264,7 @@ async def _serve_http(project: Project, sock: socket.socket, parent: Parent | No
     following = asyncio.create_task(_follow(parent, project, role, stop, replaced)) if parent else None
     await stop.wait()
     left_seconds = float(settings.serve.drain)
+    end = asyncio.get_running_loop().time() + left_seconds
     if replaced.is_set():
         await server.leave(left_seconds)
         left_seconds = _MOMENT_SECONDS
@@ -276,7 +279,7 @@ async def _serve_http(project: Project, sock: socket.socket, parent: Parent | No
     if following is not None:
         following.cancel()
     watchdog.end()
-    await role.close()
+    await role.close(max(0.0, end - asyncio.get_running_loop().time()))
     await desk.aclose()
     role.invoker.threads.close()
     return await _end_tasks() + role.invoker.threads.busy

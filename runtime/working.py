@@ -30,6 +30,7 @@ from runtime.invoke.watchdog import Culprit
 from runtime.ledger.desk import Desk, open_desk, use
 from runtime.processes import Line, Message, end_without_parent
 from runtime.roles import Project, end_process, loop_factory
+from runtime.tasks.around import WithBackground
 from runtime.triggers.queue.app import App
 from runtime.triggers.queue.crew import Crew
 from runtime.triggers.queue.parts import Options
@@ -84,7 +85,8 @@ class WorkerRole:
         lifespan = project.registry.lifespan
         assert lifespan is not None  # noqa: S101 - asked by work
         self._project = project
-        self._resources = _Resources(lifespan, isolated_of(project.root, settings.isolation))
+        isolated = isolated_of(project.root, settings.isolation)
+        self._resources = WithBackground(_Resources(lifespan, isolated), settings.background)
         name, limit = worker_name(), settings.queue.concurrency
         told = {"host": socket.gethostname(), "pid": os.getpid(), "concurrency": limit, "queues": settings.queue.queues}
         # Twice as many threads as runs: one that outlives its run's timeout keeps its place.
@@ -93,7 +95,7 @@ class WorkerRole:
             threads=limit * 2,
             expected=expected,
             resources=self._resources.opened,
-            isolated=self._resources.isolated,
+            isolated=isolated,
             gate=desk.gate,
         )
         self._crew = Crew(

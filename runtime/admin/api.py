@@ -8,6 +8,7 @@ from functools import cache
 from importlib.metadata import version
 from typing import Any
 
+from runtime.admin.background import background_routes
 from runtime.admin.health import health_routes
 from runtime.admin.pages import docs_route
 from runtime.admin.queues import queue_routes
@@ -51,6 +52,7 @@ def system_routes(core: HttpCore, registry: Registry, site: Site) -> Iterator[Ro
     yield from run_routes(core.access, registry, site)
     yield from queue_routes(site.later)
     yield from schedule_routes(site.later)
+    yield from background_routes()
 
 
 def _overview(registry: Registry, settings: HttpSettings) -> dict[str, Any]:

@@ -14,6 +14,14 @@
     |-- QueueFull           a queue has as many open runs as [queue] max_length allows
     |-- LimitReached        a function is called as much as its limits allow
     |-- BreakerOpen         a function failed so often that it is not called for a while
+    |-- BackgroundError     a call of background says something that cannot hold
+    |   |-- UnknownTask         no background task has that id, or it is no longer kept
+    |   |-- DuplicateTask       an open one has that id
+    |   |-- BackgroundFull      as many wait as [background] queue allows
+    |   |-- BackgroundClosed    the process is about to end
+    |   |-- TaskCancelled       what is waited for was cancelled
+    |   |-- TaskTimeout         what is waited for took longer than its timeout
+    |   `-- ProcessDied         the process that it ran in has died
     |-- RunFailed           what Run.result raises of a run that failed or was cancelled
     |-- InputError          the arguments do not fit the function; knows each wrong one
     `-- Problem             an answer the handler means to give (RFC 9457)
@@ -145,6 +153,55 @@ class QueueFull(FnrunError):  # noqa: N818 - a state, and not the caller's fault
         super().__init__(f'queue "{queue}" {fault}; try again later, or raise [queue] max_length')
         self.queue = queue
         self.accepted = tuple(accepted)
+
+
+class BackgroundError(FnrunError):
+    """A call of background says something that cannot hold; nothing was begun."""
+
+
+class UnknownTask(BackgroundError):  # noqa: N818 - as UnknownRun
+    """No background task of this process has that id."""
+
+    def __init__(self, task_id: str, why: str) -> None:
+        super().__init__(f'no background task "{task_id}" in this process; {why}')
+
+
+class DuplicateTask(BackgroundError):  # noqa: N818 - a state
+    """An open background task has that id. id: which; state: "queued" or "running"."""
+
+    def __init__(self, task_id: str, state: str) -> None:
+        super().__init__(f'a background task "{task_id}" is {state}; choose another id, or wait for its end')
+        self.id = task_id
+        self.state = state
+
+
+class BackgroundFull(BackgroundError):  # noqa: N818 - a state, and not the caller's fault
+    """As many background tasks wait as may: try again later. retry_seconds: when it is worth a try."""
+
+    retry_seconds = 1.0
+
+    def __init__(self, limit: int) -> None:
+        super().__init__(f"{limit} background tasks wait already; try again later, or raise [background] queue")
+        self.limit = limit
+
+
+class BackgroundClosed(BackgroundError):  # noqa: N818 - a state
+    """The process is about to end, and takes no further background tasks."""
+
+    def __init__(self) -> None:
+        super().__init__("this process is about to end and takes no further background tasks; try again")
+
+
+class TaskCancelled(BackgroundError):  # noqa: N818 - an outcome
+    """What is waited for was cancelled: by `cancel`, by the end of the process, or by itself."""
+
+
+class TaskTimeout(BackgroundError, TimeoutError):  # noqa: N818 - an outcome
+    """What is waited for took longer than its timeout, and was ended."""
+
+
+class ProcessDied(BackgroundError):  # noqa: N818 - an outcome
+    """The process that a function ran in has died: killed, out of memory, a fault in C code."""
 
 
 class RunFailed(FnrunError):  # noqa: N818 - an outcome

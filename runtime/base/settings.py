@@ -16,6 +16,7 @@ import msgspec
 from typing_extensions import override
 
 from runtime.base.addresses import EMBEDDED, Address, mask
+from runtime.base.background import BackgroundSettings
 from runtime.base.durations import Seconds, SecondsOrNever, Size
 from runtime.base.errors import SettingsError, did_you_mean
 from runtime.base.isolation import IsolationSettings
@@ -158,6 +159,7 @@ class Settings(_Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
     store: StoreSettings = StoreSettings()
     queue: QueueSettings = QueueSettings()
     schedule: ScheduleSettings = ScheduleSettings()
+    background: BackgroundSettings = BackgroundSettings()
     log: LogSettings = LogSettings()
     isolation: IsolationSettings = IsolationSettings()
     functions: dict[str, FunctionSettings] = {}

@@ -103,6 +103,7 @@ async def _invoke_here(project: roles.Project, function: Function, payload: byte
     from runtime.invoke.invoker import Invoker  # noqa: PLC0415
     from runtime.invoke.isolation.surroundings import isolated_of  # noqa: PLC0415
     from runtime.invoke.resources import Resources  # noqa: PLC0415
+    from runtime.tasks.home import close_here  # noqa: PLC0415
 
     run_id = new_run_id()
     invocation = Invocation(
@@ -126,6 +127,7 @@ async def _invoke_here(project: roles.Project, function: Function, payload: byte
             await _print_outcome(function, await invoke_once(project, invocation, invoker.invoke))
         except click.ClickException as error:
             failure = error
+        await close_here(float(project.settings.serve.drain))
     if invoker.threads.busy or resources.left:  # a thread past its time would keep this process until it ends
         if failure is not None:
             failure.show()

@@ -1,4 +1,4 @@
-"""The hidden command that a zygote is, and each of its cells where it cannot fork: see runtime.zygote."""
+"""The hidden commands that zygotes are, and each of their cells where they cannot fork: see runtime.zygote."""
 
 import os
 import socket
@@ -11,7 +11,10 @@ import msgspec
 
 from runtime import roles
 from runtime.base import logs
+from runtime.base.settings import load_settings
 from runtime.declare.context import log_fields
+from runtime.tasks.performed import ending_with_calls, opens
+from runtime.tasks.processes import COMMAND
 
 if TYPE_CHECKING:
     from runtime.cell import Opens
@@ -31,14 +34,31 @@ def cell_child(root: Path, line: int, given: int | None, alone: bool, calls: boo
 
     def opens_of(project: roles.Project) -> "Opens":
         if calls:
+            from runtime.invoke.isolation.calls import decode_call  # noqa: PLC0415 - no other command does
             from runtime.invoke.isolation.inside import perform_calls  # noqa: PLC0415 - no other command does
 
-            return perform_calls(project.registry)
+            return ending_with_calls(perform_calls(project.registry), lambda job: decode_call(job).timeout_seconds)
         from runtime.triggers.queue.alone import perform_runs  # noqa: PLC0415 - as above
 
         return perform_runs(project.registry, int(project.settings.queue.result_max))
 
     serve_cells(root, socket.socket(fileno=line), opens_of, alone=alone, given=given)
+
+
+@click.command(COMMAND, hidden=True)
+@click.option("--line", type=int, required=True)
+@click.option("--alone", is_flag=True)
+@click.pass_obj
+def function_child(root: Path, line: int, alone: bool) -> None:
+    """Fork a process for each function that background.in_process calls, until it hangs up."""
+    from runtime import zygote  # noqa: PLC0415 - no other command forks
+
+    def prepare() -> "Opens":
+        said = load_settings(root).settings.log
+        logs.configure(style=said.format, level=said.level, fields=log_fields)
+        return opens
+
+    zygote.serve_cells(socket.socket(fileno=line), prepare, alone=alone)
 
 
 def serve_cells(

@@ -14,7 +14,7 @@ from inspect import isawaitable
 from types import AsyncGeneratorType, GeneratorType, MappingProxyType
 from typing import Any
 
-from runtime.base.errors import InputError, Problem, QueueFull, StoreDown
+from runtime.base.errors import BackgroundClosed, BackgroundFull, InputError, Problem, QueueFull, StoreDown
 from runtime.base.logs import get_logger
 from runtime.declare.context import Context, Tick, current
 from runtime.declare.policies import RetryAfter
@@ -33,6 +33,8 @@ log = get_logger(__name__)
 
 _FIRST_EVENT_SECONDS = 0.5
 """How long the answer of a stream of events waits for the first one: a browser waits for the answer to begin."""
+
+_REFUSED = (StoreDown, QueueFull, BackgroundFull, BackgroundClosed, RetryAfter)
 
 _Run = Callable[[Callable[[], Any], float | None], Awaitable[Finished]]
 
@@ -153,7 +155,7 @@ class Invoker:
         elif isinstance(error, CellDied):
             begun = not isinstance(error, NoCell)
             log.error("handler's process has died" if begun else "there is no process for the handler", how=error.how)
-        elif isinstance(error, (StoreDown, QueueFull, RetryAfter)):  # where the handler met it is no news
+        elif isinstance(error, _REFUSED):  # where the handler met it is no news
             log.warning("handler failed", reason=str(error))
         elif not isinstance(error, self._expected):
             log.error("handler failed", exc_info=error)

@@ -97,7 +97,7 @@ class Harness:
             )
             stack.callback(self._role.invoker.threads.close)
             await self._role.open()
-            stack.push_async_callback(self._role.close)
+            stack.push_async_callback(self._role.close, _STOP_SECONDS)
             result_max = int(self._registered.settings.queue.result_max)
             self._execution = Execution(
                 self._role.invoker, self._note_end, worker=_WORKER, result_max=result_max, keys=self._take_key

@@ -27,6 +27,7 @@ PAGES = [
     "README.md",
     "docs/tutorial.md",
     "docs/howto.md",
+    "docs/background.md",
     "docs/flows.md",
     "docs/schedules.md",
     "docs/idempotency.md",

@@ -11,7 +11,7 @@ from typing import Any, Protocol
 
 import msgspec
 
-from runtime.base.errors import InputError, Problem, QueueFull, StoreDown
+from runtime.base.errors import InputError, Problem
 from runtime.base.ids import Trace, trace_of
 from runtime.base.logs import get_logger
 from runtime.base.settings import HttpSettings
@@ -26,7 +26,7 @@ from runtime.ledger.desk import Desk
 from runtime.triggers.http.access import Access, Action
 from runtime.triggers.http.answers import Answer, Parts, plan_result, problem_answer
 from runtime.triggers.http.bodies import close_files, read_body
-from runtime.triggers.http.durable import Later, plan_later, refusal_of
+from runtime.triggers.http.durable import REFUSALS, Later, plan_later, refusal_of
 from runtime.triggers.http.once import OnceRoute, Worked, carry_out
 from runtime.triggers.http.outcomes import OutcomePlan
 from runtime.triggers.http.prefer import VARY
@@ -129,7 +129,7 @@ class HttpCore:
             answer = await self._route(Call(request, run_id, trace, link))
         except (Problem, InputError) as error:
             answer = problem_answer(run_id, error)
-        except (StoreDown, QueueFull) as error:
+        except REFUSALS as error:
             answer = problem_answer(run_id, refusal_of(error))
         except BindingFailed as error:
             log.exception("arguments cannot be made", run_id=run_id, path=request.path)

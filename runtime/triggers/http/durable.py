@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from runtime.base.errors import FnrunError, Problem, QueueFull, StoreDown
+from runtime.base.errors import BackgroundClosed, BackgroundFull, FnrunError, Problem, QueueFull, StoreDown
 from runtime.base.ids import Trace
 from runtime.base.logs import get_logger
 from runtime.declare.registry import Function
@@ -77,8 +77,18 @@ class Later(msgspec.Struct, frozen=True, kw_only=True):
         return None
 
 
-def refusal_of(error: StoreDown | QueueFull) -> Problem:
+Refusal = StoreDown | QueueFull | BackgroundFull | BackgroundClosed
+REFUSALS = (StoreDown, QueueFull, BackgroundFull, BackgroundClosed)
+"""What says, wherever it is raised, that a call is worth another try later."""
+
+
+def refusal_of(error: Refusal) -> Problem:
     """How a caller is told that a run was not accepted, or not found. Why the store is away is for the log alone."""
+    if isinstance(error, BackgroundFull):
+        detail = "as many background tasks wait here as may; try again later"
+        return Problem(429, headers={"Retry-After": _FULL_RETRY_SECONDS}, detail=detail)
+    if isinstance(error, BackgroundClosed):
+        return Problem(503, headers={"Retry-After": _STORE_RETRY_SECONDS}, detail="the server is shutting down")
     if isinstance(error, QueueFull):
         detail = f"queue {error.queue} holds as many open runs as it may; try again later"
         return Problem(429, headers={"Retry-After": _FULL_RETRY_SECONDS}, detail=detail)

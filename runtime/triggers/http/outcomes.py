@@ -12,7 +12,7 @@ from typing import Any
 import anyio.to_thread
 import msgspec
 
-from runtime.base.errors import BreakerOpen, InputError, LimitReached, Problem, QueueFull, StoreDown
+from runtime.base.errors import BreakerOpen, InputError, LimitReached, Problem
 from runtime.base.logs import get_logger
 from runtime.declare.lifespan import ErrorHandler, Lifespan
 from runtime.declare.registry import Function
@@ -22,6 +22,7 @@ from runtime.invoke.invocation import Outcome
 from runtime.invoke.isolation.zygote_client import CellDied, NoCell
 from runtime.invoke.results import Unencodable
 from runtime.triggers.http.answers import Answer, ResultPlan, answer_of, problem_answer, stream_answer
+from runtime.triggers.http.durable import REFUSALS
 
 log = get_logger(__name__)
 
@@ -37,7 +38,7 @@ class OutcomePlan(msgspec.Struct, frozen=True, kw_only=True):
     timeout_seconds: float
 
     async def answer(self, request: Request, run_id: str, outcome: Outcome) -> Answer:
-        """The answer to an Outcome. Raises Problem; StoreDown and QueueFull that the handler raised."""
+        """The answer to an Outcome. Raises Problem; one of REFUSALS that the handler raised."""
         if outcome.fell_back is None and outcome.breaker is None:
             return await self._answer(request, run_id, outcome)
         try:
@@ -69,7 +70,7 @@ class OutcomePlan(msgspec.Struct, frozen=True, kw_only=True):
             return await self._answer_by_handler(request, run_id, handler, outcome.error)
         if isinstance(outcome.error, Problem | InputError):
             return problem_answer(run_id, outcome.error)
-        if isinstance(outcome.error, StoreDown | QueueFull):  # of a submit, most likely
+        if isinstance(outcome.error, REFUSALS):  # of a submit, most likely
             raise outcome.error
         raise _problem_of(outcome)
 

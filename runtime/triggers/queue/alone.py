@@ -5,6 +5,7 @@ zygote shall be there soon. Both sides are of one version, so what passes betwee
 """
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any
@@ -20,6 +21,7 @@ from runtime.invoke.resources import Resources
 from runtime.ledger.once import Found, take_by_run
 from runtime.ledger.records import Claimed, Ending
 from runtime.ledger.run import desk_at_work
+from runtime.tasks.home import close_here
 from runtime.triggers.queue.execution import Execution
 from runtime.triggers.queue.leases import Lease
 
@@ -86,6 +88,9 @@ async def _execute(job: bytes, tell: Tell, registry: Registry, invoker: Invoker,
     execution.adopt(registry.functions.values())
     execution.start(lease)
     ending = await ended
+    plan = execution.plans.get(lease.run.function)
+    # What it began in the background ends with the cell, which has the run's time, and is killed soon after that.
+    await close_here(0.0 if plan is None else lease.began + plan.timeout_of(lease.run) - time.time())
     if ending is None:
         raise Unfinished(f"no function {lease.run.function!r} is loaded in the process that was to run it")
     return _encode(ending)

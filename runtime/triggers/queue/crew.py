@@ -331,7 +331,7 @@ class Crew:
 
     async def _drain(self, seconds: float) -> None:
         hurry = asyncio.ensure_future(self._hurrying.wait())
-        idle = asyncio.ensure_future(self._execution.idle(seconds))
+        idle = asyncio.ensure_future(self._resources.finish(self._execution.idle, seconds))
         await asyncio.wait((hurry, idle), return_when=asyncio.FIRST_COMPLETED)
         hurry.cancel()
         idle.cancel()

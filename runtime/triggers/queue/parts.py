@@ -3,17 +3,21 @@
 Filled in by working; used by the crew.
 """
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Protocol
 
 import msgspec
 
 
 class Opens(Protocol):
-    """Resources."""
+    """Resources, and what runs in the background beside handlers."""
 
     async def open(self) -> object:
         """Open them all. StartError."""
+        ...
+
+    async def finish(self, idle: Callable[[float], Awaitable[object]], within_seconds: float) -> None:
+        """Wait until handlers are idle, and what they began is over."""
         ...
 
     async def close(self) -> None:
