@@ -23,7 +23,7 @@ Kind = Literal["async", "sync", "async stream", "sync stream"]
 
 _STREAMS = (abc.AsyncIterator, abc.AsyncGenerator, abc.Iterator, abc.Generator)
 
-ENFORCED_POLICIES = frozenset({"timeout", "retries", "max_age", "on_failure", "isolation", "idempotent"})
+ENFORCED_POLICIES = frozenset({"timeout", "retries", "max_age", "on_failure", "isolation", "memory", "idempotent"})
 """The options of `@fn` this version enforces; `fnrun list` names the others where a function says them."""
 
 
