@@ -114,7 +114,9 @@ async def main() -> None:
             await measure("a thread", way(invoker, "echo.thread"), given.count, given.rounds)
             await measure("isolated", way(invoker, "echo.process"), given.count, given.rounds)
             await measure("a fork a call", way(forking, "echo.process"), max(given.count // 10, 40), given.rounds)
-            await measure("ProcessPoolExecutor", lambda: loop.run_in_executor(pool, same, VALUE), given.count, given.rounds)
+            await measure(
+                "ProcessPoolExecutor", lambda: loop.run_in_executor(pool, same, VALUE), given.count, given.rounds
+            )
             await measure("anyio.to_process", lambda: anyio.to_process.run_sync(same, VALUE), given.count, given.rounds)
         await warm.aclose()
         await forks.aclose()

@@ -63,7 +63,9 @@ def quick_while(server: Server, work: Callable[[httpx.Client], None]) -> list[fl
 
 def shown(name: str, times: list[float]) -> float:
     p99 = quantiles(times, n=100)[98]
-    print(f"{name:24} {len(times):6} calls   p50 {median(times):7.2f} ms   p99 {p99:7.2f} ms   max {max(times):7.2f} ms")
+    print(
+        f"{name:24} {len(times):6} calls   p50 {median(times):7.2f} ms   p99 {p99:7.2f} ms   max {max(times):7.2f} ms"
+    )
     return p99
 
 
