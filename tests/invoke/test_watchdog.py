@@ -48,8 +48,7 @@ def watch(on_stuck: OnStuck | None = None, limit_seconds: float = 0.0) -> Watchd
 async def test_who_holds_the_loop_is_named_once_and_so_is_the_end(log: LogCapture):
     watchdog = watch()
     await asyncio.create_task(hold(1.5))
-    while len(log.entries) < 2:
-        await asyncio.sleep(0.05)
+    await asyncio.to_thread(until, lambda: len(log.entries) == 2)
     watchdog.end()
     held, goes_on = log.entries
     assert (held["function"], held["run_id"], held["log_level"]) == ("f", RUN, "error")
