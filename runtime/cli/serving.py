@@ -109,23 +109,12 @@ def serve(root: Path, /, bind: str | None, log_level: str | None, **chosen: str 
     settings = load_settings(root, given).settings
     if "http" in settings.serve.only:
         roles.check_tls(root, settings.http)
-    if _takes_several(settings):
+    if set(settings.serve.only) != {"scheduler"}:  # whatever runs handlers has a parent, which replaces it
         _supervise(root, settings, os.environ | _variables(given))
         return
-    project = roles.load_project(root, given)
-    if "scheduler" in settings.serve.only:
-        from runtime.scheduling import schedule  # noqa: PLC0415 - it loads APScheduler
+    from runtime.scheduling import schedule  # noqa: PLC0415 - it loads APScheduler
 
-        schedule(project)
-    with listening.open_socket(settings.http.bind) as sock:
-        _show_first_key(root)
-        roles.serve(project, sock)
-
-
-def _takes_several(settings: Settings) -> bool:
-    """Whether that takes more than one process. A worker is always a child: its parent sees that it ends in order."""
-    only = set(settings.serve.only)
-    return only != {"scheduler"}
+    schedule(roles.load_project(root, given))
 
 
 def _supervise(root: Path, settings: Settings, environ: Mapping[str, str]) -> None:
