@@ -136,7 +136,8 @@ def _supervise(root: Path, settings: Settings, environ: Mapping[str, str]) -> No
             teams.append(Team(name="worker", command=_command(root, "worker-child"), count=count))
         _open_store(root, settings, opened)
         supervisor = Supervisor(teams, float(settings.serve.blocked_limit))
-        asyncio.run(supervisor.run(float(settings.serve.drain), environ))
+        in_order = asyncio.run(supervisor.run(float(settings.serve.drain), environ))
+    sys.exit(not in_order)
 
 
 def _open_store(root: Path, settings: Settings, opened: ExitStack) -> None:
