@@ -110,9 +110,13 @@ class Supervisor:
             for number in range(team.count)
         ]
         self._stopping = asyncio.Event()
+        self._hurried = False
 
-    async def run(self, drain_seconds: float, environ: Mapping[str, str] = os.environ) -> None:
-        """Keep them running until SIGTERM or SIGINT, then let them drain. StartError if a vital one cannot start."""
+    async def run(self, drain_seconds: float, environ: Mapping[str, str] = os.environ) -> bool:
+        """Keep them running until SIGTERM or SIGINT, then let them drain. StartError if a vital one cannot start.
+
+        False if a second signal ended them at once.
+        """
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._stop)
@@ -130,6 +134,7 @@ class Supervisor:
             if team.sock is not None:
                 answer_for_nobody(team.sock, "the server has stopped")
         log.info("stopped")
+        return not self._hurried
 
     def _stop(self) -> None:
         """At the first signal every child hears of it at once; at the second they are killed."""
@@ -138,6 +143,7 @@ class Supervisor:
                 child.stop()
             elif child.ended is None:
                 child.kill()
+        self._hurried = self._stopping.is_set()
         self._stopping.set()
 
     async def _end_all(self, drain_seconds: float) -> None:

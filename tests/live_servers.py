@@ -90,6 +90,12 @@ class Server:
                     found[int(folder.name)] = (folder / "cmdline").read_bytes().replace(b"\0", b" ").decode()
         return found
 
+    @property
+    def serving(self) -> int:
+        """The process that answers, of which there is one."""
+        (pid,) = (pid for pid, command in self.family().items() if " serve-child " in command)
+        return pid
+
     def client(self, **options) -> httpx.Client:
         return httpx.Client(base_url=self.url, timeout=10, **options)
 

@@ -110,23 +110,13 @@ def serve(root: Path, /, bind: str | None, log_level: str | None, **chosen: str 
     settings = loaded.settings
     if "http" in settings.serve.only:
         roles.check_tls(root, settings.http)
-    if _takes_several(settings):
+    if set(settings.serve.only) != {"scheduler"}:  # whatever runs handlers has a parent, which replaces it
         _supervise(root, settings, os.environ | _variables(given))
         return
-    project = roles.open_project(root, loaded)  # thousands of tables take long to read twice
-    if "scheduler" in settings.serve.only:
-        from runtime.scheduling import schedule  # noqa: PLC0415 - it loads APScheduler
-
-        schedule(project)
-    with listening.open_socket(settings.http.bind) as sock:
-        _show_first_key(root)
-        roles.serve(project, sock)
+    from runtime.scheduling import schedule  # noqa: PLC0415 - it loads APScheduler
 
 
-def _takes_several(settings: Settings) -> bool:
-    """Whether that takes more than one process. A worker is always a child: its parent sees that it ends in order."""
-    only = set(settings.serve.only)
-    return only != {"scheduler"}
+    schedule(roles.open_project(root, loaded))  # thousands of tables take long to read twice
 
 
 def _supervise(root: Path, settings: Settings, environ: Mapping[str, str]) -> None:
@@ -148,7 +138,8 @@ def _supervise(root: Path, settings: Settings, environ: Mapping[str, str]) -> No
             teams.append(Team(name="worker", command=_command(root, "worker-child"), count=count))
         _open_store(root, settings, opened)
         supervisor = Supervisor(teams, float(settings.serve.blocked_limit))
-        asyncio.run(supervisor.run(float(settings.serve.drain), environ))
+        in_order = asyncio.run(supervisor.run(float(settings.serve.drain), environ))
+    sys.exit(not in_order)
 
 
 def _open_store(root: Path, settings: Settings, opened: ExitStack) -> None:

@@ -1,5 +1,6 @@
 """Keys of calls over real processes: two that serve HTTP, workers, kills, a store that is away."""
 
+import os
 import signal
 import time
 from collections import Counter
@@ -153,7 +154,7 @@ def test_what_a_killed_process_had_begun_is_carried_out_by_the_next_call(root, s
         wait_for_lines(root, 1)
         early = post(second.url, path, token, "k1", sku="x", seconds=60.0)
         assert (early.status_code, early.headers["retry-after"]) == (409, "1")
-        first.process.kill()
+        os.kill(first.serving, signal.SIGKILL)
         assert isinstance(cut.exception(timeout=15), httpx.TransportError)
     (root / "journal.go").touch()
     again = final(lambda: post(second.url, path, token, "k1", sku="x", seconds=60.0))
@@ -191,10 +192,11 @@ def test_a_process_that_stood_still_for_longer_than_its_lease_finds_its_key_take
     with ThreadPoolExecutor(2) as pool:
         late = pool.submit(post, first.url, "/order", token, "k1", **said)
         wait_for_lines(root, 1)
-        first.process.send_signal(signal.SIGSTOP)
+        process = first.serving
+        os.kill(process, signal.SIGSTOP)
         again = pool.submit(final, lambda: post(second.url, "/order", token, "k1", **said))
         wait_for_lines(root, 2, 30)
-        first.process.send_signal(signal.SIGCONT)
+        os.kill(process, signal.SIGCONT)
         answer = late.result(30)
         assert (answer.status_code, answer.headers["retry-after"]) == (409, "1")
         (root / "journal.go").touch()

@@ -226,7 +226,7 @@ def test_who_comes_when_all_are_busy_waits_in_the_kernel(tmp_path: Path):
 
 def test_no_more_files_neither_ends_the_server_nor_spins_it(write_project, start):
     server = start(write_project(**APP), "serve", environ=ENVIRON)
-    pid, port = server.process.pid, server.port
+    port, pid = server.port, server.serving
     assert _seconds_of_an_answer(port) < 5  # it serves: its own limit is set
     folder = Path(f"/proc/{pid}/fd")
     used = len(list(folder.iterdir()))
@@ -267,7 +267,7 @@ def test_ten_thousand_idle_connections(write_project, start, record_property):
         pytest.skip(f"the hard limit of open files is {hard}")
     resource.setrlimit(resource.RLIMIT_NOFILE, (wanted + 500, hard))
     server = start(write_project(**APP), "serve", environ={**ENVIRON, "FNRUN_HTTP__MAX_CONNECTIONS": "10100"})
-    pid, port = server.process.pid, server.port
+    port, pid = server.port, server.serving
     folder = Path(f"/proc/{pid}/fd")
     assert _seconds_of_an_answer(port) < 5
     files, memory = len(list(folder.iterdir())), _resident_kilobytes(pid)
