@@ -197,7 +197,7 @@ def test_only_as_many_are_at_work_as_the_setting_allows(tmp_path: Path):
 
 def test_a_small_load_is_never_refused(server: Wired):
     with ExitStack() as stack:
-        held = [stack.enter_context(server.connect()) for _ in range(100)]
+        held = [stack.enter_context(server.connect()) for _ in range(50)]
         for path in ("/fast", "/sync", "/fast"):
             for sock in held:
                 sock.sendall(get(path))

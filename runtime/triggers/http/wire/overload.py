@@ -34,7 +34,7 @@ _ROUND_SECONDS = 0.02
 """How long a round may be in an overload: about as long as a refusal may take."""
 _BACKLOG_SECONDS = 0.25
 """How long it may be otherwise: what is still an answer in good time."""
-_LEAST, _LEAST_BURST, _FIRST_BURST = 3, 128, 500
+_LEAST, _LEAST_BURST, _FIRST_BURST = 3, 64, 500
 """Requests a round: in an overload, otherwise, and before any has been measured. For few and slow ones, say imports."""
 _COSTS = 7
 _TURNS = 4
