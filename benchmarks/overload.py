@@ -13,7 +13,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -55,9 +55,7 @@ def main() -> None:
                 with serve(name, pythons[name], cores[0]) as (port, group):
                     capacity = measure_capacity(cores[1], port, f"/{kind}", options.seconds)
                     for load in options.loads:
-                        before = cpu_seconds(group)
-                        found = storm(cores[1], port, f"/{kind}", load * capacity, options)
-                        found["cpu"] = cpu_seconds(group) - before
+                        found = storm(cores[1], port, group, f"/{kind}", load * capacity, options)
                         found["good_a_cpu_second"] = found["good"] / max(found["cpu"], 0.01)
                         figures.setdefault((kind, name, load), []).append({"capacity": capacity, **found})
                         print(
@@ -120,17 +118,6 @@ def serve(name: str, python: Path, core: int | None) -> Iterator[tuple[int, int]
             bench.stop(process)
 
 
-def cpu_seconds(group: int) -> float:
-    """That a process group has used."""
-    total = 0
-    for stat in Path("/proc").glob("[0-9]*/stat"):
-        with suppress(OSError):
-            fields = stat.read_text().rpartition(")")[2].split()
-            if int(fields[2]) == group:
-                total += int(fields[11]) + int(fields[12])
-    return total / bench.os.sysconf("SC_CLK_TCK")
-
-
 def measure_capacity(core: int | None, port: int, path: str, seconds: float) -> float:
     """Answers a second of a closed loop wide enough to keep it busy, and no wider."""
     for _ in range(2):  # the first warms up
@@ -141,8 +128,10 @@ def measure_capacity(core: int | None, port: int, path: str, seconds: float) -> 
     return counted["requests"] / counted["seconds"]
 
 
-def storm(core: int | None, port: int, path: str, rate: float, options: argparse.Namespace) -> dict[str, Any]:
-    settings = [str(port), path, f"{rate:.1f}", str(options.seconds), str(options.connections)]
+def storm(
+    core: int | None, port: int, group: int, path: str, rate: float, options: argparse.Namespace
+) -> dict[str, Any]:
+    settings = [str(port), str(group), path, f"{rate:.1f}", str(options.seconds), str(options.connections)]
     return run(core, [sys.executable, "-P", str(HERE / "storm.py"), *settings])
 
 

@@ -3,14 +3,18 @@
 Called by overload.py as a process of its own. Only ever talks to 127.0.0.1. A request's time counts from when it was to
 be sent, also if all connections were busy then; one that is not answered a second later is given up.
 
-    python -P storm.py PORT PATH RATE SECONDS CONNECTIONS     prints one line of JSON
+    python -P storm.py PORT GROUP PATH RATE SECONDS CONNECTIONS     prints one line of JSON
+
+GROUP: the server's process group, whose use of the CPU is told, without the first second with its connections.
 """
 
 import asyncio
 import json
+import os
 import sys
 import time
 from collections import Counter, deque
+from contextlib import suppress
 from pathlib import Path
 
 sys.path.append(str(Path(__file__).resolve().parent))  # last: a file here has the name of a standard module
@@ -79,22 +83,39 @@ class _Connection(asyncio.Protocol):
         self._storm.errors += not self._storm.stopped
 
 
-async def make_storm(port: int, path: str, rate: float, seconds: float, connections: int) -> dict[str, object]:
+async def make_storm(
+    port: int, group: int, path: str, rate: float, seconds: float, connections: int
+) -> dict[str, object]:
     loop = asyncio.get_running_loop()
     storm = Storm(path)
     opened = [(await loop.create_connection(lambda: _Connection(storm), HOST, port))[0] for _ in range(connections)]
     storm.started = time.perf_counter()
-    sent = 0
+    sent = sent_before = 0
+    cpu = 0.0
     while (passed := time.perf_counter() - storm.started) < seconds:
         while sent < passed * rate:
             storm.send(storm.started + sent / rate)
             sent += 1
+        if not cpu and passed >= ONSET_SECONDS:
+            cpu, sent_before = cpu_seconds(group), sent
         await asyncio.sleep(TICK_SECONDS)
+    cpu = cpu_seconds(group) - cpu
     await asyncio.sleep(GIVEN_UP_SECONDS)
     storm.stopped = time.perf_counter()
     for transport in opened:
         transport.abort()
-    return {"sent": sent, **summary(storm, seconds, sent)}
+    return {"sent": sent - sent_before, "cpu": cpu, **summary(storm, seconds, sent)}
+
+
+def cpu_seconds(group: int) -> float:
+    """That a process group has used."""
+    total = 0
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        with suppress(OSError):
+            fields = stat.read_text().rpartition(")")[2].split()
+            if int(fields[2]) == group:
+                total += int(fields[11]) + int(fields[12])
+    return total / os.sysconf("SC_CLK_TCK")
 
 
 def summary(storm: Storm, seconds: float, sent: int) -> dict[str, object]:
@@ -106,7 +127,7 @@ def summary(storm: Storm, seconds: float, sent: int) -> dict[str, object]:
     onset = [took for status, at, took in storm.answers if status in (429, 503) and at < ONSET_SECONDS]
     return {
         "goodput": good / (seconds - ONSET_SECONDS),
-        "good": sum(1 for status, _, took in storm.answers if status == 200 and took < GIVEN_UP_SECONDS),
+        "good": good,
         "accepted_ms": quantiles(accepted),
         "refused_ms": quantiles(refused),
         "refused_onset_ms": quantiles(onset),
@@ -125,6 +146,6 @@ def quantiles(values: list[float]) -> list[float]:
 if __name__ == "__main__":
     import uvloop
 
-    port, path, rate, seconds, connections = sys.argv[1:]
-    made = make_storm(int(port), path, float(rate), float(seconds), int(connections))
+    port, group, path, rate, seconds, connections = sys.argv[1:]
+    made = make_storm(int(port), int(group), path, float(rate), float(seconds), int(connections))
     print(json.dumps(uvloop.run(made)))

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.live.test_wire_http2 import client_of
 from tests.live_servers import until
 from tests.wire_servers import Heard, Wired, read_answers, write_files
 
@@ -152,6 +153,16 @@ def test_what_is_not_plain_is_refused_as_well(server: Wired):
             assert malformed.status == 400
 
 
+def test_streams_of_http2_are_refused_one_by_one(server: Wired):
+    with client_of(server) as client:
+        with overloaded(server):
+            for stream in (client.ask("/fast"), client.ask("/length", "POST", b"abc")):
+                status, body = client.hear(stream)
+                assert (status, json.loads(body)["status"]) == (429, 429)
+            assert client.hear(client.ask("/_/health"))[0] == 200
+        assert client.hear(client.ask("/fast")) == (200, b'"fast"')
+
+
 def test_health_is_answered_and_so_is_the_operator(server: Wired):
     with overloaded(server), server.connect() as sock:
         for path in ("/fast", "/_/health", "/_/ready", "/_/health"):
@@ -186,7 +197,7 @@ def test_only_as_many_are_at_work_as_the_setting_allows(tmp_path: Path):
 
 def test_a_small_load_is_never_refused(server: Wired):
     with ExitStack() as stack:
-        held = [stack.enter_context(server.connect()) for _ in range(100)]
+        held = [stack.enter_context(server.connect()) for _ in range(50)]
         for path in ("/fast", "/sync", "/fast"):
             for sock in held:
                 sock.sendall(get(path))

@@ -100,10 +100,8 @@ class Connection(asyncio.Protocol):
 
     def _sift(self, data: bytes) -> bytes:
         """What is left to be read: a plain request is refused here, if it is to be, before it is parsed."""
-        if self._skip:
-            skipped = min(self._skip, len(data))
-            self._skip -= skipped
-            data = data[skipped:]
+        if skipped := min(self._skip, len(data)):
+            self._skip, data = self._skip - skipped, data[skipped:]
         if not data or not self._is_bare() or (request := read_plain(data)) is None:
             return data
         overload, (method, target, missing) = self._host.overload, request
