@@ -64,6 +64,7 @@ def show_queue(view: QueueView) -> dict[str, Any]:
         "later": view.later,
         "running": view.running,
         "unknown": view.unknown,
+        "limited": view.limited,
         "paused": view.paused,
         "age_seconds": round(view.age_seconds, 3),
     }

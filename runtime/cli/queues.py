@@ -19,17 +19,20 @@ def queues() -> None:
 @for_systems
 @click.pass_obj
 def list_queues(root: Path, /, as_json: bool, **where: str | None) -> None:
-    """Show every queue: how many runs are ready, wait for their time, run, wait for a worker that knows them."""
+    """Show every queue: how many runs are ready, wait for their time, run, wait for a worker that knows them,
+    wait for limits.
+    """
     with open_system(root, where) as system:
         found = asked(system.ask("GET", "/_/queues"))["queues"]
     if as_json:
         print_json(found)
         return
     print_table(
-        ("QUEUE", "READY", "LATER", "RUNNING", "UNKNOWN", "AGE", ""),
+        ("QUEUE", "READY", "LATER", "RUNNING", "UNKNOWN", "LIMITED", "AGE", ""),
         [
             (
-                one["name"], one["ready"], one["later"], one["running"], one["unknown"], f"{one['age_seconds']:.0f}s",
+                one["name"], one["ready"], one["later"], one["running"], one["unknown"], one["limited"],
+                f"{one['age_seconds']:.0f}s",
                 "paused" if one["paused"] else "",
             )
             for one in found

@@ -448,7 +448,15 @@ async def test_queues_say_how_long_they_are_and_can_be_paused(local: httpx.Async
     submit(desk, "shop.sell", queue="other")
     (first, second) = (await local.get("/_/queues")).json()["queues"]
     assert first.pop("age_seconds") >= 0
-    assert first == {"name": "default", "ready": 1, "later": 1, "running": 0, "unknown": 0, "paused": False}
+    assert first == {
+        "name": "default",
+        "ready": 1,
+        "later": 1,
+        "running": 0,
+        "unknown": 0,
+        "limited": 0,
+        "paused": False,
+    }
     assert second["name"] == "other"
     paused = await local.post("/_/queues/other/pause")
     assert paused.json() == {"name": "other", "paused": True, "changed": True}

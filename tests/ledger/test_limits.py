@@ -9,7 +9,8 @@ import pytest
 from runtime.invoke.limits.rules import Ask, Limits, Verdict
 from runtime.ledger.calls import do
 from runtime.ledger.limits.calls import Entered, Exit, assign, enter, give_up, keep, leave
-from runtime.ledger.records import Claimed
+from runtime.ledger.limits.views import KeyView, views
+from runtime.ledger.records import Claimed, Submission
 from tests.ledger.trial import Trial, held
 
 names = count(1)
@@ -176,6 +177,18 @@ def test_a_call_that_does_not_ask_again_loses_its_turn(trial: Trial):
     limited.leave(a)
     assert trial.claim_ids() == []
     trial.advance(1.0)
+    assert trial.claim_ids() == [run]
+
+
+def test_a_call_that_gives_up_lets_runs_begin(trial: Trial):
+    limited = Limited(trial, concurrency=1)
+    a, b = limited.ask(), limited.ask()
+    assert limited.is_in(a)
+    limited.enter(b)
+    run = trial.accept()
+    limited.leave(a)
+    assert trial.claim_ids() == []
+    limited.give_up(b)
     assert trial.claim_ids() == [run]
 
 
@@ -362,3 +375,73 @@ def test_runs_of_a_function_nobody_knows_any_more_end(trial: Trial):
         trial.works("w", "other")
         trial.reap()
     assert [trial.show(one).reason for one in ids[1:]] == ["unknown function"] * 2
+
+
+def test_what_is_known_of_limits_is_shown(trial: Trial):
+    limited = Limited(trial, concurrency=2, keyed=True, failures=1, reset_ms=5_000)
+    for _ in range(5):
+        trial.accept(key="a")
+    trial.accept(key="b")
+    (first, *_) = trial.claim(slots=3)
+    assert limited.is_in(limited.ask("b"))
+    (view,) = do(trial.client, views(trial.ledger, ["f"]))
+    assert (view.limits, view.waiting, view.keys, view.breaker) == (limited.limits, 3, 1, "closed")
+    assert view.top == (KeyView("a", 3, 2),)
+    trial.finish(first, "failed", verdict="bad")
+    shown = do(trial.client, views(trial.ledger, ["f", "g"]))
+    assert [(one.breaker, one.open_seconds, one.keys) for one in shown] == [("open", 5.0, 1), ("closed", 0.0, 0)]
+    trial.now += 5
+    assert do(trial.client, views(trial.ledger, ["f"]))[0].breaker == "half-open"
+
+
+def test_places_and_callers_without_a_key_are_shown(trial: Trial):
+    limited = Limited(trial, concurrency=1)
+    trial.accept()
+    trial.claim_one()
+    limited.enter(limited.ask())
+    (view,) = do(trial.client, views(trial.ledger, ["f"]))
+    assert (view.held, view.callers, view.waiting) == (1, 1, 0)
+
+
+def test_other_limits_hold_at_once_for_what_waits(trial: Trial):
+    Limited(trial, every_ms=3_600_000.0)
+    ids = [trial.accept() for _ in range(3)]
+    assert trial.claim_ids() == ids[:1]
+    Limited(trial, every_ms=1.0, burst=10)
+    trial.reap()
+    assert trial.claim_ids() == []  # some calls may have reserved what is next
+    trial.advance(60.01)
+    assert trial.claim_ids() == ids[1:]
+
+
+def test_without_limits_all_that_waits_begins(trial: Trial):
+    Limited(trial, every_ms=3_600_000.0)
+    ids = [trial.accept() for _ in range(3)]
+    assert trial.claim_ids() == ids[:1]
+    trial.limits = {}
+    trial.works()
+    trial.reap()
+    assert trial.claim_ids() == ids[1:]
+
+
+def test_a_more_urgent_run_that_waited_apart_begins_before_others_in_line(trial: Trial):
+    Limited(trial, every_ms=100.0, burst=5)
+    held_back = [trial.accept(priority=9) for _ in range(15)]
+    assert trial.claim_ids() == held_back[:5]
+    others = [trial.accept("g") for _ in range(10)]
+    trial.advance(0.5)
+    assert trial.claim_ids(slots=8) == held_back[5:10] + others[:3]
+
+
+def test_a_thousand_keys_that_may_not_begin_hold_up_no_others(trial: Trial):
+    Limited(trial, concurrency=1, keyed=True)
+    for at in range(3):
+        trial.accept_many(Submission(id=f"{at}-{key}", function="f", key=f"k{key}") for key in range(1200))
+    assert len(trial.claim_ids(slots=1200)) == 1200
+    last = trial.accept("g")
+    claims, found = 0, []
+    while not found:
+        found = trial.claim_ids(slots=5)
+        claims += 1
+    assert found == [last]
+    assert claims < 10

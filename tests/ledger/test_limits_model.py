@@ -73,9 +73,9 @@ class LimitsSides(Sides):
     def accept(self, wishes, age):
         runs = []
         self.ages = self.ages or age is not None
-        for function, queue, priority, key in wishes:
+        for function, queue, priority, wanted in wishes:
             limits = self.limits(function)
-            key = key if limits and limits.keyed else None
+            key = wanted if limits and limits.keyed else None
             run_id = f"r{next(numbers)}"
             runs.append(
                 Submission(

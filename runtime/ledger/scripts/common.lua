@@ -107,7 +107,7 @@ local function lanes()
         of = lane_of, name_of = name_of, join = join, drop = drop, count_off = count_off, waiting_of = waiting_of, put_apart = put_apart,
         call_back = call_back, refill = refill, leave = leave_lane, block_key = block_key, wake = wake, wake_all = wake_all,
         shut = shut_lane, look_again = look_again, has_place = has_place, look_at_rate = look_at_rate,
-        take_rate = take_rate, look_at_breaker = look_at_breaker, begin_trial = begin_trial, judge = judge,
+        take_rate = take_rate, RESERVED = RESERVED, look_at_breaker = look_at_breaker, begin_trial = begin_trial, judge = judge,
         hold_place = hold_place, forget_calls = forget_calls, forget_callers = forget_callers, enter_run = enter_run,
         leave_run = leave_run
       }

@@ -41,7 +41,7 @@ local function look(fn, slot, holder, within, most, every, burst)
   local wait, next_at = 0, nil
   if every > 0 then
     wait, next_at = lanes.look_at_rate(fn, slot, every, burst)
-    if wait > within then
+    if wait > math.min(within, lanes.RESERVED) then
       return 'late', wait
     end
     lanes.take_rate(fn, slot, next_at)

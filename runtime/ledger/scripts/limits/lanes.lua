@@ -215,15 +215,23 @@ local function has_place(fn, slot, most)
   return false, first_lapse(fn, slot)
 end
 
--- How long until another may begin, in ms, 0 for now; and what is to be written once it does.
-local function look_at_rate(fn, slot, every, burst)
-  local next_at = math.max(tonumber(redis.call('GET', key_of_two('rate:', fn, slot)) or 0), now)
-  local wait = next_at - now - (burst - 1) * every
-  return wait > 0.001 and wait or 0, next_at + every
-end
-
 local function take_rate(fn, slot, next_at)
   redis.call('SET', key_of_two('rate:', fn, slot), string.format('%.6f', next_at), 'PX', math.ceil(next_at - now) + SLACK)
+end
+
+-- How long until another may begin, in ms, 0 for now; and what is to be written once it does. What slower limits have left
+-- behind, those before these, does not last.
+local RESERVED = 60000 -- ms that calls reserve ahead, at most
+local function look_at_rate(fn, slot, every, burst)
+  local next_at = tonumber(redis.call('GET', key_of_two('rate:', fn, slot)) or 0)
+  local last = now + burst * every + RESERVED
+  if next_at > last then
+    next_at = last
+    take_rate(fn, slot, next_at)
+  end
+  next_at = math.max(next_at, now)
+  local wait = next_at - now - (burst - 1) * every
+  return wait > 0.001 and wait or 0, next_at + every
 end
 
 -- Whether a breaker lets a call begin: yes, or trial (to see whether it is to be closed), or no with when that may change,
