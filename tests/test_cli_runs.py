@@ -155,7 +155,7 @@ def test_acts_want_ids_or_a_selection(fnrun, arguments: list[str]):
 def test_queues_are_listed_paused_and_resumed(fnrun, desk: Desk):
     submit(desk, "shop.sell", queue="sales")
     lines = good(fnrun("queues", "list")).splitlines()
-    assert lines[0].split() == ["QUEUE", "READY", "LATER", "RUNNING", "UNKNOWN", "AGE"]
+    assert lines[0].split() == ["QUEUE", "READY", "LATER", "RUNNING", "UNKNOWN", "LIMITED", "AGE"]
     assert lines[1].split()[:5] == ["sales", "1", "0", "0", "0"]
     assert good(fnrun("queues", "pause", "sales")) == "sales paused\n"
     assert good(fnrun("queues", "pause", "sales")) == "sales paused, as it was before\n"

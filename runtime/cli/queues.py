@@ -19,7 +19,7 @@ def queues() -> None:
 @for_systems
 @click.pass_obj
 def list_queues(root: Path, /, as_json: bool, **where: str | None) -> None:
-    """Show every queue: how many runs are ready, run, wait for their time, for a worker that knows them, for limits."""
+    """Show every queue: how many runs are ready, wait for their time, run, wait for a worker or limits."""
     with open_system(root, where) as system:
         found = asked(system.ask("GET", "/_/queues"))["queues"]
     if as_json:

@@ -9,8 +9,9 @@ from collections.abc import Callable, Iterator
 import pytest
 from redis import Redis
 
+from runtime.invoke.limits.rules import Limits
 from runtime.ledger.calls import do
-from runtime.ledger.records import Adoption, Submission
+from runtime.ledger.records import Adoption, Claimed, Submission
 from tests.ledger.trees import chain, group, step
 from tests.ledger.trial import START, Trial
 from tests.live_servers import until
@@ -147,3 +148,28 @@ def test_a_run_takes_so_many_commands_and_a_step_a_few_more(client: Redis):
     ]
     assert run == [10, 12, 14]
     assert part == [15, 18]  # to claim it rings for those that are left
+
+
+def test_a_limited_run_costs_the_same_however_many_keys_and_runs_wait(client: Redis):
+    found = []
+    for name, keys in (("few", 10), ("many", 10_000)):
+        trial = Trial(
+            client, f"limited{name}", limits={"f": Limits(concurrency=1, every_ms=0.001, keyed=True, failures=9)}
+        )
+        trial.works()
+        for at in range(0, keys, 1000):
+            trial.accept_many(
+                Submission(id=f"{n:06}", function="f", key=f"k{n // 2}") for n in range(at, min(at + 1000, keys))
+            )
+        held: list[Claimed] = []
+        trial.finish(trial.claim_one(), verdict="good")
+        found.append(
+            [
+                commands_of(client, lambda: trial.accept(key="k1")),  # noqa: B023 - called at once
+                commands_of(client, lambda: held.append(trial.claim_one())),  # noqa: B023
+                commands_of(client, lambda: trial.finish(held.pop(), verdict="good")),  # noqa: B023
+            ]
+        )
+        assert client.flushdb()
+    assert found[0] == found[1]
+    assert max(found[0]) < 40

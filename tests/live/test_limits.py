@@ -5,6 +5,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import httpx
@@ -64,7 +65,9 @@ class Site:
         self.runs = Runs(self.store)
 
     def serve(self) -> Server:
-        return self._start(self.root, "serve", environ=self._environ)
+        server = self._start(self.root, "serve", environ=self._environ)
+        assert server.url  # it listens
+        return server
 
     def journal(self) -> list[str]:
         file = self.root / "journal"
@@ -131,10 +134,8 @@ def test_places_of_a_process_that_is_killed_are_free_within_a_lease(site: Site, 
 
 
 def _call(server: Server) -> None:
-    try:
+    with suppress(httpx.HTTPError):
         post(server, "/two", seconds=60)
-    except httpx.HTTPError:
-        pass
 
 
 def _serving(server: Server) -> int:

@@ -28,8 +28,8 @@ class LimitsView(msgspec.Struct, frozen=True, kw_only=True):
 
     limits: as a worker said them last; None for none. waiting: runs that were met and could not begin yet, or whose
     keys take turns; keys: how many keys they have; top: those of which most wait. callers: calls that wait; held:
-    places that are held, by runs and by calls; both without those of keys. open_seconds: until an open breaker lets one
-    try.
+    places that are held, by runs and by calls; both without those of keys. open_seconds: until an open breaker lets
+    one try.
     """
 
     function: str
