@@ -11,7 +11,10 @@ from pathlib import Path
 import httpx
 import pytest
 
+from runtime.base.ids import new_run_id
 from runtime.base.store import Store
+from runtime.ledger.calls import do
+from runtime.ledger.records import Submission
 from tests.live_servers import Server, until
 from tests.live_workers import FAST, LEASE_SECONDS, Runs, Starts, workers
 from tests.stores import TcpStore
@@ -145,11 +148,14 @@ def _serving(server: Server) -> int:
 
 
 def test_a_key_with_one_run_is_not_behind_one_with_many(site: Site):
-    many = site.runs.submit("jobs.turns", count=300, customer="noisy")
-    quiet = site.runs.submit("jobs.turns", customer="quiet")
+    ids = []
+    for customer in (*["noisy"] * 300, "quiet"):
+        said = b'{"customer":"%s"}' % customer.encode()  # as submit sends it, which knows the key
+        run = Submission(id=new_run_id(), function="jobs.turns", payload=said, key=f'"{customer}"')
+        ids.append(do(site.runs.client, site.runs.ledger.accept([run]))[0].id)
     site.start_worker()
     site.start_worker()
-    site.runs.reach([*many, *quiet])
+    site.runs.reach(ids)
     assert site.journal().index("quiet") < 10
 
 
