@@ -10,6 +10,7 @@ from runtime.base.errors import FnrunError
 from runtime.cli.calls import health, invoke
 from runtime.cli.cells import cell_child, function_child
 from runtime.cli.keys import keys
+from runtime.cli.limits import limits
 from runtime.cli.project import check, config, list_functions, openapi
 from runtime.cli.queues import queues
 from runtime.cli.runs import runs
@@ -43,6 +44,6 @@ def main(ctx: click.Context, root: Path) -> None:
 
 for _command in (
     dev, serve, serve_child, scheduler_child, worker_child, cell_child, function_child, list_functions, check, openapi,
-    invoke, runs, queues, schedules, config, keys, health, celery,
+    invoke, runs, queues, limits, schedules, config, keys, health, celery,
 ):  # fmt: skip
     main.add_command(_command)

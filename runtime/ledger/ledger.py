@@ -142,7 +142,7 @@ class Ledger:
         arguments: list[Argument] = []
         for ending in endings:
             arguments += (
-                ending.id, ending.token, ending.state, ending.reason or "", ending.result,
+                ending.id, ending.token, ending.state, ending.reason or ending.fell_back, ending.result,
                 msgspec.json.encode(ending.failure) if ending.failure else b"", _log_entry(ending),
                 _ms(ending.retry_seconds), ending.progress, ending.verdict,
                 _ms(self.lease_seconds) if ending.stays else 0,

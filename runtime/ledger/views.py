@@ -196,7 +196,9 @@ def _whole(run_id: bytes, pairs: Sequence[bytes], log: Sequence[bytes], output: 
         steps=FlowCounts(**dict(zip(FlowCounts.__struct_fields__, map(int, steps), strict=True))) if steps else None,
     )
     if view.state == "succeeded":
-        attempts = () if view.steps else (*view.attempts, _last_attempt(view, pairs))
+        attempts = () if view.steps else view.attempts
+        if not (view.steps or view.fell_back):
+            attempts += (_last_attempt(view, pairs),)
         return msgspec.structs.replace(view, result=_raw(output), attempts=attempts)
     return msgspec.structs.replace(view, failure=msgspec.json.decode(output, type=Failure) if output else None)
 

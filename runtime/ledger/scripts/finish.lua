@@ -1,5 +1,5 @@
 -- Write how attempts ended. ARGV: id, token, state, reason, result, failure, entry for the log, ms to the next attempt,
--- progress, verdict, lease of what goes on of it (ms, 0 for nothing) of each. waiting: its handler was not called, for another call with its key is under way; no attempt.
+-- progress (the reason of a good one: why it fell back), verdict, lease of what goes on of it (ms, 0 for nothing) of each. waiting: its handler was not called, for another call with its key is under way; no attempt.
 -- Returns 1 for each that was written, 0 for one whose token is stale.
 -- include: runs ends flows once
 local answer = {}
@@ -16,7 +16,7 @@ for at = FIRST, #ARGV, 11 do
   if valid then
     redis.call('ZREM', ns .. 'leases:' .. q, id)
     free_place(id, fn, found[10], found[11], verdict, lease > 0 and id .. ':' .. token, lease)
-    if state ~= 'waiting' and (found[6] or state ~= 'succeeded') then
+    if state ~= 'waiting' and (found[6] or state ~= 'succeeded' or reason ~= '') then
       note_attempt(id, entry)
     end
     if progress ~= '' then
@@ -47,8 +47,9 @@ for at = FIRST, #ARGV, 11 do
       if state == 'failed' then
         redis.call('HINCRBY', run, 'failures', 1)
       end
-      close(id, fn, state, reason, state == 'succeeded' and result or failure, flow)
-      if state == 'succeeded' and found[9] then
+      local good = state == 'succeeded'
+      close(id, fn, state, good and '' or reason, good and result or failure, flow)
+      if good and reason == '' and found[9] then -- a fallback is no outcome for others
         settle_once(found[9], id, result)
       end
     end

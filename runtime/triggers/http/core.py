@@ -4,7 +4,7 @@ Called by the shells (app now, a faster one later). Compiles each route once; a 
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from functools import partial
 from http import HTTPStatus
 from typing import Any, Protocol
@@ -21,6 +21,7 @@ from runtime.declare.request import Request
 from runtime.declare.triggers import Http
 from runtime.invoke.binding import BindingFailed, HttpPlan
 from runtime.invoke.invocation import Invocation, Outcome
+from runtime.invoke.limits.guard import Counts
 from runtime.invoke.readers import Form
 from runtime.ledger.desk import Desk
 from runtime.triggers.http.access import Access, Action
@@ -84,13 +85,14 @@ class Endpoint(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Site(msgspec.Struct, frozen=True):
-    """What all routes of a process share. access: None where all callers are one."""
+    """What all routes of a process share. access: None where all callers are one. counts: of functions with limits."""
 
     invoker: Invokes
     settings: HttpSettings
     lifespan: Lifespan = Lifespan()
     later: Later = Later()
     access: Access | None = None
+    counts: Callable[[], Mapping[str, Counts]] = dict
 
     @property
     def desk(self) -> Desk | None:

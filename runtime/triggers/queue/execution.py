@@ -268,7 +268,14 @@ class Execution:
         except BadResult as bad:
             log.error("what a fallback gave cannot be kept", run_id=lease.run.id, reason=str(bad))  # noqa: TRY400 - it says all
             return ending
-        return self._ending(lease, state="succeeded", result=result, fell_back=found.fell_back, verdict=ending.verdict)
+        return self._ending(
+            lease,
+            state="succeeded",
+            result=result,
+            failure=ending.failure,
+            fell_back=found.fell_back,
+            verdict=ending.verdict,
+        )
 
     def _ending_of_failure(self, lease: Lease, plan: RunPlan, outcome: Outcome) -> Ending:
         run = lease.run

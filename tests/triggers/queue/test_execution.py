@@ -134,7 +134,7 @@ async def box(write_project: Callable) -> AsyncIterator[Box]:
 
 async def test_a_run_gets_its_arguments_and_its_context(box):
     trace = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
-    box.execution._result_max = 1000
+    box.execution._results.most_bytes = 1000
     ending = await box.run("echo", b'{"x": 7}', trigger="api", failures=1, trace=trace)
     result = json.loads(ending.result)
     assert (result["x"], result["id"], result["trigger"], result["attempt"]) == (7, ending.id, "api", 2)
@@ -144,7 +144,7 @@ async def test_a_run_gets_its_arguments_and_its_context(box):
 
 
 async def test_a_celery_tasks_id_is_an_id_too(box):
-    box.execution._result_max = 1000
+    box.execution._results.most_bytes = 1000
     ending = await box.run("echo", id="d2c8a5d4-31f2-4a3c-9b6e-1f2e3d4c5b6a")
     assert json.loads(ending.result)["id"] == "d2c8a5d4-31f2-4a3c-9b6e-1f2e3d4c5b6a"
 

@@ -13,13 +13,25 @@ local function stop_waiting(fn, slot, holder)
   return was
 end
 
+-- Places of runs whose leases are over: where there is no worker left, nobody else takes them back.
+local function lapsed(fn, slot)
+  local count = 0
+  for _, id in ipairs(redis.call('SMEMBERS', key_of_two('places:', fn, slot))) do
+    local q = redis.call('HGET', ns .. 'run:' .. id, 'q')
+    local at = q and tonumber(redis.call('ZSCORE', ns .. 'leases:' .. q, id) or nil)
+    count = count + ((not at or at < now) and 1 or 0)
+  end
+  return count
+end
+
 -- Those that have come first have the next places.
 local function has_place(fn, slot, holder, most)
   lanes.forget_calls(fn, slot)
   lanes.forget_callers(fn, slot)
   local callers = key_of_two('callers:', fn, slot)
   local used = redis.call('SCARD', key_of_two('places:', fn, slot)) + redis.call('ZCARD', key_of_two('calls:', fn, slot))
-  return used + (redis.call('ZRANK', callers, holder) or redis.call('ZCARD', callers)) < most
+  local before = redis.call('ZRANK', callers, holder) or redis.call('ZCARD', callers)
+  return used + before < most or (before == 0 and used - lapsed(fn, slot) < most)
 end
 
 local function have_wait(fn, slot, holder)

@@ -27,7 +27,7 @@ class Results:
     """most_bytes: of one result."""
 
     def __init__(self, most_bytes: int) -> None:
-        self._most_bytes = most_bytes
+        self.most_bytes = most_bytes
         self._plain: dict[Function, bool] = {}
 
     def adopt(self, functions: Iterable[Function]) -> None:
@@ -72,8 +72,8 @@ class Results:
         return content
 
     def _check_size(self, size: int) -> None:
-        if size > self._most_bytes:
+        if size > self.most_bytes:
             raise BadResult(
-                f"the result is larger than {self._most_bytes} bytes; keep it elsewhere and return where it is, or "
+                f"the result is larger than {self.most_bytes} bytes; keep it elsewhere and return where it is, or "
                 "raise [queue] result_max"
             )
