@@ -115,7 +115,6 @@ def serve(root: Path, /, bind: str | None, log_level: str | None, **chosen: str 
         return
     from runtime.scheduling import schedule  # noqa: PLC0415 - it loads APScheduler
 
-
     schedule(roles.open_project(root, loaded))  # thousands of tables take long to read twice
 
 

@@ -91,15 +91,6 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True):
         """Whether there is one: None is one, too."""
         return self.fallback is not msgspec.UNSET
 
-    def said(self) -> tuple[str, ...]:
-        """Names of the policies that were said, as authors write them."""
-        default = Policy()
-        return tuple(
-            name.removesuffix("_seconds").removesuffix("_bytes")
-            for name in self.__struct_fields__
-            if getattr(self, name) is not getattr(default, name)
-        )
-
 
 _READERS: dict[str, tuple[str, Callable[[Any], Any]]] = {
     "timeout": ("timeout_seconds", parse_duration),

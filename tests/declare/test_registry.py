@@ -1,7 +1,6 @@
 import pytest
 
 from runtime.base.errors import UnknownFunction
-from runtime.declare.policies import Policy
 from runtime.declare.registry import Function, LoadFailure, Registry
 from runtime.declare.triggers import Http
 
