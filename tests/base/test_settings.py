@@ -334,6 +334,10 @@ def test_every_value_is_shown_with_its_source(settings_from):
         Sourced("log.format", '"auto"', "default"),
         Sourced("log.level", '"error"', "FNRUN_LOG__LEVEL"),
         Sourced("log.requests", '"problems"', "default"),
+        Sourced("isolation.processes", "8", "default"),
+        Sourced("isolation.max_calls", "100", "default"),
+        Sourced("isolation.idle", "60s", "default"),
+        Sourced("isolation.env", "[]", "default"),
     ]
 
 
