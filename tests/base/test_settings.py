@@ -336,7 +336,7 @@ def test_every_value_is_shown_with_its_source(settings_from):
         Sourced("log.requests", '"problems"', "default"),
         Sourced("isolation.processes", "8", "default"),
         Sourced("isolation.max_calls", "100", "default"),
-        Sourced("isolation.idle", "60s", "default"),
+        Sourced("isolation.idle", "1m", "default"),
         Sourced("isolation.env", "[]", "default"),
     ]
 
