@@ -8,6 +8,7 @@ import asyncio
 import atexit
 import os
 import select
+import selectors
 import signal
 import socket
 import sys
@@ -300,6 +301,33 @@ def answer_for_nobody(sock: socket.socket, reason: str) -> None:
             connection.recv(65536)
             connection.sendall(_unavailable(reason))
             connection.shutdown(socket.SHUT_WR)
+
+
+def answer_the_last(sock: socket.socket, reason: str) -> None:
+    """Close a listening socket for good, and answer 503 to whom the kernel has let in by then: nobody is reset."""
+    sock.setblocking(False)
+    waiting = selectors.DefaultSelector()
+    with suppress(OSError):  # that was the last
+        while True:
+            waiting.register(sock.accept()[0], selectors.EVENT_READ)
+    sock.close()
+    end = time.monotonic() + _NOBODY_SECONDS
+    while waiting.get_map() and (left := end - time.monotonic()) > 0:
+        for key, _ in waiting.select(left):
+            waiting.unregister(key.fileobj)
+            _refuse(key.fileobj, reason)  # type: ignore[arg-type]  # it may be a number, but is none here
+    for key in list(waiting.get_map().values()):
+        _refuse(key.fileobj, reason)  # type: ignore[arg-type]  # as above
+    waiting.close()
+
+
+def _refuse(connection: socket.socket, reason: str) -> None:
+    with connection, suppress(OSError):
+        connection.setblocking(False)
+        with suppress(BlockingIOError):
+            connection.recv(65536)
+        connection.sendall(_unavailable(reason))
+        connection.shutdown(socket.SHUT_WR)
 
 
 def _unavailable(reason: str) -> bytes:

@@ -14,7 +14,7 @@ import msgspec
 
 from runtime.base import logs
 from runtime.base.errors import StartError
-from runtime.processes import Child, Message, answer_for_nobody
+from runtime.processes import Child, Message, answer_for_nobody, answer_the_last
 
 log = logs.get_logger(__name__)
 
@@ -132,7 +132,7 @@ class Supervisor:
             raise StartError(str(errors.exceptions[0])) from None
         for team in self._teams:
             if team.sock is not None:
-                answer_for_nobody(team.sock, "the server has stopped")
+                answer_the_last(team.sock, "the server has stopped")
         log.info("stopped")
         return not self._hurried
 
