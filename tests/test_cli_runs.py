@@ -17,7 +17,7 @@ from tests.ledger.trees import group, step, submission
 FILES = {
     "functions/shop.py": """
         from collections.abc import AsyncIterator
-        from runtime import Request, http, queue
+        from runtime import Breaker, Request, fn, http, queue
 
         @http.post("/sell")
         @queue("sales")
@@ -26,6 +26,9 @@ FILES = {
         @http.get("/stream")
         async def stream() -> AsyncIterator[str]:
             yield "now"
+
+        @fn(concurrency=3, key="n", rate="10/m", breaker=Breaker(2, reset="30s"))
+        def buy(n: int) -> int: ...
         """
 }
 
@@ -231,3 +234,14 @@ def test_a_flow_is_shown_and_its_steps_are_listed(fnrun, desk: Desk):
     ]
     assert good(fnrun("runs", "cancel", "--parent", "mine", "--yes")) == "1 cancelled\n"
     assert fnrun("runs", "redrive", "mine-1", "mine").stdout == "mine-1  succeeded\nmine  succeeded\n"
+
+
+def test_limits_are_listed(fnrun):
+    lines = good(fnrun("limits")).splitlines()
+    assert lines[0].split() == [
+        "FUNCTION", "CONCURRENCY", "RATE", "KEYED", "HELD", "CALLERS", "WAITING", "KEYS", "BREAKER"
+    ]  # fmt: skip
+    assert lines[1].split() == ["shop.buy", "3", "10", "in", "60s,", "10", "at", "once", "yes", *"0000", "closed"]
+    (found,) = json.loads(good(fnrun("limits", "--json")))
+    assert found["rate"] == {"count": 10, "seconds": 60, "burst": 10}
+    assert found["breaker"] == {"state": "closed", "failures": 2, "reset_seconds": 30, "open_seconds": 0}
