@@ -127,6 +127,16 @@ def test_what_is_wrong_with_one_schedule_takes_nothing_from_others_of_its_call(r
     assert len(trial.claim_ids()) == 3
 
 
+def test_a_schedule_that_comes_twice_in_a_call_knows_its_own_open_runs(roster, trial):
+    roster.begin(schedule())
+    roster.tick()
+    trial.now += 1
+    firing = roster.firing()
+    nothing = msgspec.structs.replace(firing, until_ms=firing.last_ms, planned=(), jitters_ms=(), missed_before=())
+    fired = roster.fire(nothing, firing)
+    assert [(one.verdict, one.runs) for one in fired] == [("fired", 0), ("fired", 0)]
+
+
 def test_ids_of_runs_tell_the_tick(roster):
     roster.begin(schedule("orders.sweep:cron-3f9a11c2"))
     assert roster.tick("orders.sweep:cron-3f9a11c2") == tick_id("orders.sweep:cron-3f9a11c2", roster.ms)

@@ -116,7 +116,8 @@ local function fire(firing)
   upto = math.max(upto, last)
   local before = state.runs
   local open, held = lane_of(id, run.trigger)
-  local at_work = (overlap == 'allow' or #firing < TICKS) and 0 or state.at_work or count_open(open, id)
+  local counts_open = overlap ~= 'allow' and #firing >= TICKS
+  local at_work = counts_open and (state.at_work or count_open(open, id)) or 0
   for at = TICKS, #firing, TICK do
     local planned, later, missed = firing[at], firing[at + 1], firing[at + 2]
     local name = head .. planned
@@ -134,7 +135,7 @@ local function fire(firing)
       note_run(state, tonumber(planned))
     end
   end
-  if overlap ~= 'allow' then
+  if counts_open then
     state.at_work = at_work -- what is gathered is not counted by the store yet
   end
   skip(state, after, upto, 'missed')
