@@ -14,7 +14,7 @@ import msgspec
 
 from runtime.base.logs import get_logger
 from runtime.base.pulse import Pulse
-from runtime.base.settings import ServeSettings
+from runtime.base.sections import ServeSettings
 from runtime.declare.loader import Loader
 from runtime.declare.registry import LoadFailure, Registry
 from runtime.invoke.watchdog import OnStuck, Watchdog

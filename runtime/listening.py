@@ -6,7 +6,7 @@ Called by cli and roles.
 import socket
 
 from runtime.base.errors import StartError
-from runtime.base.settings import HttpSettings
+from runtime.base.sections import HttpSettings
 
 _BACKLOG = 2048
 _LOOPBACK = ("127.0.0.1", "::1", "localhost")

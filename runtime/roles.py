@@ -19,7 +19,8 @@ import msgspec
 from runtime.base import logs
 from runtime.base.errors import StartError
 from runtime.base.keys import KeyFile
-from runtime.base.settings import NOTHING, HttpSettings, Loaded, Settings, load_settings
+from runtime.base.sections import HttpSettings, Settings
+from runtime.base.settings import NOTHING, Loaded, load_settings
 from runtime.declare.context import log_fields
 from runtime.declare.lifespan import Lifespan
 from runtime.declare.loader import Loader

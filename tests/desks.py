@@ -17,7 +17,7 @@ import pytest
 
 from runtime.base.addresses import Address
 from runtime.base.ids import trace_of
-from runtime.base.settings import StoreSettings
+from runtime.base.sections import StoreSettings
 from runtime.base.store import Store
 from runtime.declare.context import Context
 from runtime.ledger.desk import Desk, in_use, use

@@ -18,7 +18,7 @@ from typing import Self
 
 from runtime.base.embedded import find_server
 from runtime.base.keeper import ask, lock_file
-from runtime.base.settings import StoreSettings
+from runtime.base.sections import StoreSettings
 from runtime.base.store import Store
 from tests.live_servers import until
 

@@ -81,7 +81,8 @@ def test_no_room_has_more_modules_than_a_reader_can_hold():
 
 def test_every_setting_has_a_heading_in_the_reference():
     from runtime.base.schedules import ScheduleTable
-    from runtime.base.settings import SECTIONS, FunctionSettings, Settings
+    from runtime.base.sections import FunctionSettings, Settings
+    from runtime.base.settings import SECTIONS
 
     reference = (ROOT / "docs" / "reference.md").read_text()
     settings = Settings()

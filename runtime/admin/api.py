@@ -16,7 +16,7 @@ from runtime.admin.queues import queue_routes
 from runtime.admin.runs import run_routes
 from runtime.admin.schedules import schedule_routes
 from runtime.base.errors import DeclarationError, InputError
-from runtime.base.settings import HttpSettings
+from runtime.base.sections import HttpSettings
 from runtime.declare.registry import Function, Registry
 from runtime.declare.triggers import Http, Trigger
 from runtime.invoke.binding import PayloadPlan

@@ -16,7 +16,7 @@ from typing import Self
 import msgspec
 
 from runtime.base.errors import Problem
-from runtime.base.settings import HttpSettings
+from runtime.base.sections import HttpSettings
 from runtime.declare.request import Request
 from runtime.triggers.http.answers import Answer, Headers, encode_headers
 from runtime.triggers.http.core import Call, Endpoint

@@ -10,162 +10,22 @@ import tomllib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
-from typing import Annotated, Any, Literal, Self, TypeVar, get_args, get_origin, get_type_hints
+from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 
 import msgspec
-from typing_extensions import override
 
 from runtime.base.addresses import EMBEDDED, Address, mask
-from runtime.base.background import BackgroundSettings
-from runtime.base.durations import Seconds, SecondsOrNever, Size
+from runtime.base.durations import Seconds, Size
 from runtime.base.errors import SettingsError, did_you_mean
-from runtime.base.isolation import IsolationSettings
-from runtime.base.logs import Format, Level
-from runtime.base.schedules import SCHEDULE_ID, ScheduleSettings, ScheduleTable
+from runtime.base.schedules import SCHEDULE_ID, ScheduleTable
+from runtime.base.sections import FunctionSettings, QueueSettings, Settings, StoreSettings
 
 FILE_NAME = "functions.toml"
 _PREFIX = "FNRUN_"
 _MASKED = re.compile(r"key|secret|token|password|passwd|credential", re.IGNORECASE)
 
-Auth = Literal["public", "key", "signed"]
 NOTHING: Mapping[str, str] = MappingProxyType({})
-_Count = Annotated[int, msgspec.Meta(ge=1)]
-_Name = Annotated[str, msgspec.Meta(pattern=r"^\S+$")]
-_Namespace = Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9._-]{1,64}$")]
-_Origin = Annotated[str, msgspec.Meta(pattern=r"^(\*|https?://[^/\s]+)$")]
-
-
-class _Section(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """A table of functions.toml."""
-
-
 _S = TypeVar("_S", bound=msgspec.Struct)
-_ROLES = ("http", "scheduler", "worker")
-
-
-class Role(str):
-    """What a process of ours does: "http" serves requests, "scheduler" fires ticks, "worker" executes queued runs."""
-
-    __slots__ = ()
-
-    @classmethod
-    def parse(cls, name: str) -> Self:
-        """The role of that name; ValueError if there is none."""
-        if name not in _ROLES:
-            hint = did_you_mean(str(name), _ROLES) or f"; there are: {', '.join(_ROLES)}"
-            raise ValueError(f'there is no role "{name}"{hint}')
-        return cls(name)
-
-
-class HttpSettings(_Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """[http]: where HTTP listens and what holds for every route that does not say otherwise."""
-
-    bind: str = "127.0.0.1:8000"
-    auth: Literal["public", "key"] = "key"
-    max_body: Size = Size(1_000_000)
-    timeout: Seconds = Seconds(30)
-    workers: _Count = 1
-    certfile: str = ""
-    keyfile: str = ""
-    http2: bool = True
-    http3: bool = False
-    max_connections: _Count = 10_000
-    max_in_flight: Annotated[int, msgspec.Meta(ge=0)] = 0
-    shed: bool = True
-    max_headers: Size = Size(16_000)
-    keep_alive: Seconds = Seconds(75)
-    limit_wait: Seconds = Seconds(10)
-
-
-class CorsSettings(_Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """[cors]: which web pages of other origins may call, and what they may send and see; none if origins is empty."""
-
-    origins: tuple[_Origin, ...] = ()
-    methods: tuple[str, ...] = ("*",)
-    headers: tuple[str, ...] = ("*",)
-    expose: tuple[str, ...] = (
-        "X-Run-Id", "Retry-After", "Location", "Preference-Applied", "Idempotency-Replayed",
-        "Fnrun-Fallback", "Fnrun-Breaker",
-    )  # fmt: skip
-    credentials: bool = False
-    max_age: Seconds = Seconds(600)
-
-
-class ServeSettings(_Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """[serve]: the roles, their threads for sync handlers, the end after SIGTERM, and loops that a handler holds."""
-
-    only: Annotated[tuple[Role, ...], msgspec.Meta(min_length=1)] = tuple(Role(name) for name in _ROLES)
-    threads: _Count = 40
-    drain: Seconds = Seconds(25)
-    blocked_warn: Seconds = Seconds(1)
-    blocked_limit: SecondsOrNever = SecondsOrNever(10)
-
-
-class StoreSettings(_Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """[store]: the Redis or Valkey that runs are kept in, and what each of its keys begins with."""
-
-    url: str = EMBEDDED
-    namespace: _Namespace = "fnrun"
-
-    @override
-    def __repr__(self) -> str:
-        return f"StoreSettings(url={mask(self.url)!r}, namespace={self.namespace!r})"
-
-
-class QueueSettings(_Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """[queue]: the workers, how soon a dead one's runs start again, and how long finished runs are kept."""
-
-    workers: _Count = 1
-    concurrency: _Count = 100
-    queues: Annotated[tuple[_Name, ...], msgspec.Meta(min_length=1)] = ("*",)
-    max_length: _Count = 1_000_000
-    lease: Seconds = Seconds(10)
-    beat: Seconds = Seconds(2)
-    payload_max: Size = Size(1_000_000)
-    result_max: Size = Size(1_000_000)
-    keep: Seconds = Seconds(7 * 86_400)
-    keep_failures: Seconds = Seconds(30 * 86_400)
-    keep_count: _Count = 10_000
-    celery_prefix: str = ""
-
-
-class LogSettings(_Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """[log]: how lines look, from which level, and whether each request gets one."""
-
-    format: Format = "auto"
-    level: Level = "info"
-    requests: Literal["problems", "all"] = "problems"
-
-
-class FunctionSettings(_Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """[functions."name"]: what overrides the code; None leaves what the code says."""
-
-    enabled: bool = True
-    timeout: Seconds | None = None
-    auth: Auth | None = None
-    schedule: str | None = None
-    queue: str | None = None
-    concurrency: _Count | None = None
-    rate: str | None = None
-    env: dict[str, str] = {}
-
-
-class Settings(_Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """All of it."""
-
-    http: HttpSettings = HttpSettings()
-    cors: CorsSettings = CorsSettings()
-    serve: ServeSettings = ServeSettings()
-    store: StoreSettings = StoreSettings()
-    queue: QueueSettings = QueueSettings()
-    schedule: ScheduleSettings = ScheduleSettings()
-    background: BackgroundSettings = BackgroundSettings()
-    log: LogSettings = LogSettings()
-    isolation: IsolationSettings = IsolationSettings()
-    functions: dict[str, FunctionSettings] = {}
-    schedules: dict[str, ScheduleTable] = {}
-
-
 SECTIONS = Settings.__struct_fields__[:-2]
 _NAMED: Mapping[str, type[msgspec.Struct]] = {"functions": FunctionSettings, "schedules": ScheduleTable}
 """Tables whose keys are names, and what stands below each."""

@@ -21,7 +21,7 @@ from runtime.base.addresses import EMBEDDED, Address
 from runtime.base.errors import StartError, StoreDown
 from runtime.base.ids import new_run_id
 from runtime.base.logs import get_logger
-from runtime.base.settings import StoreSettings
+from runtime.base.sections import StoreSettings
 
 log = get_logger(__name__)
 

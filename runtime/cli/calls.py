@@ -17,7 +17,8 @@ from runtime import roles
 from runtime.base import logs
 from runtime.base.errors import StartError
 from runtime.base.ids import new_run_id, trace_of
-from runtime.base.settings import Settings, load_settings
+from runtime.base.sections import Settings
+from runtime.base.settings import load_settings
 from runtime.cli.project import print_failures
 from runtime.cli.remote import fetch
 from runtime.cli.systems import finished_run, for_systems, open_system, seconds_of

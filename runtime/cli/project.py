@@ -7,7 +7,8 @@ from pathlib import Path
 import click
 
 from runtime import roles
-from runtime.base.settings import Settings, load_settings
+from runtime.base.sections import Settings
+from runtime.base.settings import load_settings
 from runtime.cli.printing import fire_lines
 from runtime.declare.registry import Function
 from runtime.declare.timing.schedules import schedule_id, timing_of

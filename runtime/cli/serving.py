@@ -14,7 +14,8 @@ from runtime import listening, roles
 from runtime.base import logs
 from runtime.base.keys import KeyFile
 from runtime.base.pulse import Pulse
-from runtime.base.settings import Settings, load_settings
+from runtime.base.sections import Settings
+from runtime.base.settings import load_settings
 from runtime.following import Parent
 
 PROGRAM = (sys.executable, "-P", "-m", "runtime")

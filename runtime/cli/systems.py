@@ -23,7 +23,8 @@ from runtime.base import logs
 from runtime.base.durations import parse_duration
 from runtime.base.errors import Problem
 from runtime.base.ids import new_run_id
-from runtime.base.settings import NOTHING, Settings, load_settings
+from runtime.base.sections import Settings
+from runtime.base.settings import NOTHING, load_settings
 from runtime.cli.project import print_failures
 from runtime.cli.remote import Answered, fetch, problem_text
 from runtime.declare.registry import Function, Registry

@@ -17,7 +17,8 @@ import msgspec
 
 from runtime.base.durations import parse_rate
 from runtime.base.errors import DeclarationError
-from runtime.base.settings import FILE_NAME, FunctionSettings
+from runtime.base.sections import FunctionSettings
+from runtime.base.settings import FILE_NAME
 from runtime.declare.modules import PACKAGE, function_name
 from runtime.declare.paths import check_path
 from runtime.declare.policies import Policy, checked

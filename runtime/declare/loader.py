@@ -17,7 +17,8 @@ import msgspec
 
 from runtime.base.errors import DeclarationError, StartError, did_you_mean
 from runtime.base.schedules import ScheduleTable
-from runtime.base.settings import FILE_NAME, FunctionSettings
+from runtime.base.sections import FunctionSettings
+from runtime.base.settings import FILE_NAME
 from runtime.declare.files import failure_of, functions_in
 from runtime.declare.lifespan import LIFESPAN, Lifespan, load_lifespan
 from runtime.declare.modules import PACKAGE, importers_of, module_of, open_package, replacing

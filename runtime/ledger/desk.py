@@ -18,7 +18,8 @@ from redis import Redis
 from redis.asyncio import Redis as AsyncRedis
 
 from runtime.base.errors import StartError, StoreDown, UnknownRun
-from runtime.base.settings import QueueSettings, Settings, load_settings
+from runtime.base.sections import QueueSettings, Settings
+from runtime.base.settings import load_settings
 from runtime.declare.modules import PACKAGE, open_root
 from runtime.ledger.calls import Call, ado, do
 from runtime.ledger.endings import Endings

@@ -15,7 +15,7 @@ from msgspec.inspect import type_info
 
 from runtime.base.errors import InputError, SubmitError, UnknownFunction
 from runtime.base.schedules import ScheduleTable
-from runtime.base.settings import FunctionSettings
+from runtime.base.sections import FunctionSettings
 from runtime.declare.files import failure_of, functions_in
 from runtime.declare.lifespan import load_lifespan
 from runtime.declare.markers import INJECTED

@@ -6,7 +6,7 @@ Made by roles, for the loop that runs handlers.
 import asyncio
 from collections.abc import Awaitable, Callable
 
-from runtime.base.background import BackgroundSettings
+from runtime.base.sections import BackgroundSettings
 from runtime.declare.resources import Opened
 from runtime.invoke.resources import Resources
 from runtime.tasks.home import close_manager, open_manager

@@ -8,7 +8,7 @@ import atexit
 import os
 import threading
 
-from runtime.base.background import BackgroundSettings
+from runtime.base.sections import BackgroundSettings
 from runtime.base.settings import load_settings
 from runtime.declare.modules import open_root
 from runtime.ledger.portal import wait_for

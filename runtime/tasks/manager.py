@@ -17,10 +17,10 @@ from typing import Any
 
 import msgspec
 
-from runtime.base.background import BackgroundSettings
 from runtime.base.errors import BackgroundClosed, BackgroundFull, DuplicateTask, UnknownTask, did_you_mean
 from runtime.base.ids import new_run_id
 from runtime.base.logs import get_logger
+from runtime.base.sections import BackgroundSettings
 from runtime.invoke.execute import Threads
 from runtime.tasks.processes import Processes
 from runtime.tasks.records import State, Statistics, TaskOutcome, cancelled

@@ -18,7 +18,7 @@ from redis.asyncio import Redis as AsyncRedis
 
 from runtime.base.keeper import KEEPER, lock_file
 from runtime.base.keys import STATE_FOLDER
-from runtime.base.settings import StoreSettings
+from runtime.base.sections import StoreSettings
 from runtime.base.store import Store
 
 _END_SECONDS = 5.0

@@ -2,7 +2,8 @@ import pytest
 
 from runtime.base.durations import Seconds, Size
 from runtime.base.errors import SettingsError
-from runtime.base.settings import FunctionSettings, Settings, Sourced, load_settings
+from runtime.base.sections import FunctionSettings, Settings
+from runtime.base.settings import Sourced, load_settings
 
 
 @pytest.fixture

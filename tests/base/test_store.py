@@ -10,7 +10,7 @@ import redis
 
 from runtime.base import embedded
 from runtime.base.errors import StartError, StoreDown
-from runtime.base.settings import StoreSettings
+from runtime.base.sections import StoreSettings
 from runtime.base.store import Store, as_store_down
 
 

@@ -7,7 +7,7 @@ from textwrap import dedent
 
 import pytest
 
-from runtime.base.settings import FunctionSettings
+from runtime.base.sections import FunctionSettings
 from runtime.declare.loader import PACKAGE, load
 from runtime.declare.registry import LoadFailure, Registry
 

@@ -3,7 +3,7 @@
 import pytest
 
 from runtime.base.durations import Rate
-from runtime.base.settings import FunctionSettings
+from runtime.base.sections import FunctionSettings
 from runtime.invoke.limits.rules import Ask, Limits, limit_said, limits_of
 
 SAYS_NOTHING = "@fn(timeout=1)\ndef handler(): ..."

@@ -66,6 +66,6 @@ def test_a_linked_folder_is_named_not_skipped(load_files, tmp_path):
     ],
 )
 def test_an_override_is_checked_like_the_code(failure_of, setting, message):
-    from runtime.base.settings import FunctionSettings
+    from runtime.base.sections import FunctionSettings
 
     assert failure_of("@queue('q')  # <-\ndef broken(): ...", FunctionSettings(**setting)).message.startswith(message)

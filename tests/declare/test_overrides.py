@@ -3,7 +3,7 @@
 import pytest
 
 from runtime.base.durations import Seconds
-from runtime.base.settings import FunctionSettings
+from runtime.base.sections import FunctionSettings
 from runtime.declare.triggers import Cron, Interval
 
 

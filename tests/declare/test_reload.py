@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from runtime.base.settings import FunctionSettings
+from runtime.base.sections import FunctionSettings
 from runtime.declare.loader import Loader
 
 

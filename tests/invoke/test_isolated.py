@@ -9,7 +9,7 @@ import msgspec
 import pytest
 
 from runtime.base.ids import new_run_id, trace_of
-from runtime.base.isolation import IsolationSettings
+from runtime.base.sections import IsolationSettings
 from runtime.invoke.invocation import Invocation
 from runtime.invoke.invoker import Invoker
 from runtime.invoke.isolation.surroundings import clean_surroundings, isolated_of

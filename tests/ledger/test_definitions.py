@@ -6,7 +6,7 @@ import msgspec
 
 from runtime.base.durations import Seconds
 from runtime.base.schedules import Jitter, Overlap, ScheduleSettings, TimeZone
-from runtime.base.settings import Settings
+from runtime.base.sections import Settings
 from runtime.declare.policies import Policy
 from runtime.declare.registry import Function, Registry
 from runtime.declare.timing.calendar import Timing, ms_of

@@ -11,7 +11,7 @@ import pytest
 from runtime import Run, ScheduleError, ScheduleView, StoreDown, SyncRun, schedules, schedules_sync
 from runtime.base.errors import ScheduleConflict, UnknownFunction, UnknownSchedule
 from runtime.base.schedules import ScheduleTable
-from runtime.base.settings import FunctionSettings
+from runtime.base.sections import FunctionSettings
 from runtime.declare.loader import load
 from runtime.declare.timing.calendar import Timing
 from runtime.ledger.desk import Desk, use

@@ -445,7 +445,7 @@ def folder(desk, write_project) -> Path:
             "functions/_lib.py": "",
         }
     )
-    from runtime.base.settings import FunctionSettings
+    from runtime.base.sections import FunctionSettings
 
     overrides = {"orders.note": FunctionSettings(queue="notes"), "orders.feed": FunctionSettings(enabled=False)}
     catalogue = FolderCatalogue(root, overrides)

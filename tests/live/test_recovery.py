@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from runtime.base.settings import StoreSettings
+from runtime.base.sections import StoreSettings
 from runtime.base.store import Store
 from tests.chaos import FUNCTIONS, TEST_PROFILE, Journal, workers_of
 from tests.ledger.audit import misplaced

@@ -18,7 +18,7 @@ import trustme
 
 from runtime.base.errors import StartError, StoreDown
 from runtime.base.keeper import ask, lock_file
-from runtime.base.settings import StoreSettings
+from runtime.base.sections import StoreSettings
 from runtime.base.store import Store, as_store_down
 from tests.live_servers import until
 from tests.stores import HOST, Proxy, TcpStore, free_port, keeper_id, private_store, server_id
@@ -28,7 +28,7 @@ pytestmark = pytest.mark.live
 USER = """
 import os, sys, time
 from pathlib import Path
-from runtime.base.settings import StoreSettings
+from runtime.base.sections import StoreSettings
 from runtime.base.store import Store
 
 store = Store.open(Path(sys.argv[1]), StoreSettings())

@@ -13,7 +13,7 @@ from aioquic.quic.configuration import QuicConfiguration
 from aioquic.quic.events import StreamReset
 
 from runtime.base.errors import StartError
-from runtime.base.settings import HttpSettings
+from runtime.base.sections import HttpSettings
 from runtime.triggers.http.wire.requests import Limits
 from runtime.triggers.http.wire.tls import load_tls
 from tests.live.test_wire_http2 import APP

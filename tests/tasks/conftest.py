@@ -7,7 +7,7 @@ from contextlib import suppress
 
 import pytest
 
-from runtime.base.background import BackgroundSettings
+from runtime.base.sections import BackgroundSettings
 from runtime.tasks.home import close_manager, open_manager
 from runtime.tasks.manager import Manager
 

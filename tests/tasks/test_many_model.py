@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from runtime import background
-from runtime.base.background import BackgroundSettings
+from runtime.base.sections import BackgroundSettings
 from runtime.tasks.home import close_manager, open_manager
 
 _ENDS = st.sampled_from(["value", "error", "slow", "exit", "cancel", "stubborn"])

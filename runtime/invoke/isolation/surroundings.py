@@ -10,7 +10,7 @@ from pathlib import Path
 
 import msgspec
 
-from runtime.base.isolation import IsolationSettings
+from runtime.base.sections import IsolationSettings
 from runtime.invoke.isolation.calls import Isolated
 from runtime.invoke.isolation.cells import Cells
 from runtime.invoke.isolation.places import Keep

@@ -8,7 +8,8 @@ from hashlib import sha256
 
 import msgspec
 
-from runtime.base.settings import FILE_NAME, Settings
+from runtime.base.sections import Settings
+from runtime.base.settings import FILE_NAME
 from runtime.declare.registry import Function, Registry
 from runtime.declare.timing.schedules import schedule_id, timing_of
 from runtime.declare.triggers import Schedule

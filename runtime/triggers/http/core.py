@@ -14,7 +14,7 @@ import msgspec
 from runtime.base.errors import InputError, Problem
 from runtime.base.ids import Trace, trace_of
 from runtime.base.logs import get_logger
-from runtime.base.settings import HttpSettings
+from runtime.base.sections import HttpSettings
 from runtime.declare.lifespan import Lifespan
 from runtime.declare.registry import Function
 from runtime.declare.request import Request

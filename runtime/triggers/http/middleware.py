@@ -18,7 +18,7 @@ from typing_extensions import override
 from runtime.base.errors import Problem, StartError
 from runtime.base.ids import new_run_id
 from runtime.base.logs import get_logger
-from runtime.base.settings import CorsSettings
+from runtime.base.sections import CorsSettings
 from runtime.triggers.http.answers import problem_answer
 
 log = get_logger(__name__)

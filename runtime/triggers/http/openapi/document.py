@@ -7,7 +7,7 @@ document is of what the functions offer.
 from collections.abc import Sequence
 from typing import Any
 
-from runtime.base.settings import HttpSettings
+from runtime.base.sections import HttpSettings
 from runtime.declare.paths import CONVERTERS, parse_path
 from runtime.declare.registry import Registry
 from runtime.declare.triggers import Http

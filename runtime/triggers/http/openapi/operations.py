@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 from msgspec import inspect as types
 
-from runtime.base.settings import HttpSettings
+from runtime.base.sections import HttpSettings
 from runtime.declare.paths import CONVERTERS, path_names
 from runtime.declare.registry import Function
 from runtime.declare.signatures.docstrings import Example

@@ -21,7 +21,7 @@ from hypercorn.asyncio.worker_context import WorkerContext
 from hypercorn.config import Config
 
 from runtime.base.logs import get_logger
-from runtime.base.settings import HttpSettings
+from runtime.base.sections import HttpSettings
 from runtime.triggers.http.wire.connection import Connection
 from runtime.triggers.http.wire.overload import App, Overload
 from runtime.triggers.http.wire.requests import Limits, Tasks

@@ -8,7 +8,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from runtime.base.errors import StartError
-from runtime.base.settings import HttpSettings
+from runtime.base.sections import HttpSettings
 
 _CIPHERS = "ECDHE+AESGCM:ECDHE+CHACHA20"
 """Of TLS 1.2, those that HTTP/2 allows: RFC 9113, 9.2.2. TLS 1.3 has no others."""
