@@ -5,6 +5,7 @@ pays nothing for that. Its looks are the process's pulse, which the parent watch
 """
 
 import asyncio
+import faulthandler
 import gc
 import os
 import sys
@@ -27,6 +28,9 @@ log = get_logger(__name__)
 _LOOK_SECONDS = 0.25
 _END_SECONDS = 5.0
 """How long the process may take to hand back what it holds."""
+_ORPHAN_SECONDS = 60.0
+"""Beyond the limit. Whose interpreter is held does not notice that its parent has died: a timer in C ends it then."""
+_LOOKS_A_LEASE = 20
 _MOST_FRAMES = 30
 _BELOW = {"runtime.invoke.execute", "asyncio.runners", "asyncio.base_events", "asyncio.events", "threading"}
 
@@ -91,11 +95,16 @@ class Watchdog:
             self._loop.call_later(_LOOK_SECONDS, self._turn)
 
     def _watch(self) -> None:
+        looks = 0
         while not self._ending.wait(_LOOK_SECONDS):
+            if self._limit_seconds and looks % _LOOKS_A_LEASE == 0:
+                faulthandler.dump_traceback_later(self._limit_seconds + _ORPHAN_SECONDS, exit=True)
+            looks += 1
             try:
                 self._look()
             except Exception:
                 log.exception("the watchdog stumbled")
+        faulthandler.cancel_dump_traceback_later()
         if self._pulse is not None:
             self._pulse.rest()
 
