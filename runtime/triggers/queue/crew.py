@@ -75,15 +75,12 @@ class Crew:
             alone=lambda lease: run_in_cell(self._cells, lease),
         )
         self.draining = Draining(store.connect(), ledger, options, lambda: self._execution.plans)
-        self._at_work = 0
-        self._is_full = False
+        self._at_work, self._is_full = 0, False
         self._opening: Future[None] | None = None
         self._arrived: deque[Lease] = deque()
-        self._arrived_told = False
         self._ended: deque[Ended] = deque()
-        self._ended_told = False
-        self.closing = False
-        self._hurried = False
+        self._arrived_told = self._ended_told = False
+        self.closing = self._hurried = False
         self.before_close: Callable[[], None] = lambda: None
         self.wake_hub: Callable[[], None] = lambda: None
         self.on_new_queues: Callable[[], None] = lambda: None
