@@ -19,7 +19,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help dev test browser check fmt fmt-check lint types arch cover bench bench-queue bench-ticks build image lock clean again
+.PHONY: help dev test browser check fmt fmt-check lint types arch cover bench bench-queue bench-ticks bench-isolation build image lock clean again
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' Makefile
@@ -80,6 +80,9 @@ bench-queue: $(READY) ## measure the queue beside plain Celery
 
 bench-ticks: $(READY) ## measure schedules beside Celery beat
 	@$(BIN)/python -P benchmarks/ticks.py $(ARGS)
+
+bench-isolation: $(READY) ## measure processes of functions' own beside threads and pools
+	@$(BIN)/python -P benchmarks/isolation.py $(ARGS)
 
 # Without isolation: the backend is the locked one.
 build: $(READY) ## make the wheel and the source archive in dist/

@@ -29,7 +29,7 @@ from typing import NoReturn
 from runtime.base.logs import get_logger
 from runtime.cell import LoopFactory, Opens, flush, live
 from runtime.invoke.isolation.frames import ENDED, FAILED, FORK, ORDER, READY, REPORT, STARTED
-from runtime.invoke.isolation.kernel import adopt_orphans, children, kill_group
+from runtime.invoke.isolation.kernel import adopt_orphans, children, kill_group, share_arena
 
 log = get_logger(__name__)
 
@@ -52,6 +52,7 @@ def serve_cells(
     given: a descriptor that `prepare` has to read, which no handler shall.
     """
     line.set_inheritable(False)
+    share_arena()  # before there is a thread: what one's arena reserves, a limit of memory would not see being used
     # What a run says last, before it kills its process, is worth most.
     faulthandler.enable()
     if isinstance(sys.stdout, io.TextIOWrapper):

@@ -45,8 +45,6 @@ def _trigger_lines(function: Function, settings: Settings, count: int) -> list[s
             lines.append(str(trigger))
     if not lines:
         lines.append("no trigger: called by name only")
-    if function.not_enforced:
-        lines.append(f"declared; this version does not enforce it yet: {', '.join(function.not_enforced)}")
     return lines
 
 

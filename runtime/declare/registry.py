@@ -23,13 +23,6 @@ Kind = Literal["async", "sync", "async stream", "sync stream"]
 
 _STREAMS = (abc.AsyncIterator, abc.AsyncGenerator, abc.Iterator, abc.Generator)
 
-ENFORCED_POLICIES = frozenset({
-    "timeout", "retries", "max_age", "on_failure", "isolation", "idempotent",
-    "concurrency", "key", "rate", "breaker", "fallback",
-})  # fmt: skip
-"""The options of `@fn` this version enforces; `fnrun list` names the others where a function says them."""
-
-
 DEFAULT_QUEUE = "default"
 
 ON_FAILURE_ARGUMENTS = frozenset({"run_id", "function", "reason", "error", "arguments"})
@@ -90,11 +83,6 @@ class Function(msgspec.Struct, frozen=True, kw_only=True, eq=False):
     def summary(self) -> str:
         """First line of its docstring."""
         return self.doc.summary
-
-    @property
-    def not_enforced(self) -> tuple[str, ...]:
-        """Options of `@fn` it says that this version does not enforce."""
-        return tuple(option for option in self.policy.said() if option not in ENFORCED_POLICIES)
 
     def route(self, trigger: Http) -> str:
         """The path of one of its routes."""

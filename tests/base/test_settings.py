@@ -336,6 +336,10 @@ def test_every_value_is_shown_with_its_source(settings_from):
         Sourced("log.format", '"auto"', "default"),
         Sourced("log.level", '"error"', "FNRUN_LOG__LEVEL"),
         Sourced("log.requests", '"problems"', "default"),
+        Sourced("isolation.processes", "8", "default"),
+        Sourced("isolation.max_calls", "100", "default"),
+        Sourced("isolation.idle", "1m", "default"),
+        Sourced("isolation.env", "[]", "default"),
     ]
 
 

@@ -318,6 +318,21 @@ OTHERS = [
         id="idempotent-stream",
     ),
     pytest.param(
+        '@http.get  # <-\n@fn(isolation="process")\ndef f():\n    yield 1',
+        '@fn(isolation="process"): a stream does not leave its process; return a list',
+        id="isolated-stream",
+    ),
+    pytest.param(
+        '@http.get  # <-\n@fn(isolation="process")\ndef f(request: Request): ...',
+        '@fn(isolation="process"): request is a Request, which stays in the process that has its connection; take',
+        id="isolated-request",
+    ),
+    pytest.param(
+        '@http.post  # <-\n@fn(isolation="process")\ndef f(file: UploadFile): ...',
+        '@fn(isolation="process"): file is a UploadFile, which stays in the process that has its connection; take',
+        id="isolated-upload",
+    ),
+    pytest.param(
         "@functools.cache  # <-\n@http.get\ndef f(): ...",
         "f is declared here, but cannot be found by that name: it was defined again, ",
         id="hidden-by-a-cache",

@@ -1,7 +1,6 @@
 import pytest
 
 from runtime.base.errors import UnknownFunction
-from runtime.declare.policies import Policy
 from runtime.declare.registry import Function, LoadFailure, Registry
 from runtime.declare.triggers import Http
 
@@ -46,11 +45,6 @@ def test_a_function_knows_its_place_and_summary():
 def test_a_route_without_a_path_is_the_name_with_slashes():
     assert made(plain).route(Http(line=1, methods=("GET",))) == "/shop/orders"
     assert made(plain).route(Http(line=1, methods=("GET",), path="/x")) == "/x"
-
-
-def test_a_function_names_the_policies_this_version_does_not_enforce():
-    assert made(plain, policy=Policy(timeout_seconds=1, concurrency=2, memory_bytes=1)).not_enforced == ("memory",)
-    assert made(plain).not_enforced == ()
 
 
 def test_a_failure_says_where_and_why():

@@ -242,16 +242,27 @@ async def daemon_and_wait(_rest, tell):
 
 
 async def environment(_rest, _tell):
-    seen = Path("/proc/self/environ").read_text().replace("\0", "\n")
+    seen = await asyncio.to_thread(Path("/proc/self/environ").read_text)
     return f"{seen}{sorted(os.environ)}{GIVEN}".encode()
 
 
 GIVEN = ""
 
 
-def prepare():
+def read_given():
     if arguments.given is not None:
         globals()["GIVEN"] = os.pread(arguments.given, 100, 0).decode()
+
+
+async def perform_any(job, tell):
+    name, _, rest = job.partition(b" ")
+    if name != b"begin_late":
+        tell.begin()
+    return await globals()[name.decode()](rest, tell)
+
+
+def prepare():
+    read_given()
     if os.environ.get("CELL_JOBS") == "hang":
         time.sleep(_LONG_SECONDS)
     if os.environ.get("CELL_JOBS") == "fail":
@@ -262,15 +273,9 @@ def prepare():
         print("loading")
     atexit.register(print, "the zygote's own")
 
-    async def perform(job, tell):
-        name, _, rest = job.partition(b" ")
-        if name != b"begin_late":
-            tell.begin()
-        return await globals()[name.decode()](rest, tell)
-
     @contextlib.asynccontextmanager
     async def opens():
-        yield perform
+        yield perform_any
         if os.environ.get("CELL_JOBS") == "close":
             print("closed")
 

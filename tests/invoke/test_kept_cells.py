@@ -1,4 +1,4 @@
-"""Cells that do one job after the other: which job gets which, when one is renewed, and what becomes of one that dies."""
+"""Cells that do one job after the other: which job gets which, when one is renewed, what becomes of one that dies."""
 
 import asyncio
 import os

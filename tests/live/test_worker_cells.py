@@ -148,7 +148,7 @@ def test_what_ends_its_process_becomes_a_dead_letter_and_its_neighbours_finish(s
 
 
 def test_a_worker_that_works_keeps_no_descriptors_and_no_processes(start_worker, runs):
-    worker = start_worker()
+    worker = start_worker(FNRUN_ISOLATION__IDLE="200ms")
 
     def load(count: int) -> None:
         ids = runs.submit("jobs.nap", count=count * 20) + runs.submit("jobs.apart", count=count, how="pid")

@@ -25,7 +25,7 @@ from runtime.invoke.invoker import Invoker
 from runtime.invoke.isolation.calls import Head, Told, decode_call, encode
 from runtime.invoke.isolation.faults import fault_of
 from runtime.invoke.isolation.frames import LONGEST_FRAME
-from runtime.invoke.isolation.kernel import address_space, has_children, lift_limit, limit_memory, share_arena
+from runtime.invoke.isolation.kernel import address_space, has_children, lift_limit, limit_memory
 from runtime.invoke.resources import Resources
 from runtime.invoke.results import Unencodable, encode_json
 
@@ -128,7 +128,6 @@ class _Calls:
         self._plan = PayloadPlan(found)
         self._memory = found.policy.memory_bytes
         if self._memory is not None:
-            share_arena()
             if found.kind in ("sync", "sync stream"):  # its stack is none of the handler's memory
                 await asyncio.wrap_future(self._invoker.threads.start(lambda: None, copy_context()))
             found = msgspec.structs.replace(found, call=_limited(found.call, self._memory))
