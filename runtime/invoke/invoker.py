@@ -99,7 +99,11 @@ class Invoker:
 
     def _supply(self, prepared: "_Prepared", invocation: Invocation) -> tuple[Context, dict[str, Any]]:
         """The context of a call, and the arguments that its handler is given."""
-        context = Context(
+        context = self._context_of(prepared, invocation)
+        return context, prepared.arguments_of(invocation, context)
+
+    def _context_of(self, prepared: "_Prepared", invocation: Invocation) -> Context:
+        return Context(
             run_id=invocation.run_id,
             function=invocation.function.name,
             trigger=invocation.trigger,
@@ -111,20 +115,15 @@ class Invoker:
             report=invocation.report,
             resources=self.resources,
         )
-        arguments = invocation.arguments | dict.fromkeys(prepared.context_names, context)
-        if prepared.tick_names:
-            arguments |= prepared.ticks(invocation.tick)
-        if prepared.given:
-            arguments |= prepared.given
-        return context, arguments
 
     async def _run(self, prepared: "_Prepared", invocation: Invocation) -> Outcome:
-        context, arguments = self._supply(prepared, invocation)
+        context = self._context_of(prepared, invocation)
         token = current.set(context)
         try:
             if self._isolated is not None and invocation.function.policy.isolation:
                 finished = await self._isolated.run(invocation)
             else:
+                arguments = prepared.arguments_of(invocation, context)
                 finished = await prepared.run(partial(prepared.call, **arguments), invocation.timeout_seconds)
             outcome = self._outcome(finished, invocation.timeout_seconds)
         except asyncio.CancelledError:
@@ -183,14 +182,23 @@ class _Prepared:
         elif function.kind == "sync stream":
             self.run = partial(_run_sync_stream, function.name, patience, threads)
 
-    def ticks(self, tick: Tick | None) -> dict[str, Tick]:
+    def arguments_of(self, invocation: Invocation, context: Context) -> dict[str, Any]:
+        """All that the handler is given."""
+        arguments = invocation.arguments | dict.fromkeys(self.context_names, context)
+        if self.tick_names:
+            arguments |= self._ticks(invocation.tick)
+        if self._given:
+            arguments |= self._given
+        return arguments
+
+    def _ticks(self, tick: Tick | None) -> dict[str, Tick]:
         """Arguments that are ticks. None: this call is none, and a parameter's default stands if it has one."""
         if tick is not None:
             return dict.fromkeys(self.tick_names, tick)
         return dict.fromkeys(self._needed_ticks, Tick(planned_at=datetime.now(UTC)))
 
     @cached_property
-    def given(self) -> dict[str, Any]:
+    def _given(self) -> dict[str, Any]:
         """The handler's resources, looked up at the first call: they are not open yet when it is prepared."""
         return {p.name: self._resources[p.resource] for p in self._function.parameters if p.injected == "resource"}
 

@@ -59,8 +59,8 @@ local function record(run, state, extra)
     more[#more + 1] = (later and due or now) + run.age
   end
   if run.key then
-    fields[#fields + 1] = 'key'
-    fields[#fields + 1] = run.key
+    more[#more + 1] = 'key'
+    more[#more + 1] = run.key
   end
   if run.trace and run.trace ~= '' then
     more[#more + 1] = 'trace'
