@@ -1,5 +1,6 @@
 """Background tasks in real processes: what becomes of them when a server, a worker, a cell or a script ends."""
 
+import os
 import signal
 import subprocess
 import sys
@@ -163,9 +164,9 @@ def test_a_killed_server_takes_them_along(root, start):
     server = start(root, "serve", environ=PUBLIC)
     post(server, "/begin", name="a")
     until(lambda: notes(root) == ["a begins"])
-    server.process.kill()
-    server.wait()
-    until(lambda: not server.family())
+    killed = server.serving
+    os.kill(killed, signal.SIGKILL)
+    until(lambda: any(" serve-child " in one for pid, one in server.family().items() if pid != killed), 30)
     assert notes(root) == ["a begins"]
 
 

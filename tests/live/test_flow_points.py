@@ -143,7 +143,7 @@ def test_a_chord_of_100_survives_a_death_at_each_point(submits, start, server, r
     served = start(root, "serve", "--only", "worker", environ=environ)  # which replaces those that die
     (view,) = runs.reach(["flow"], seconds=240)
     points = {point for of_step in POINTS.values() for point in of_step}
-    until(lambda: points <= died(root), 30)  # the last may die when all is done: after the body's outcome is written
+    until(lambda: points <= died(root), 90)  # the last may die when all is done: after the body's outcome is written
     assert (view.state, msgspec.json.decode(view.result or b"")) == ("succeeded", sum(range(100)))
     assert view.steps is not None
     assert (view.steps.total, view.steps.open, view.steps.succeeded) == (101, 0, 101)
