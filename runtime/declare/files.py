@@ -232,9 +232,9 @@ def _check_isolation(function: Function) -> None:
         return
     taken = [p for p in function.parameters if p.injected in ("request", "file")]
     if taken:
-        kind = "Request" if taken[0].injected == "request" else "UploadFile"
+        kind = "a Request" if taken[0].injected == "request" else "an UploadFile"
         raise DeclarationError(
-            f'@fn(isolation="process"): {taken[0].name} is a {kind}, which stays in the process that has its '
+            f'@fn(isolation="process"): {taken[0].name} is {kind}, which stays in the process that has its '
             "connection; take what you need of it by name, a header, or the body as bytes"
         )
     if function.items is not None:

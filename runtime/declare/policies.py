@@ -149,11 +149,12 @@ def seconds(where: str, option: str, value: Duration) -> float:
 
 
 def checked(where: str, option: str, parse: Callable[[Any], T], value: Any) -> T:
-    """`parse(value)`, with a DeclarationError that names the decorator and its option."""
+    """`parse(value)`, with a DeclarationError that names the decorator, or the record, and its option."""
     try:
         return parse(value)
     except (ValueError, TypeError, AttributeError) as error:
-        raise DeclarationError(f"@{where}({option}={value!r}): {error}") from None
+        at = "@" if where[0].islower() else ""  # Breaker is a record, no decorator
+        raise DeclarationError(f"{at}{where}({option}={value!r}): {error}") from None
 
 
 def _parse_wait(wait: str) -> tuple[float, float]:

@@ -329,7 +329,7 @@ OTHERS = [
     ),
     pytest.param(
         '@http.post  # <-\n@fn(isolation="process")\ndef f(file: UploadFile): ...',
-        '@fn(isolation="process"): file is a UploadFile, which stays in the process that has its connection; take',
+        '@fn(isolation="process"): file is an UploadFile, which stays in the process that has its connection; take',
         id="isolated-upload",
     ),
     pytest.param(

@@ -52,7 +52,7 @@ def test_verdicts_carry_their_words():
         (lambda: Retry(on=[OSError]), "Retry(on=[<class 'OSError'>]): a tuple of exception classes, (OSError,) for"),
         (lambda: Retry(giveup=(OSError, 3)), "Retry(giveup=(<class 'OSError'>, 3)): a tuple of exception classes"),
         (lambda: Breaker(True), "Breaker(failures=True): a whole number, at least 1"),
-        (lambda: Breaker(reset=0), "@Breaker(reset=0): 0 is not a duration above zero"),
+        (lambda: Breaker(reset=0), "Breaker(reset=0): 0 is not a duration above zero"),
         (lambda: policy_of({"retries": "3"}), "@fn(retries='3'): write retries=Retry(...)"),
         (lambda: policy_of({"retries": True}), "Retry(attempts=True): a whole number, at least 1"),
         (lambda: policy_of({"breaker": 5}), "@fn(breaker=5): write breaker=Breaker(...)"),

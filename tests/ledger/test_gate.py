@@ -73,6 +73,14 @@ async def test_one_process_lets_its_calls_in_in_their_order(gates):
     assert order == list(range(20))
 
 
+@pytest.mark.parametrize("limits", [Limits(failures=3, reset_ms=5000), Limits(every_ms=1, burst=1000)])
+async def test_calls_that_no_places_bound_are_asked_for_together(gates, desk, monkeypatch, limits):
+    asked, ask_store = [], desk.ask
+    monkeypatch.setattr(desk, "ask", lambda call: asked.append(call) or ask_store(call))
+    await asyncio.gather(*(gates[0].enter(ask(str(n), limits=limits), 30) for n in range(150)))
+    assert len(asked) == 1
+
+
 async def test_a_call_that_waits_too_long_is_refused_and_its_turn_is_the_next_one_s(gates):
     await gates[0].enter(ask("a"), 1)
     refused = await outcome(gates[1].enter(ask("b"), 0.05))

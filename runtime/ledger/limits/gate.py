@@ -246,8 +246,8 @@ class StoreGate:
 
 
 def _first_of(waiter: _Waiter) -> int:
-    """How many of its line are asked for at once: there are no more places than that."""
-    return max(1, waiter.ask.limits.concurrency)
+    """How many of its line are asked for at once: as many as there are places, and all where there is no such bound."""
+    return waiter.ask.limits.concurrency or _MOST_ASKED
 
 
 def _answer(waiter: _Waiter, found: Entered | None) -> None:

@@ -537,3 +537,27 @@ def test_calls_that_may_have_a_key_say_so(described):
     assert {"409", "410"} <= document["paths"]["/x"]["get"]["responses"].keys()
     assert not {"409", "410"} & document["paths"]["/own"]["post"]["responses"].keys()
     assert "Retry-After" in document["components"]["responses"]["Problem409"]["headers"]
+
+
+def test_functions_with_limits_say_that_they_may_refuse_a_call(described):
+    document = described("""
+    from runtime import Breaker, fn
+
+    @http.get("/many")
+    @fn(concurrency=2)
+    async def many() -> int: ...
+
+    @http.get("/often")
+    @fn(rate="3/m")
+    async def often() -> int: ...
+
+    @http.get("/shaky")
+    @fn(key=lambda: 1, breaker=Breaker())
+    async def shaky() -> int: ...
+    """)
+    assert {path: "429" in item["get"]["responses"] for path, item in document["paths"].items()} == {
+        "/many": True,
+        "/often": True,
+        "/shaky": False,
+    }
+    assert "Retry-After" in document["components"]["responses"]["Problem429"]["headers"]

@@ -3,7 +3,7 @@
 Called by operations and openapi. Pure. It says what the core and answers do, so it changes with them.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from http import HTTPStatus
 from types import UnionType
 from typing import Any, Union, get_args, get_origin
@@ -14,6 +14,7 @@ from starlette.responses import Response
 from runtime.base.errors import phrase
 from runtime.declare.markers import Event, Reply
 from runtime.declare.paths import path_names
+from runtime.declare.policies import Policy
 from runtime.declare.registry import Function
 from runtime.declare.signatures.inputs import Input
 from runtime.declare.triggers import Http
@@ -45,14 +46,16 @@ _ERRORS: Mapping[int, str] = {
     413: "The body is longer than this route's limit.",
     415: "The body is of a type, an encoding or a character set that is not read here.",
     422: "A value does not fit; `errors` names each wrong one.",
+    429: "The function is called as much as its limits allow.",
     500: "The function failed, or its result cannot be sent.",
-    503: "The server is shutting down.",
+    503: "The server is shutting down, or the function cannot be called for a while.",
     504: "The function took longer than its timeout.",
 }
 _RETRY_AFTER: Json = {"Retry-After": {"description": "Seconds until it is worth another try.", "schema": _TEXT}}
 _HEADERS: Mapping[int, Json] = {
     401: {"WWW-Authenticate": {"description": "How to send a key.", "schema": _TEXT}},
     409: _RETRY_AFTER,
+    429: _RETRY_AFTER,
     503: _RETRY_AFTER,
 }
 KEY_HEADER: Json = {
@@ -161,7 +164,7 @@ def error_statuses(
 
     key: whether a caller needs one. reads_itself: whether the function may read a body of its own accord.
     """
-    found = {500, 503} if function.policy.idempotent is None else {409, 410, 500, 503}
+    found = {500, 503, *_said_by_policy(function.policy)}
     converters = path_names(function.route(trigger)).values()
     body = [i for i in inputs if i.origin in ("field", "file", "body", "raw")]
     raw = any(i.origin == "raw" for i in body)
@@ -180,6 +183,13 @@ def error_statuses(
     if trigger.timeout_seconds or function.policy.timeout_seconds or not function.yields_events:
         found.add(504)
     return sorted(found)
+
+
+def _said_by_policy(policy: Policy) -> Iterator[int]:
+    if policy.idempotent is not None:
+        yield from (409, 410)
+    if policy.concurrency or policy.rate:
+        yield 429
 
 
 def _may_not_fit(one: Input) -> bool:
