@@ -55,6 +55,8 @@ class LimitsModel:
     breakers: dict[str, Breaker] = field(default_factory=dict)
     served: dict[tuple[str, int, str], dict[str, int]] = field(default_factory=dict)
     number: int = 0
+    leases: dict[str, int] = field(default_factory=dict)
+    """Of runs at work, until when."""
 
     def next(self) -> int:
         self.number += 1
@@ -114,7 +116,8 @@ class LimitsModel:
             return "yes"
         if found.opened + self.limits[function].reset_ms > self.now:
             return "no"
-        return "no" if found.trial and found.lapses > self.now else "trial"
+        lapses = self.leases.get(found.trial, math.inf) + 1 if found.lapses == math.inf else found.lapses
+        return "no" if found.trial and lapses > self.now else "trial"
 
     def may_begin(self, run: Waiting, *, late: bool = True) -> bool:
         """late: as if it were the first of its key, which its rate counts from when it could begin."""
@@ -182,7 +185,11 @@ class LimitsModel:
             wait = -1.0
         else:
             ahead = list(callers).index(holder) if holder in callers else len(callers)
-            if limits.concurrency and self.used(*place) + ahead >= limits.concurrency:
+            lost = sum(
+                self.placed[run] == place and at < self.now for run, at in self.leases.items() if run in self.placed
+            )
+            used = self.used(*place) - (lost if ahead == 0 else 0)
+            if limits.concurrency and used + ahead >= limits.concurrency:
                 callers[holder] = self.now + WAIT
                 return "wait", 0.0
             wait = self.rate_wait(*place)

@@ -152,6 +152,15 @@ def test_calls_and_runs_share_places(trial: Trial):
     assert limited.enter(limited.ask()) == Entered("wait")
 
 
+def test_a_call_that_lost_its_place_unseen_has_to_ask_for_another(trial: Trial):
+    limited = Limited(trial, concurrency=1)
+    ask, other = limited.ask(), limited.ask()
+    assert limited.is_in(ask)
+    trial.now += 10
+    assert limited.is_in(ask)
+    assert not limited.is_in(other)
+
+
 def test_calls_that_wait_go_before_runs_and_in_the_order_they_came(trial: Trial):
     limited = Limited(trial, concurrency=1)
     a, b, c = limited.ask(), limited.ask(), limited.ask()

@@ -50,7 +50,7 @@ class LimitsSides(Sides):
         self.model = LimitsModel({"f": first, "f:g": second}, LEASE, 1_900_000_000_000)
         self.ledger = Ledger(self.namespace, clock=lambda: self.model.now / 1000)
         self.claimed: dict[str, Claimed] = {}
-        self.leases: dict[str, int] = {}
+        self.leases = self.model.leases
         self.later: dict[str, tuple[int, Waiting]] = {}
         self.crashes: dict[str, int] = {}
         self.asks: list[Ask] = []

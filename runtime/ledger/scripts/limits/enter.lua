@@ -56,7 +56,7 @@ end
 
 -- What becomes of a call as far as its slot is bound, and ms.
 local function look(fn, slot, holder, within, most, every, burst)
-  if most > 0 and redis.call('ZSCORE', key_of_two('calls:', fn, slot), holder) then
+  if most > 0 and tonumber(redis.call('ZSCORE', key_of_two('calls:', fn, slot), holder) or 0) > now then
     return 'in', 0 -- the answer was lost
   elseif most > 0 and not has_place(fn, slot, holder, most) then
     have_wait(fn, slot, holder)
