@@ -7,10 +7,10 @@ from typing import Any
 import pytest
 
 from runtime.invoke.limits.rules import Ask, Limits, Verdict
-from runtime.ledger.calls import do
+from runtime.ledger.calls import do, script
 from runtime.ledger.limits.calls import Entered, Exit, assign, enter, give_up, keep, leave
 from runtime.ledger.limits.views import KeyView, views
-from runtime.ledger.records import Claimed, Submission
+from runtime.ledger.records import MOST_CRASHES, Claimed, Submission
 from tests.ledger.trial import Trial, held
 
 names = count(1)
@@ -601,3 +601,7 @@ def test_a_run_that_waited_where_its_function_is_known_is_assigned_a_key_in_its_
     limited.assign(found[151], "a")
     limited.assign(found[150], "a")
     assert trial.claim_ids() == [first]
+
+
+def test_python_and_the_scripts_agree_after_how_many_crashes_a_run_is_given_up():
+    assert f"local ALONE = {MOST_CRASHES} " in script("finish").text
