@@ -605,3 +605,35 @@ def test_a_run_that_waited_where_its_function_is_known_is_assigned_a_key_in_its_
 
 def test_python_and_the_scripts_agree_after_how_many_crashes_a_run_is_given_up():
     assert f"local ALONE = {MOST_CRASHES} " in script("finish").text
+
+
+def test_a_run_gives_its_place_to_one_that_waits_for_a_worker_that_knows_it(trial: Trial):
+    Limited(trial, keyed=True)
+    mine = trial.accept(key="a")
+    claimed = trial.claim_one()
+    other = trial.accept(key="b")
+    trial.limits = {}
+    trial.works("other", "other")
+    assert trial.claim_ids("other") == []
+    trial.release(claimed)
+    assert trial.claim_ids(slots=1) == [other]
+    assert trial.claim_ids(slots=1) == [mine]
+
+
+def test_a_key_that_could_not_begin_for_a_while_is_still_the_one_served_longest_ago(trial: Trial):
+    Limited(trial, concurrency=1, keyed=True)
+    ids = [trial.accept(key=key) for key in "aabb"]
+    first, second = trial.claim(slots=10)
+    trial.finish(second)
+    trial.finish(first)
+    assert trial.claim_ids(slots=1) == [ids[1]]
+
+
+def test_a_trial_that_says_nothing_lets_another_one_try(trial: Trial):
+    Limited(trial, failures=1, reset_ms=1_000)
+    ids = [trial.accept() for _ in range(3)]
+    trial.finish(trial.claim_one(), "failed", verdict="bad")
+    trial.advance(1)
+    (one,) = trial.claim(slots=5)
+    trial.finish(one, "failed", verdict="none")
+    assert trial.claim_ids() == [ids[2]]
