@@ -24,6 +24,8 @@ Reason = Literal[
 ]
 FINISHED = frozenset({"succeeded", "failed", "cancelled"})
 DEFAULT_PRIORITY = 5
+MOST_CRASHES = 3
+"""Of the process that a run has to itself: one more is the last. As in scripts/ends.lua."""
 
 
 class Submission(msgspec.Struct, frozen=True, kw_only=True):

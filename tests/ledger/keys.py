@@ -25,7 +25,7 @@ OF_RUNS = {"run", "in", "out", "log", "progress", "flow"}
 """Keys of which each run has one: lasting while it is open."""
 
 PASSING = {
-    "done", "dead", "dedupe", "once", "children", "worker", "info", "check", "scheduler", "schedule", "skips",
+    "done", "dead", "dedupe", "once", "children", "worker", "knows", "info", "check", "scheduler", "schedule", "skips",
     "calls", "callers", "asked", "rate", "breaker",
 }  # fmt: skip
 """Keys that always have a time to live."""

@@ -9,11 +9,12 @@ from dataclasses import dataclass, field
 from runtime.invoke.limits.rules import Limits
 
 WAIT = 1000
+LATE = 250
 
 
 @dataclass
 class Waiting:
-    """A run that could begin. fresh: it may still expire."""
+    """A run that could begin. due: since when. fresh: it may still expire."""
 
     id: str
     function: str
@@ -21,6 +22,7 @@ class Waiting:
     priority: int
     key: str | None
     place: tuple[int, int]
+    due: int
     expires: int | None = None
     fresh: bool = True
 
@@ -53,6 +55,8 @@ class LimitsModel:
     breakers: dict[str, Breaker] = field(default_factory=dict)
     served: dict[tuple[str, int, str], dict[str, int]] = field(default_factory=dict)
     number: int = 0
+    leases: dict[str, int] = field(default_factory=dict)
+    """Of runs at work, until when."""
 
     def next(self) -> int:
         self.number += 1
@@ -88,17 +92,22 @@ class LimitsModel:
     def used(self, function: str, slot: str) -> int:
         return list(self.placed.values()).count((function, slot)) + len(self.live(self.calls.get((function, slot))))
 
-    def rate_wait(self, function: str, slot: str) -> float:
+    def since(self, run: Waiting) -> float:
+        """From when on its rate counts it: a run that waits may begin a little late, as far as that matters."""
+        return max(run.due, self.now - LATE) if self.limits[run.function].every_ms < 1000 else self.now
+
+    def rate_wait(self, function: str, slot: str, since: float | None = None) -> float:
         limits = self.limits[function]
         if not limits.every_ms:
             return 0.0
-        begins = max(self.rates.get((function, slot), 0.0), self.now)
+        begins = max(self.rates.get((function, slot), 0.0), self.now if since is None else since)
         wait = begins - self.now - (limits.burst - 1) * limits.every_ms
         return wait if wait > 0.001 else 0.0
 
-    def take_rate(self, function: str, slot: str) -> None:
+    def take_rate(self, function: str, slot: str, since: float | None = None) -> None:
         if every := self.limits[function].every_ms:
-            self.rates[function, slot] = max(self.rates.get((function, slot), 0.0), self.now) + every
+            begins = self.now if since is None else since
+            self.rates[function, slot] = max(self.rates.get((function, slot), 0.0), begins) + every
 
     def breaker(self, function: str) -> str:
         """yes, no or trial."""
@@ -107,9 +116,11 @@ class LimitsModel:
             return "yes"
         if found.opened + self.limits[function].reset_ms > self.now:
             return "no"
-        return "no" if found.trial and found.lapses > self.now else "trial"
+        lapses = self.leases.get(found.trial, math.inf) + 1 if found.lapses == math.inf else found.lapses
+        return "no" if found.trial and lapses > self.now else "trial"
 
-    def may_begin(self, run: Waiting) -> bool:
+    def may_begin(self, run: Waiting, *, late: bool = True) -> bool:
+        """late: as if it were the first of its key, which its rate counts from when it could begin."""
         if run.function not in self.limits:
             return True
         if self.limits[run.function].keyed and run.key is None:
@@ -120,7 +131,7 @@ class LimitsModel:
         callers = len(self.live(self.callers.get((run.function, slot))))
         if most and self.used(run.function, slot) + callers >= most:
             return False
-        return self.rate_wait(run.function, slot) == 0
+        return self.rate_wait(run.function, slot, self.since(run) if late else None) == 0
 
     # --- runs ---
 
@@ -134,7 +145,7 @@ class LimitsModel:
         slot, limits = self.slot(run.function, run.key), self.limits[run.function]
         if limits.concurrency:
             self.placed[run_id] = (run.function, slot)
-        self.take_rate(run.function, slot)
+        self.take_rate(run.function, slot, self.since(run))
         if self.breaker(run.function) == "trial":
             self.breakers[run.function].trial, self.breakers[run.function].lapses = run_id, math.inf
 
@@ -174,7 +185,11 @@ class LimitsModel:
             wait = -1.0
         else:
             ahead = list(callers).index(holder) if holder in callers else len(callers)
-            if limits.concurrency and self.used(*place) + ahead >= limits.concurrency:
+            lost = sum(
+                self.placed[run] == place and at < self.now for run, at in self.leases.items() if run in self.placed
+            )
+            used = self.used(*place) - (lost if ahead == 0 else 0)
+            if limits.concurrency and used + ahead >= limits.concurrency:
                 callers[holder] = self.now + WAIT
                 return "wait", 0.0
             wait = self.rate_wait(*place)

@@ -258,7 +258,7 @@ class ScheduleModel:
         run = self.runs[run_id]
         run.state, run.cancelling = state, False
         known = self.known.get(run.schedule)
-        if state == "succeeded" and known is not None:
+        if state == "succeeded" and known is not None and known.last:  # one that was never defined has done nothing
             known.success = max(known.success, run.planned)
         while held := self.held_in(run.schedule, run.lane):
             first = min(held, key=lambda one: one.planned)
@@ -314,9 +314,10 @@ class ScheduleModel:
         return "removed"
 
     def pause(self, name: str, *, paused: bool) -> bool:
-        known = self.known.setdefault(name, Known())
+        known = self.known.get(name, Known())
         if known.paused == paused:
             return False
+        self.known[name] = known
         known.paused = paused
         if not paused:
             known.last = max(self.now, known.last)

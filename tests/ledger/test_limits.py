@@ -7,10 +7,10 @@ from typing import Any
 import pytest
 
 from runtime.invoke.limits.rules import Ask, Limits, Verdict
-from runtime.ledger.calls import do
+from runtime.ledger.calls import do, script
 from runtime.ledger.limits.calls import Entered, Exit, assign, enter, give_up, keep, leave
 from runtime.ledger.limits.views import KeyView, views
-from runtime.ledger.records import Claimed, Submission
+from runtime.ledger.records import MOST_CRASHES, Claimed, Submission
 from tests.ledger.trial import Trial, held
 
 names = count(1)
@@ -150,6 +150,15 @@ def test_calls_and_runs_share_places(trial: Trial):
     (claimed,) = trial.claim(slots=5)
     assert claimed.id == run
     assert limited.enter(limited.ask()) == Entered("wait")
+
+
+def test_a_call_that_lost_its_place_unseen_has_to_ask_for_another(trial: Trial):
+    limited = Limited(trial, concurrency=1)
+    ask, other = limited.ask(), limited.ask()
+    assert limited.is_in(ask)
+    trial.now += 10
+    assert limited.is_in(ask)
+    assert not limited.is_in(other)
 
 
 def test_calls_that_wait_go_before_runs_and_in_the_order_they_came(trial: Trial):
@@ -446,3 +455,185 @@ def test_a_thousand_keys_that_may_not_begin_hold_up_no_others(trial: Trial):
         claims += 1
     assert found == [last]
     assert claims < 10
+
+
+def test_a_rate_is_reached_by_runs_that_wait_though_the_reaper_looks_seldom(trial: Trial):
+    Limited(trial, every_ms=10.0)
+    ids = [trial.accept() for _ in range(100)]
+    assert trial.claim_ids() == ids[:1]
+    begun, began = 1, trial.now
+    for ms in (100, 110, 190, 205):
+        trial.advance(ms / 1000)
+        begun += len(trial.claim_ids())
+        assert begun == 1 + round((trial.now - began) * 100)
+
+
+def test_a_rate_that_nobody_waits_for_lets_no_more_begin_than_its_burst(trial: Trial):
+    Limited(trial, every_ms=10.0, burst=2)
+    trial.accept()
+    trial.finish(trial.claim_one())
+    trial.advance(5)
+    ids = [trial.accept() for _ in range(10)]
+    assert trial.claim_ids() == ids[:2]
+
+
+def test_what_waits_for_long_is_late_by_a_moment_at_most_and_never_early_where_the_rate_is_slow(trial: Trial):
+    Limited(trial, every_ms=100.0)
+    for _ in range(20):
+        trial.accept()
+    trial.advance(60)
+    assert len(trial.claim_ids()) == 3
+    trial.limits["f"] = Limits(every_ms=1_000.0)
+    trial.works()
+    trial.advance(60)
+    assert len(trial.claim_ids()) == 1
+    trial.advance(0.999)
+    assert trial.claim_ids() == []
+
+
+def test_a_trial_that_is_lost_where_no_worker_is_left_lets_a_call_try(trial: Trial):
+    limited = Limited(trial, failures=1, reset_ms=1_000)
+    for _ in range(2):
+        trial.accept()
+    trial.finish(trial.claim_one(), "failed", verdict="bad")
+    trial.advance(1)
+    lost = trial.claim_one()
+    assert limited.enter(limited.ask()).verdict == "open"
+    trial.now += 9.9
+    assert limited.enter(limited.ask()).verdict == "open"
+    trial.now += 0.2
+    ask = limited.ask()
+    assert limited.enter(ask) == Entered("in", 0.0, trial=True)
+    trial.reap()
+    assert limited.enter(limited.ask()).verdict == "open"
+    assert not trial.finish(lost)
+    limited.leave(ask)
+    assert limited.is_in(limited.ask())
+
+
+def test_a_call_may_begin_in_the_place_of_a_run_that_is_lost_where_no_worker_is_left(trial: Trial):
+    limited = Limited(trial, concurrency=1)
+    trial.accept()
+    trial.claim_one()
+    ask = limited.ask()
+    trial.now += 9.9
+    assert limited.enter(ask).verdict == "wait"
+    assert limited.enter(ask).verdict == "wait"
+    trial.now += 0.2
+    assert limited.is_in(ask)
+
+
+def test_a_place_that_lapsed_is_had_by_a_run_though_a_call_that_took_none_asked_in_between(trial: Trial):
+    limited = Limited(trial, concurrency=2, every_ms=30_000.0, burst=2)
+    began, gone, stays = trial.now, limited.ask(), limited.ask()
+    assert limited.is_in(gone)
+    assert limited.is_in(stays)
+    run = trial.accept()
+    assert trial.claim_ids() == []
+    trial.advance(6)
+    limited.keep(stays)
+    trial.now += 4.1
+    assert limited.enter(limited.ask()).verdict == "late"
+    for _ in range(4):
+        trial.advance(5)
+        limited.keep(stays)
+        assert trial.claim_ids() == ([run] if trial.now - began >= 30 else [])
+
+
+def of_old_code(trial: Trial, worker: str, *functions: str) -> None:
+    """Register a worker as it was done before there were limits."""
+    trial.client.sadd(trial.key(f"worker:{worker}"), "", *functions)
+    trial.client.expire(trial.key(f"worker:{worker}"), 3600)
+    trial.client.zadd(trial.key("workers"), {worker: trial.now * 1000 + 3_600_000})
+
+
+def test_reapers_of_old_and_of_new_code_see_what_workers_of_both_know(trial: Trial):
+    trial.works("new", "f")
+    of_old_code(trial, "old", "g")
+    unknown = [trial.accept(function) for function in ("f", "g", "h")]
+    trial.works("other", "i")
+    assert trial.claim_ids("other") == []
+    trial.now += 600
+    trial.works("new", "f")
+    of_old_code(trial, "old", "g")
+    trial.reap()
+    assert [trial.show(one).state for one in unknown] == ["queued", "queued", "failed"]
+    assert trial.client.sismember(trial.key("worker:new"), "f")
+
+
+def test_a_run_that_a_worker_of_old_code_took_is_not_begun_again(trial: Trial):
+    Limited(trial, concurrency=1, keyed=True)
+    ids = [trial.accept(key="a") for _ in range(3)]
+    trial.client.zrem(trial.key("ready:default"), ids[0])
+    trial.client.hset(trial.key(f"run:{ids[0]}"), mapping={"state": "succeeded", "token": 99})
+    claimed = trial.claim_one()
+    assert claimed.id == ids[1]
+    trial.finish(claimed)
+    assert trial.claim_ids() == [ids[2]]
+    trial.client.hset(trial.key(f"run:{ids[0]}"), "state", "queued")
+    trial.cancel(ids[0])
+
+
+def test_a_run_that_a_reaper_of_old_code_put_in_line_waits_for_its_turn(trial: Trial):
+    limited = Limited(trial, concurrency=1, keyed=True)
+    ask, run = limited.ask("a"), trial.accept(key="a")
+    assert limited.is_in(ask)
+    for key in trial.client.scan_iter(f"{trial.namespace}:*"):
+        if key.decode().removeprefix(f"{trial.namespace}:").split(":")[0] in {"keyed", "keys", "turn"}:
+            trial.client.delete(key)
+    assert trial.claim_ids() == []
+    limited.leave(ask)
+    assert trial.claim_ids() == [run]
+
+
+def test_a_run_that_waited_where_its_function_is_known_is_assigned_a_key_in_its_exact_place(trial: Trial):
+    limited = Limited(trial, concurrency=1, keyed=True)
+    trial.limits = {}
+    trial.works("other", "other")
+    for _ in range(150):
+        trial.accept("g")
+    first, second = trial.accept(), trial.accept()
+    assert trial.claim_ids("other") == []
+    trial.limits = {"f": limited.limits}
+    trial.works()
+    found = trial.claim(slots=200)
+    assert [one.id for one in found][150:] == [first, second]
+    limited.assign(found[151], "a")
+    limited.assign(found[150], "a")
+    assert trial.claim_ids() == [first]
+
+
+def test_python_and_the_scripts_agree_after_how_many_crashes_a_run_is_given_up():
+    assert f"local ALONE = {MOST_CRASHES} " in script("finish").text
+
+
+def test_a_run_gives_its_place_to_one_that_waits_for_a_worker_that_knows_it(trial: Trial):
+    Limited(trial, keyed=True)
+    mine = trial.accept(key="a")
+    claimed = trial.claim_one()
+    other = trial.accept(key="b")
+    trial.limits = {}
+    trial.works("other", "other")
+    assert trial.claim_ids("other") == []
+    trial.release(claimed)
+    assert trial.claim_ids(slots=1) == [other]
+    assert trial.claim_ids(slots=1) == [mine]
+
+
+def test_a_key_that_could_not_begin_for_a_while_is_still_the_one_served_longest_ago(trial: Trial):
+    Limited(trial, concurrency=1, keyed=True)
+    ids = [trial.accept(key=key) for key in "aabb"]
+    first, second = trial.claim(slots=10)
+    trial.finish(second)
+    trial.finish(first)
+    assert trial.claim_ids(slots=1) == [ids[1]]
+
+
+def test_a_trial_that_says_nothing_lets_another_one_try(trial: Trial):
+    Limited(trial, failures=1, reset_ms=1_000)
+    ids = [trial.accept() for _ in range(3)]
+    trial.finish(trial.claim_one(), "failed", verdict="bad")
+    trial.advance(1)
+    (one,) = trial.claim(slots=5)
+    trial.finish(one, "failed", verdict="none")
+    assert trial.claim_ids() == [ids[2]]

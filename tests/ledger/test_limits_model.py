@@ -50,7 +50,7 @@ class LimitsSides(Sides):
         self.model = LimitsModel({"f": first, "f:g": second}, LEASE, 1_900_000_000_000)
         self.ledger = Ledger(self.namespace, clock=lambda: self.model.now / 1000)
         self.claimed: dict[str, Claimed] = {}
-        self.leases: dict[str, int] = {}
+        self.leases = self.model.leases
         self.later: dict[str, tuple[int, Waiting]] = {}
         self.crashes: dict[str, int] = {}
         self.asks: list[Ask] = []
@@ -84,7 +84,7 @@ class LimitsSides(Sides):
                 )
             )  # fmt: skip
             expires = None if age is None else self.model.now + age
-            self.wait(Waiting(run_id, function, queue, priority, key, (0, 0), expires))
+            self.wait(Waiting(run_id, function, queue, priority, key, (0, 0), self.model.now, expires))
         self.do(self.ledger.accept(runs))
 
     @rule(
@@ -101,7 +101,7 @@ class LimitsSides(Sides):
         for one in found:
             self.check(one, order)
         if len(found) < slots:
-            stuck = [run for run in self.waiting_for(worker, order) if self.model.may_begin(run)]
+            stuck = [run for run in self.waiting_for(worker, order) if self.model.may_begin(run, late=False)]
             assert not stuck, f"could begin: {stuck}"
         for one in found:
             self.leases[one.id] = self.model.now + LEASE
@@ -223,6 +223,7 @@ class LimitsSides(Sides):
         for run_id, (due, run) in sorted(self.later.items(), key=lambda one: (one[1][0], one[0].encode())):
             if due <= self.model.now:
                 del self.later[run_id]
+                run.due = due
                 self.wait(run)
         for run_id, until in sorted(self.leases.items(), key=lambda one: (one[1], one[0].encode())):
             if until <= self.model.now:

@@ -207,7 +207,9 @@ class StoreGate:
                 self._drop(waiter)
                 if not waiter.answer.done():
                     waiter.answer.set_exception(error if isinstance(error, Exception) else RuntimeError("ended"))
-            raise
+            if not isinstance(error, Exception):
+                raise
+            return  # the others are asked for nevertheless
         for waiter, one in zip(batch, found, strict=True):
             self._take(waiter, one, now)
 

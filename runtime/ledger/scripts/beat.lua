@@ -8,6 +8,7 @@ redis.call('ZREM', ns .. 'workers', '')
 if tonumber(redis.call('ZSCORE', ns .. 'workers', worker) or 0) > now then
   redis.call('ZADD', ns .. 'workers', now + stays, worker)
   redis.call('PEXPIRE', ns .. 'worker:' .. worker, stays + SLACK)
+  redis.call('PEXPIRE', ns .. 'knows:' .. worker, stays + SLACK)
   redis.call('PEXPIRE', ns .. 'info:' .. worker, stays + SLACK)
 end
 for at = FIRST + 3, #ARGV, 4 do

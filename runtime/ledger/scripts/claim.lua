@@ -2,7 +2,7 @@
 -- Returns the fields of each run, one after the other; nil for a worker that has to register (again).
 -- include: runs ends flows
 local worker, left, lease = ARGV[FIRST], tonumber(ARGV[FIRST + 1]), tonumber(ARGV[FIRST + 2])
-local functions = ns .. 'worker:' .. worker
+local functions = ns .. 'knows:' .. worker
 if tonumber(redis.call('ZSCORE', ns .. 'workers', worker) or 0) <= now or redis.call('EXISTS', functions) == 0 then
   return nil
 end
@@ -75,7 +75,7 @@ local function claim(q, id, fn, found, grant, place)
     lanes().enter_run(id, fn, grant)
   elseif grant then
     key = false -- to be assigned
-    redis.call('HSET', run, 'line', place .. ' ' .. token)
+    redis.call('HSET', run, 'line', string.format('%.17g ', place) .. token)
   end
   for _, value in ipairs({
     id, fn, q, fence, redis.call('GET', input) or '', failures or 0, crashes or 0, trigger, prio, accepted, first or due, now,

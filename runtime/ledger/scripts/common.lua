@@ -12,7 +12,8 @@
 -- schedule:{id} ...   what is known of schedules: see schedules.lua and ticks.lua
 -- keyed:{lane}:{key} ...  runs that wait for a function's limits, and who holds its places: see limits/lanes.lua
 -- dedupe:{length of fn}:{fn}:{key}  until when (ms), and the id of the first
--- worker:{w} info:{w}  hash of the functions a worker knows with their limits (JSON, '' for none), JSON; workers: sorted set by ms of their end
+-- worker:{w} knows:{w} info:{w}  set of the functions a worker knows, hash of them with their limits (JSON, '' for none), JSON;
+--                                workers: sorted set by ms of their end
 --
 -- What time decides is a deadline that is compared with `now`, which may be a test's: a TTL only collects garbage.
 local ns = ARGV[1]
@@ -106,7 +107,7 @@ local function lanes()
       return {
         of = lane_of, name_of = name_of, join = join, drop = drop, count_off = count_off, waiting_of = waiting_of, put_apart = put_apart,
         call_back = call_back, refill = refill, leave = leave_lane, block_key = block_key, wake = wake, wake_all = wake_all,
-        shut = shut_lane, look_again = look_again, has_place = has_place, look_at_rate = look_at_rate,
+        shut = shut_lane, is_lost = is_lost, look_again = look_again, has_place = has_place, look_at_rate = look_at_rate,
         take_rate = take_rate, RESERVED = RESERVED, look_at_breaker = look_at_breaker, begin_trial = begin_trial, judge = judge,
         hold_place = hold_place, forget_calls = forget_calls, forget_callers = forget_callers, enter_run = enter_run,
         leave_run = leave_run

@@ -1,3 +1,4 @@
 -- A worker is gone in good order. ARGV: worker.
-redis.call('DEL', ns .. 'worker:' .. ARGV[FIRST], ns .. 'info:' .. ARGV[FIRST])
-redis.call('ZREM', ns .. 'workers', ARGV[FIRST])
+local worker = ARGV[FIRST]
+redis.call('DEL', ns .. 'worker:' .. worker, ns .. 'knows:' .. worker, ns .. 'info:' .. worker)
+redis.call('ZREM', ns .. 'workers', worker)

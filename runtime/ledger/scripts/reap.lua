@@ -41,7 +41,7 @@ local known = {}
 
 local function is_known(fn)
   for _, worker in ipairs(known[fn] == nil and living or {}) do
-    known[fn] = known[fn] or redis.call('HEXISTS', ns .. 'worker:' .. worker, fn) == 1
+    known[fn] = known[fn] or redis.call('SISMEMBER', ns .. 'worker:' .. worker, fn) == 1
   end
   return known[fn]
 end

@@ -26,7 +26,7 @@ from runtime.invoke.isolation.zygote_client import CellDied, NoCell
 from runtime.invoke.limits.guard import verdict_of
 from runtime.invoke.retry import next_delay
 from runtime.ledger.once import Found, TakesKeys, key_of_function, pause_seconds, take_patiently
-from runtime.ledger.records import Claimed, Ending, Failure
+from runtime.ledger.records import MOST_CRASHES, Claimed, Ending, Failure
 from runtime.ledger.schedules.records import tick_of
 from runtime.triggers.queue.clients.messages import TRIGGER, by_name
 from runtime.triggers.queue.leases import Fate, Lease
@@ -40,8 +40,6 @@ _ID_DIGITS = 32
 _STUCK_SECONDS = 2.0
 _CRASH_SECONDS = 1.0
 """The first pause after a crash alone; each further one is twice as long."""
-_MOST_CRASHES = 3
-"""After so many, one more is the last: see ends.lua."""
 
 Ended = Callable[[Lease, Ending | None], None]
 
@@ -251,7 +249,7 @@ class Execution:
     async def _failed(self, lease: Lease, plan: RunPlan, outcome: Outcome) -> Ending:
         """The ending of an attempt that failed. If there is no other after it, fallback= may give its result."""
         error = outcome.error
-        is_last = lease.run.crashes >= _MOST_CRASHES
+        is_last = lease.run.crashes >= MOST_CRASHES
         if isinstance(error, CellDied):
             ending = self._died(lease, error)
         else:

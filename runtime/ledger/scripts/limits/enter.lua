@@ -13,21 +13,33 @@ local function stop_waiting(fn, slot, holder)
   return was
 end
 
--- Places of runs whose leases are over: where there is no worker left, nobody else takes them back.
+-- Whether leases of any runs are over: reapers, while there are some, take those back at once. Asked once a script.
+local late
+local function are_late()
+  if late == nil then
+    late = false
+    for _, q in ipairs(redis.call('SMEMBERS', ns .. 'queues')) do
+      late = late or redis.call('ZCOUNT', ns .. 'leases:' .. q, '-inf', '(' .. now) > 0
+    end
+  end
+  return late
+end
+
+-- Places of runs that are lost. There may be many, and calls that wait ask often.
 local function lapsed(fn, slot)
   local count = 0
-  for _, id in ipairs(redis.call('SMEMBERS', key_of_two('places:', fn, slot))) do
-    local q = redis.call('HGET', ns .. 'run:' .. id, 'q')
-    local at = q and tonumber(redis.call('ZSCORE', ns .. 'leases:' .. q, id) or nil)
-    count = count + ((not at or at < now) and 1 or 0)
+  for _, id in ipairs(are_late() and redis.call('SMEMBERS', key_of_two('places:', fn, slot)) or {}) do
+    count = count + (lanes.is_lost(id) and 1 or 0)
   end
   return count
 end
 
 -- Those that have come first have the next places.
 local function has_place(fn, slot, holder, most)
-  lanes.forget_calls(fn, slot)
-  lanes.forget_callers(fn, slot)
+  local are_gone = lanes.forget_calls(fn, slot)
+  if lanes.forget_callers(fn, slot) or are_gone then
+    lanes.wake(fn, slot) -- nobody else is told that they are
+  end
   local callers = key_of_two('callers:', fn, slot)
   local used = redis.call('SCARD', key_of_two('places:', fn, slot)) + redis.call('ZCARD', key_of_two('calls:', fn, slot))
   local before = redis.call('ZRANK', callers, holder) or redis.call('ZCARD', callers)
@@ -44,7 +56,7 @@ end
 
 -- What becomes of a call as far as its slot is bound, and ms.
 local function look(fn, slot, holder, within, most, every, burst)
-  if most > 0 and redis.call('ZSCORE', key_of_two('calls:', fn, slot), holder) then
+  if most > 0 and tonumber(redis.call('ZSCORE', key_of_two('calls:', fn, slot), holder) or 0) > now then
     return 'in', 0 -- the answer was lost
   elseif most > 0 and not has_place(fn, slot, holder, most) then
     have_wait(fn, slot, holder)

@@ -47,7 +47,7 @@ end
 
 -- A run waits in its lane, and its key takes its turn.
 local function join(lane, fn, key, id, score)
-  if redis.call('ZADD', waiting_of(lane, key), score, id) == 0 then
+  if redis.call('ZADD', waiting_of(lane, key), 'NX', score, id) == 0 then
     return
   end
   if tonumber(redis.call('ZINCRBY', ns .. 'keys:' .. lane, 1, key)) == 1 then
@@ -170,7 +170,7 @@ local function first_lapse(fn, slot)
   return first
 end
 
--- Calls that wait and have not asked again wait no more.
+-- Calls that wait and have not asked again wait no more. Whether there were some.
 local function forget_callers(fn, slot)
   local asked = key_of_two('asked:', fn, slot)
   local over = redis.call('ZRANGEBYSCORE', asked, '-inf', now)
@@ -178,10 +178,11 @@ local function forget_callers(fn, slot)
     redis.call('ZREM', asked, holder)
     redis.call('ZREM', key_of_two('callers:', fn, slot), holder)
   end
+  return #over > 0
 end
 
 local function forget_calls(fn, slot)
-  redis.call('ZREMRANGEBYSCORE', key_of_two('calls:', fn, slot), '-inf', now)
+  return redis.call('ZREMRANGEBYSCORE', key_of_two('calls:', fn, slot), '-inf', now) > 0
 end
 
 -- The time has come for a key, or a breaker, to be looked at.
@@ -220,18 +221,25 @@ local function take_rate(fn, slot, next_at)
 end
 
 -- How long until another may begin, in ms, 0 for now; and what is to be written once it does. What slower limits have left
--- behind, those before these, does not last.
+-- behind, those before these, does not last. since: when it could have begun at the earliest, nil for now.
 local RESERVED = 60000 -- ms that calls reserve ahead, at most
-local function look_at_rate(fn, slot, every, burst)
+local function look_at_rate(fn, slot, every, burst, since)
   local next_at = tonumber(redis.call('GET', key_of_two('rate:', fn, slot)) or 0)
   local last = now + burst * every + RESERVED
   if next_at > last then
     next_at = last
     take_rate(fn, slot, next_at)
   end
-  next_at = math.max(next_at, now)
+  next_at = math.max(next_at, since or now)
   local wait = next_at - now - (burst - 1) * every
   return wait > 0.001 and wait or 0, next_at + every
+end
+
+-- Whether a run's lease is over, and nobody has taken it back: where no worker is left, nobody does.
+local function is_lost(id)
+  local q = redis.call('HGET', ns .. 'run:' .. id, 'q')
+  local at = q and tonumber(redis.call('ZSCORE', ns .. 'leases:' .. q, id) or nil)
+  return not q or (at and at < now) -- claim writes leases last
 end
 
 -- Whether a breaker lets a call begin: yes, or trial (to see whether it is to be closed), or no with when that may change,
@@ -243,10 +251,10 @@ local function look_at_breaker(fn, reset)
     return 'yes'
   elseif opened + reset > now then
     return 'no', opened + reset
-  elseif trial and (not lapses or lapses > now) then
-    return 'no', lapses
+  elseif not trial or (lapses and lapses <= now) or (not lapses and is_lost(trial)) then
+    return 'trial'
   end
-  return 'trial'
+  return 'no', lapses
 end
 
 local function keep_breaker(fn, reset)

@@ -1,11 +1,20 @@
 -- Whose turn it is, of the runs that wait for a function's limits. For claim.
 local LOOKED = 1000 -- keys of which a script sees that they may not begin
+local LATE = 250 -- ms that a run which waits may begin late, by the reaper's looks, at no cost to those behind it
+local FAST = 1000 -- ms between two of a rate, from which on that matters less than that none is early
 
 local lanes = lanes()
 local looked = 0
 
+-- Since when the first run of a key could have begun, as far as its rate counts that; nil for now.
+local function since_of(lane, key, every)
+  local id = every < FAST and redis.call('ZRANGE', lanes.waiting_of(lane, key), 0, 0)[1]
+  local due = id and tonumber(redis.call('HGET', ns .. 'run:' .. id, 'due') or nil)
+  return due and math.min(now, math.max(due, now - LATE))
+end
+
 -- Whether a key may begin: what it is granted then; else what keeps it, and when time alone may change that.
-local function look_at(fn, limits, slot)
+local function look_at(fn, limits, slot, lane, key)
   local most, every = limits.concurrency or 0, limits.every_ms or 0
   if most > 0 then
     local free, at = lanes.has_place(fn, slot, most)
@@ -16,7 +25,7 @@ local function look_at(fn, limits, slot)
   local grant = {slot = slot, places = most > 0, reset = limits.reset_ms or 0}
   grant.failures = (limits.failures or 0) > 0 and limits.failures
   if every > 0 then
-    local wait, next_at = lanes.look_at_rate(fn, slot, every, limits.burst or 1)
+    local wait, next_at = lanes.look_at_rate(fn, slot, every, limits.burst or 1, since_of(lane, key, every))
     if wait > 0 then
       return nil, 'r', now + math.ceil(wait)
     end
@@ -37,7 +46,7 @@ local function next_key(lane, fn, limits)
       return key, {}
     end
     local slot = limits.keyed and key or ''
-    local grant, what, at = look_at(fn, limits, slot)
+    local grant, what, at = look_at(fn, limits, slot, lane, key)
     if grant then
       return key, grant
     end
@@ -46,13 +55,20 @@ local function next_key(lane, fn, limits)
   end
 end
 
--- The first run of a key, which waits no more.
+-- The first run of a key, which waits no more; nil if there is none after all: workers that know no limits take runs, too.
 local function first_run(lane, key)
-  local id = redis.call('ZPOPMIN', lanes.waiting_of(lane, key), 1)[1]
-  if lanes.count_off(lane, key) then
-    redis.call('ZADD', ns .. 'turn:' .. lane, number(), key)
+  while true do
+    local id = redis.call('ZPOPMIN', lanes.waiting_of(lane, key), 1)[1]
+    local more = lanes.count_off(lane, key)
+    if id and redis.call('HGET', ns .. 'run:' .. id, 'state') == 'queued' then
+      if more then
+        redis.call('ZADD', ns .. 'turn:' .. lane, number(), key)
+      end
+      return id
+    elseif not more then
+      return nil
+    end
   end
-  return id
 end
 
 local function swap(key, one, other)
@@ -105,13 +121,17 @@ local function run_of_turn(q, line, at, fn, prio, key, limits)
     return id, limits and {} or nil, lane
   end
   if not key then -- of a function without key=
-    lanes.join(lane, fn, '', id, score)
     redis.call('HSET', ns .. 'run:' .. id, 'key', '')
   end
+  lanes.join(lane, fn, key or '', id, score) -- if it does not: whoever put it in line may have known no limits
   local closed, trial = is_closed(fn, limits, lane)
-  local turn, grant
-  if closed then
+  local turn, grant, first
+  while closed and not first do
     turn, grant = next_key(lane, fn, limits)
+    if not turn then
+      break
+    end
+    first = first_run(lane, turn)
   end
   if turn == false then
     redis.call('ZADD', ns .. 'ready:' .. q, score, id)
@@ -121,7 +141,6 @@ local function run_of_turn(q, line, at, fn, prio, key, limits)
     return nil
   end
   grant.trial = trial
-  local first = first_run(lane, turn)
   if first ~= id then
     give_place(q, fn, lane, line, at, first, id)
   end

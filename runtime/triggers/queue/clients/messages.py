@@ -16,9 +16,10 @@ from typing import Any
 import msgspec
 
 from runtime.base.errors import InputError
-from runtime.invoke.binding import PayloadPlan
+from runtime.invoke.binding import BindingFailed, PayloadPlan
 from runtime.ledger.options import RUN_ID
 from runtime.ledger.records import DEFAULT_PRIORITY, Adoption, Failure, Foreign, Submission
+from runtime.ledger.targets import limit_key_of
 from runtime.triggers.queue.plans import RunPlan
 
 TRIGGER = "celery"
@@ -156,17 +157,19 @@ class Reader:
         eta, expires = _instant("eta", task.eta), _instant("expires", task.expires)
         plan = self._plan_of(name)
         traceparent = sent.headers.traceparent
+        payload = _payload(plan, task)
         run = Submission(
             id=run_id_of(task.id, message.digest),
             function=name,
             queue=queue,
-            payload=_payload(plan, task),
+            payload=payload,
             trigger=TRIGGER,
             priority=_priority(sent.properties.priority),
             due=eta,
             max_age_seconds=plan.function.policy.max_age_seconds if plan and expires is None else None,
             trace=traceparent if isinstance(traceparent, str) and len(traceparent) <= _LONGEST_NAME else "",
             max_length=self._max_length,
+            key=_limit_key(plan, payload),
         )
         return Adoption(key=message.key, digest=message.digest, run=run, expires=expires)
 
@@ -219,6 +222,13 @@ def _payload(plan: RunPlan | None, task: _Task) -> bytes:
         if plan is not None:
             return plan.arguments.by_name(args, kwargs)
     return _encode((args, kwargs))
+
+
+def _limit_key(plan: RunPlan | None, payload: bytes) -> str | None:
+    if plan is not None and plan.limit_key is not None:
+        with suppress(InputError, BindingFailed):  # for the run to say
+            return limit_key_of(plan.limit_key, plan.arguments.bind(by_name(payload, plan.arguments)))
+    return None
 
 
 def by_name(payload: bytes, plan: PayloadPlan) -> bytes:

@@ -28,6 +28,10 @@ FUNCTIONS = """
     @queue("orders")
     @fn(max_age="1h")
     async def hasty(): ...
+
+    @queue("orders")
+    @fn(key=lambda customer, qty: [customer, qty])
+    async def fair(customer: str, qty: int = 1): ...
 """
 
 
@@ -51,6 +55,15 @@ def read(client: Redis, reader: Reader) -> Callable[[], list[Adoption]]:
         return [reader.read(message(raw), "orders") for key in keys for raw in client.lrange(key, 0, -1)[::-1]]
 
     return read
+
+
+def test_a_task_of_a_function_with_keys_has_its_own_if_its_arguments_fit(app, read):
+    send(app, "orders.fair", args=["c1"])
+    send(app, "orders.fair", kwargs={"customer": "c2", "qty": 7})
+    send(app, "orders.fair", kwargs={"customer": [], "qty": 7})
+    send(app, "orders.fair", args=[1, 2, 3])
+    send(app, kwargs={"customer": "c1"})
+    assert [one.run.key for one in read()] == ['["c1",1]', '["c2",7]', None, None, None]
 
 
 def message(content: bytes) -> Foreign:
