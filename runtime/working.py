@@ -53,17 +53,16 @@ _NOT_CELERYS = {
 """Commands that would find nothing, or seem to do what they do not, since runs are in the ledger; and what does it."""
 
 
-def work(project: Project, parent: Parent | None = None) -> NoReturn:
+def work(project: Project, parent: Parent) -> NoReturn:
     """Run what is queued until SIGTERM or SIGINT, or until the parent is gone; then drain and end the process."""
     settings = project.settings
     logs.configure(style=settings.log.format, level=settings.log.level, fields=log_fields)
-    if parent is None or parent.announce:
+    if parent.announce:
         announce_failures(project.registry.failures)
     if project.registry.lifespan is None:
         raise StartError("functions/_lifespan.py does not load, and nothing is run without its resources")
-    if parent is not None:
-        end_without_parent(parent.line, float(settings.serve.drain) + _END_SECONDS)
-    desk = open_desk(project.root, settings, again=parent is not None)
+    end_without_parent(parent.line, float(settings.serve.drain) + _END_SECONDS)
+    desk = open_desk(project.root, settings, again=not parent.first)
     use(desk)
     role = WorkerRole(project, desk)
     try:
@@ -72,8 +71,6 @@ def work(project: Project, parent: Parent | None = None) -> NoReturn:
         sys.stderr.write(f"Error: {error}\n")
         code = 1
     desk.close()
-    if parent is None:
-        log.info("stopped")
     end_process(code)
 
 
@@ -123,15 +120,12 @@ class WorkerRole:
         app = App(desk.store.broker_url, desk.store.namespace)
         self._worker = QueueWorker(app, self._crew, name, drain_seconds=float(settings.serve.drain))
 
-    def run(self, parent: Parent | None) -> int:
+    def run(self, parent: Parent) -> int:
         """Work until told to stop. The exit code. StartError if a resource cannot be opened."""
 
         def on_ready() -> None:
             self._watching = self._crew.on_loop(self._watch(parent))
-            if parent is None:
-                log.info("working", queues=self._crew.queues, functions=len(self._crew.functions))
-            else:
-                self._following = self._crew.on_loop(self._follow(parent))
+            self._following = self._crew.on_loop(self._follow(parent))
 
         functions = self.registry.functions.values()
         return self._worker.run(functions, self._resources, loop_factory() or asyncio.new_event_loop, on_ready)
@@ -147,7 +141,7 @@ class WorkerRole:
         """Whether its threads are."""
         return self._invoker.threads.worn_out
 
-    async def _watch(self, parent: Parent | None) -> None:
+    async def _watch(self, parent: Parent) -> None:
         def on_stuck(culprit: Culprit, seconds: float) -> bool:
             return self._crew.give_up(culprit.run_id, seconds)
 
