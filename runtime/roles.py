@@ -238,11 +238,12 @@ async def _serve_http(project: Project, sock: socket.socket, parent: Parent, des
     role.isolated.open()
     server = Server(role.app, sock, wire_of(project.root, settings.http), role.overload)
     end_without_parent(parent.line, float(settings.serve.drain) + _CLOSE_SECONDS * 4)
+    watchdog = watch_loop(settings.serve, parent)
     if not await _open(role, stop, parent):
         return 0
     if parent.dev:  # else the supervisor speaks for this process
         _announce_listening(project, url_of(sock, settings.http))
-    watchdog = watch_loop(settings.serve, parent)
+    watchdog.serve()
     await server.begin()
     following = asyncio.create_task(_follow(parent, project, role, stop, replaced))
     await stop.wait()

@@ -78,6 +78,7 @@ async def _schedule(project: Project, parent: Parent | None, desk: Desk) -> None
     role = SchedulerRole(project, desk)
     desk.registry = lambda: role.registry
     watchdog = watch_loop(project.settings.serve, parent)
+    watchdog.serve()
     telling = asyncio.create_task(_follow(parent, project, role, stop) if parent else _announce(role))
     await role.scheduler.run(stop)
     telling.cancel()
