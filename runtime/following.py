@@ -31,12 +31,14 @@ _AGAIN_SECONDS = 10.0
 class Parent(msgspec.Struct, frozen=True):
     """The process this one is a child of. line: to it. dev: it watches the files, and the caller is its user.
 
-    announce: say what does not load; of several children only one does. pulse: what it watches this one by.
+    announce: say what does not load; of several children only one does. first: and this is the start, so what the
+    store lacks ends it. pulse: what it watches this one by.
     """
 
     line: socket.socket
-    dev: bool
     announce: bool
+    dev: bool = False
+    first: bool = False
     pulse: Pulse | None = None
 
 

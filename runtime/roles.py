@@ -1,7 +1,7 @@
 """Put the parts together and run them: the composition root.
 
-Called by cli. Knows every layer; no layer knows it. `serve` is the HTTP role, alone or as the child of a supervisor or
-of `fnrun dev`, which tells it what changed.
+Called by cli. Knows every layer; no layer knows it. `serve` is the HTTP role, the child of a supervisor or of `fnrun
+dev`, which tells it what changed.
 """
 
 import asyncio
@@ -19,7 +19,7 @@ import msgspec
 from runtime.base import logs
 from runtime.base.errors import StartError
 from runtime.base.keys import KeyFile
-from runtime.base.sections import HttpSettings, Settings
+from runtime.base.sections import Settings
 from runtime.base.settings import NOTHING, Loaded, load_settings
 from runtime.declare.context import log_fields
 from runtime.declare.lifespan import Lifespan
@@ -71,37 +71,19 @@ def open_project(root: Path, loaded: Loaded) -> Project:
     return Project(root, loaded, loader, loader.load())
 
 
-def check_tls(root: Path, settings: HttpSettings) -> None:
-    """StartError if what the settings say of TLS cannot be had. To be asked before anything listens."""
-    from runtime.triggers.http.wire.tls import load_tls  # noqa: PLC0415 - the HTTP role alone needs it
-
-    load_tls(root, settings)
-
-
-def stop_at_once_until_served() -> None:
-    """Let SIGTERM end the process while it still loads. As PID 1 it would be ignored without a handler."""
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: os._exit(0))
-
-
-def _one_of_several(parent: Parent | None) -> bool:
-    """Whether the supervisor speaks for this process."""
-    return parent is not None and not parent.dev
-
-
-def serve(project: Project, sock: socket.socket, parent: Parent | None = None) -> NoReturn:
+def serve(project: Project, sock: socket.socket, parent: Parent) -> NoReturn:
     """Serve HTTP until SIGTERM or SIGINT, or until the parent is gone; then drain and end the process."""
     from runtime.ledger.desk import open_desk, use  # noqa: PLC0415 - the CLI's other commands need no store
 
     settings = project.settings
     logs.configure(style=settings.log.format, level=settings.log.level, fields=log_fields)
-    if parent is None or parent.announce:
+    if parent.announce:
         announce_failures(project.registry.failures)
     if project.registry.lifespan is None:
         raise StartError("functions/_lifespan.py does not load, and nothing is served without its middleware")
-    if parent is None or parent.announce:
+    if parent.announce:
         _announce_public(project)
-    desk = open_desk(project.root, settings, again=parent is not None)
+    desk = open_desk(project.root, settings, again=not parent.first)
     use(desk)
     sys.setswitchinterval(_SWITCH_SECONDS)
     runner = asyncio.Runner(loop_factory=loop_factory())
@@ -113,7 +95,7 @@ def serve(project: Project, sock: socket.socket, parent: Parent | None = None) -
     desk.close()
     if left:
         log.warning("handlers are left at work", count=left)
-    if not _one_of_several(parent):
+    if parent.dev:
         log.info("stopped")
     end_process(0)
 
@@ -246,24 +228,24 @@ class HttpRole:
         self.core.table = table
 
 
-async def _serve_http(project: Project, sock: socket.socket, parent: Parent | None, desk: "Desk") -> int:
+async def _serve_http(project: Project, sock: socket.socket, parent: Parent, desk: "Desk") -> int:
     """Serve until told to stop. Returns how many handlers could not be ended."""
     from runtime.triggers.http.wire.server import Server, wire_of  # noqa: PLC0415 - as above
 
     settings = project.settings
     stop, replaced = stop_event(), asyncio.Event()
-    role = HttpRole(project, open_locally=parent is not None and parent.dev and is_loopback(sock), desk=desk)
+    role = HttpRole(project, open_locally=parent.dev and is_loopback(sock), desk=desk)
     role.isolated.open()
     server = Server(role.app, sock, wire_of(project.root, settings.http), role.overload)
-    if parent is not None:
-        end_without_parent(parent.line, float(settings.serve.drain) + _CLOSE_SECONDS * 4)
+    end_without_parent(parent.line, float(settings.serve.drain) + _CLOSE_SECONDS * 4)
+    watchdog = watch_loop(settings.serve, parent)
     if not await _open(role, stop, parent):
         return 0
-    if not _one_of_several(parent):
+    if parent.dev:  # else the supervisor speaks for this process
         _announce_listening(project, url_of(sock, settings.http))
-    watchdog = watch_loop(settings.serve, parent)
+    watchdog.serve()
     await server.begin()
-    following = asyncio.create_task(_follow(parent, project, role, stop, replaced)) if parent else None
+    following = asyncio.create_task(_follow(parent, project, role, stop, replaced))
     await stop.wait()
     left_seconds = float(settings.serve.drain)
     end = asyncio.get_running_loop().time() + left_seconds
@@ -271,15 +253,14 @@ async def _serve_http(project: Project, sock: socket.socket, parent: Parent | No
         await server.leave(left_seconds)
         left_seconds = _MOMENT_SECONDS
     role.core.draining = True
-    if not _one_of_several(parent) and not replaced.is_set():
+    if parent.dev and not replaced.is_set():
         log.info("stopping", in_flight=role.shell.in_flight, drain_seconds=left_seconds)
     if not await role.shell.idle(left_seconds):
         log.warning("drain time is over", in_flight=role.shell.in_flight)
         role.shell.give_up()
         await role.shell.idle(_CLOSE_SECONDS)
-    await server.end(alone=parent is None)
-    if following is not None:
-        following.cancel()
+    await server.end()
+    following.cancel()
     watchdog.end()
     await role.close(max(0.0, end - asyncio.get_running_loop().time()))
     await desk.aclose()
@@ -287,10 +268,8 @@ async def _serve_http(project: Project, sock: socket.socket, parent: Parent | No
     return await _end_tasks() + role.invoker.threads.busy
 
 
-async def _open(role: HttpRole, stop: asyncio.Event, parent: Parent | None) -> bool:
+async def _open(role: HttpRole, stop: asyncio.Event, parent: Parent) -> bool:
     """Open the role; False if it is to stop first. All its parent can say by then is "leave", or that it is gone."""
-    if parent is None:
-        return await role.open(stop)
     loop = asyncio.get_running_loop()
     loop.add_reader(parent.line, stop.set)
     try:

@@ -38,7 +38,7 @@ def schedule(project: Project, parent: Parent | None = None) -> NoReturn:
     if parent is not None:
         end_without_parent(parent.line, _END_SECONDS)
     try:
-        desk = open_desk(project.root, settings, again=parent is not None)
+        desk = open_desk(project.root, settings, again=parent is not None and not parent.first)
     except StartError as error:
         sys.stderr.write(f"Error: {error}\n")
         end_process(1)
@@ -78,6 +78,7 @@ async def _schedule(project: Project, parent: Parent | None, desk: Desk) -> None
     role = SchedulerRole(project, desk)
     desk.registry = lambda: role.registry
     watchdog = watch_loop(project.settings.serve, parent)
+    watchdog.serve()
     telling = asyncio.create_task(_follow(parent, project, role, stop) if parent else _announce(role))
     await role.scheduler.run(stop)
     telling.cancel()

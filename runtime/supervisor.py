@@ -7,7 +7,7 @@ import asyncio
 import os
 import signal
 import socket
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 
 import msgspec
@@ -76,7 +76,10 @@ class _Turn:
 
 
 class _Place:
-    """One place in a team. children: who holds it, whoever is to follow, those that leave. well: one is ready."""
+    """One place in a team. children: who holds it, whoever is to follow, those that leave. well: one is ready.
+
+    tried: set once a first one is started, or could not be.
+    """
 
     def __init__(self, team: Team, *, vital: bool, announces: bool) -> None:
         self.team = team
@@ -85,6 +88,7 @@ class _Place:
         self.children: set[Child] = set()
         self.well = False
         self.first = True
+        self.tried = asyncio.Event()
 
     def next_pause(self, last: float, lived_seconds: float, *, ready: bool) -> float:
         """How long to wait before whoever held it for so long is replaced; last: the pause before that one."""
@@ -112,10 +116,15 @@ class Supervisor:
         self._stopping = asyncio.Event()
         self._hurried = False
 
-    async def run(self, drain_seconds: float, environ: Mapping[str, str] = os.environ) -> bool:
+    async def run(
+        self,
+        drain_seconds: float,
+        environ: Mapping[str, str] = os.environ,
+        go_on: Callable[[], None] = lambda: None,
+    ) -> bool:
         """Keep them running until SIGTERM or SIGINT, then let them drain. StartError if a vital one cannot start.
 
-        False if a second signal ended them at once.
+        False if a second signal ended them at once. go_on: called once all are started, or could not be.
         """
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
@@ -124,6 +133,9 @@ class Supervisor:
             async with asyncio.TaskGroup() as group:
                 for place in self._places:
                     group.create_task(self._keep(place, environ, drain_seconds))
+                for place in self._places:
+                    await place.tried.wait()
+                go_on()
                 await self._stopping.wait()
                 log.info("stopping", processes=len(self._places), drain_seconds=drain_seconds)
                 await self._end_all(drain_seconds)
@@ -166,6 +178,7 @@ class Supervisor:
                 pause = await self._note_end(place, turn, pause)
                 turn = None
                 await self._wait(pause)
+        place.tried.set()
 
     async def _begin(self, place: _Place, environ: Mapping[str, str]) -> _Turn | None:
         """Start one for the place and wait until it is ready, or has ended. None if there is none."""
@@ -224,14 +237,16 @@ class Supervisor:
     async def _start(self, place: _Place, environ: Mapping[str, str]) -> Child | None:
         """Another one for the place; None if no process can be had: others may end, so it is tried again."""
         team = place.team
-        # What does not load is said by one of the children only.
-        announce = ["--announce"] if place.first and place.announces else []
+        # What does not load, and what the store lacks, is said by one of the children only.
+        announce = ["--announce", "--first"] if place.first and place.announces else []
         try:
             child = await Child.start([*team.command, *announce], environ, team.sock, self._silence_seconds)
         except OSError as error:
             said = f"{team.called} cannot be started"
             log.error(said, reason=str(error))  # noqa: TRY400 - the reason says all
             return None
+        finally:
+            place.tried.set()
         place.children.add(child)
         if self._stopping.is_set():  # the signal came while it was started
             child.stop()

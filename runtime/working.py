@@ -7,7 +7,7 @@ import asyncio
 import os
 import socket
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from importlib.util import find_spec
 from typing import NoReturn
@@ -53,40 +53,38 @@ _NOT_CELERYS = {
 """Commands that would find nothing, or seem to do what they do not, since runs are in the ledger; and what does it."""
 
 
-def work(project: Project, parent: Parent | None = None) -> NoReturn:
+def work(project: Project, parent: Parent) -> NoReturn:
     """Run what is queued until SIGTERM or SIGINT, or until the parent is gone; then drain and end the process."""
     settings = project.settings
     logs.configure(style=settings.log.format, level=settings.log.level, fields=log_fields)
-    if parent is None or parent.announce:
+    if parent.announce:
         announce_failures(project.registry.failures)
     if project.registry.lifespan is None:
         raise StartError("functions/_lifespan.py does not load, and nothing is run without its resources")
-    if parent is not None:
-        end_without_parent(parent.line, float(settings.serve.drain) + _END_SECONDS)
-    desk = open_desk(project.root, settings, again=parent is not None)
+    end_without_parent(parent.line, float(settings.serve.drain) + _END_SECONDS)
+    desk = open_desk(project.root, settings, again=not parent.first)
     use(desk)
-    role = WorkerRole(project, desk)
+    role = WorkerRole(project, desk, parent)
     try:
-        code = role.run(parent)
+        code = role.run()
     except StartError as error:  # not by Python's own end: what was opened may have left threads
         sys.stderr.write(f"Error: {error}\n")
         code = 1
     desk.close()
-    if parent is None:
-        log.info("stopped")
     end_process(code)
 
 
 class WorkerRole:
     """The parts, and what binds them. registry: what it runs."""
 
-    def __init__(self, project: Project, desk: Desk) -> None:
+    def __init__(self, project: Project, desk: Desk, parent: Parent) -> None:
         settings = project.settings
         lifespan = project.registry.lifespan
         assert lifespan is not None  # noqa: S101 - asked by work
         self._project = project
+        self._parent = parent
         isolated = isolated_of(project.root, settings.isolation)
-        self._resources = WithBackground(_Resources(lifespan, isolated), settings.background)
+        self._resources = WithBackground(_Resources(lifespan, isolated, self._watch), settings.background)
         name, limit = worker_name(), settings.queue.concurrency
         told = {"host": socket.gethostname(), "pid": os.getpid(), "concurrency": limit, "queues": settings.queue.queues}
         # Twice as many threads as runs: one that outlives its run's timeout keeps its place.
@@ -118,20 +116,16 @@ class WorkerRole:
         self.registry = project.registry
         desk.registry = lambda: self.registry
         self._following: Future[None] | None = None
-        self._watching: Future[None] | None = None
         """Kept, because a loop itself keeps no task."""
         app = App(desk.store.broker_url, desk.store.namespace)
         self._worker = QueueWorker(app, self._crew, name, drain_seconds=float(settings.serve.drain))
 
-    def run(self, parent: Parent | None) -> int:
+    def run(self) -> int:
         """Work until told to stop. The exit code. StartError if a resource cannot be opened."""
 
         def on_ready() -> None:
-            self._watching = self._crew.on_loop(self._watch(parent))
-            if parent is None:
-                log.info("working", queues=self._crew.queues, functions=len(self._crew.functions))
-            else:
-                self._following = self._crew.on_loop(self._follow(parent))
+            self._watchdog.serve()
+            self._following = self._crew.on_loop(self._follow(self._parent))
 
         functions = self.registry.functions.values()
         return self._worker.run(functions, self._resources, loop_factory() or asyncio.new_event_loop, on_ready)
@@ -147,12 +141,12 @@ class WorkerRole:
         """Whether its threads are."""
         return self._invoker.threads.worn_out
 
-    async def _watch(self, parent: Parent | None) -> None:
+    def _watch(self) -> None:
         def on_stuck(culprit: Culprit, seconds: float) -> bool:
-            return self._crew.give_up(culprit.run_id, seconds)
+            return self._crew.give_up(culprit.run_id or culprit.task, seconds)
 
-        watchdog = watch_loop(self._project.settings.serve, parent, on_stuck)
-        self._crew.before_close = watchdog.end
+        self._watchdog = watch_loop(self._project.settings.serve, self._parent, on_stuck)
+        self._crew.before_close = self._watchdog.end
 
     async def _follow(self, parent: Parent) -> None:
         line = await Line.on(parent.line)
@@ -170,14 +164,16 @@ class WorkerRole:
 
 
 class _Resources(Resources):
-    """And the processes of isolated functions."""
+    """And the processes of isolated functions. watch: begins to watch the loop."""
 
-    def __init__(self, lifespan: Lifespan, isolated: Isolated) -> None:
+    def __init__(self, lifespan: Lifespan, isolated: Isolated, watch: Callable[[], None]) -> None:
         super().__init__(lifespan)
         self.isolated = isolated
+        self._watch = watch
 
     @override
     async def open(self, stop: asyncio.Event | None = None) -> bool:
+        self._watch()
         self.isolated.open()
         return await super().open(stop)
 

@@ -7,6 +7,7 @@ import sys
 from collections import Counter
 from pathlib import Path
 
+import click
 import pytest
 
 import runtime
@@ -17,9 +18,9 @@ SERVERS = {"starlette", "hypercorn", "uvloop", "celery", "kombu", "redis", "apsc
 
 
 def test_the_public_names_are_these_and_sorted():
-    found = {name for name in vars(runtime) if not name.startswith("_") and not _is_module(name)}
-    assert found - {"Any", "TYPE_CHECKING"} | {"UploadFile"} == set(runtime.__all__)
     assert all(hasattr(runtime, name) for name in runtime.__all__)
+    found = {name for name in vars(runtime) if not name.startswith("_") and not _is_module(name)}
+    assert found - {"Any", "TYPE_CHECKING"} == set(runtime.__all__)
     assert not hasattr(runtime, "Nothing")
     assert runtime.__all__ == sorted(
         runtime.__all__, key=lambda name: (not name.isupper(), not name[0].isupper(), name)
@@ -67,6 +68,13 @@ def test_importing_runtime_loads_no_server_broker_or_scheduler():
     assert SERVERS & set(loaded) == set()
 
 
+def test_a_parent_loads_no_function_and_no_client_before_its_children_are_started():
+    code = "import runtime.cli.serving, runtime.supervisor, sys; print(*sys.modules)"
+    loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
+    layers = {f"runtime.{name}" for name in ("declare", "invoke", "ledger", "tasks", "triggers", "roles")}
+    assert (layers | SERVERS - {"click"} | {"structlog"}) & set(loaded) == set()
+
+
 @pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(ROOT)))
 def test_a_module_says_what_it_is_for_and_stays_small(path: Path):
     text = path.read_text()
@@ -101,5 +109,6 @@ def test_every_command_is_in_the_reference():
     from runtime.cli import main
 
     reference = (ROOT / "docs" / "reference.md").read_text()
-    commands = [name for name, command in main.commands.items() if not command.hidden]
+    context = click.Context(main)
+    commands = [name for name in main.list_commands(context) if not main.get_command(context, name).hidden]
     assert [name for name in commands if f"`fnrun {name}" not in reference] == []

@@ -68,7 +68,7 @@ class Wired:
         self._ready.set()
         await self._stop.wait()
         self.role.core.draining = True
-        await self.server.end(alone=True)
+        await self.server.end()
         self.role.invoker.threads.close()
 
     def stop(self) -> None:

@@ -7,15 +7,33 @@ same formatter. Never called per request unless there is something to say.
 import logging
 import sys
 from collections.abc import Callable, Mapping
-from typing import Any, Literal, TextIO
+from typing import TYPE_CHECKING, Any, Literal, TextIO, cast
 
-import structlog
+if TYPE_CHECKING:
+    import structlog
+    from structlog.stdlib import BoundLogger
 
-Logger = structlog.stdlib.BoundLogger
-get_logger: Callable[..., Logger] = structlog.stdlib.get_logger
+    Logger = BoundLogger
+else:
+    Logger = Any
 
 Level = Literal["debug", "info", "warning", "error"]
 Format = Literal["auto", "console", "json"]
+
+
+def get_logger(*names: str) -> Logger:
+    """A logger, whose library is loaded with its first line: a parent starts its children before that."""
+    return cast("Logger", _Later(*names))
+
+
+class _Later:
+    def __init__(self, *names: str) -> None:
+        self._names = names
+
+    def __getattr__(self, word: str) -> Any:
+        import structlog  # noqa: PLC0415 - see get_logger
+
+        return getattr(structlog.stdlib.get_logger(*self._names), word)
 
 
 def configure(
@@ -26,9 +44,11 @@ def configure(
     style: "auto" is console on a terminal and JSON elsewhere. fields: what to add to each line, asked for when a
     line is written (the run at work; base knows nothing of runs).
     """
+    import structlog  # noqa: PLC0415 - see get_logger
+
     console = style == "console" or (style == "auto" and stream.isatty())
 
-    def add_fields(_logger: object, _method: str, event: structlog.typing.EventDict) -> structlog.typing.EventDict:
+    def add_fields(_logger: object, _method: str, event: "structlog.typing.EventDict") -> "structlog.typing.EventDict":
         for name, value in fields().items():
             event.setdefault(name, value)
         return event

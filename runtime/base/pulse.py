@@ -9,8 +9,7 @@ import mmap
 import os
 import signal
 import struct
-import sysconfig
-import tempfile
+from functools import cache
 from pathlib import Path
 from typing import Self
 
@@ -22,8 +21,6 @@ _SIGNAL = getattr(signal, "SIGRTMAX", signal.SIGUSR2)
 _PAGE = mmap.PAGESIZE
 _BEATS = struct.Struct("Q")
 _LONGEST_STACKS = 100_000
-_LIBRARIES = [sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib")]
-_OURS = tuple(f'File "{path}' for path in (Path(__file__).parents[1], *_LIBRARIES, "<frozen"))
 _BELOW = f'  File "{Path(__file__).parents[1] / "invoke" / "execute.py"}"'
 
 
@@ -43,6 +40,8 @@ class Pulse:
         if hasattr(os, "memfd_create"):
             fd = os.memfd_create("pulse")
         else:
+            import tempfile  # noqa: PLC0415 - it loads much
+
             with tempfile.TemporaryFile() as file:
                 fd = os.dup(file.fileno())
         os.ftruncate(fd, _PAGE)
@@ -85,7 +84,17 @@ class Pulse:
 
 
 def _is_theirs(stack: str) -> bool:
-    return any(line.lstrip().startswith("File ") and not line.lstrip().startswith(_OURS) for line in stack.splitlines())
+    lines = [line.lstrip() for line in stack.splitlines()]
+    return any(line.startswith("File ") and not line.startswith(_ours()) for line in lines)
+
+
+@cache
+def _ours() -> tuple[str, ...]:
+    """How lines begin that are of our files, or of libraries."""
+    import sysconfig  # noqa: PLC0415 - for a parent that has seen a child die, not for its start
+
+    libraries = [sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib")]
+    return tuple(f'File "{path}' for path in (Path(__file__).parents[1], *libraries, "<frozen"))
 
 
 class Silence:

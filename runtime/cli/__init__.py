@@ -1,5 +1,6 @@
 """The `fnrun` command. Parses, calls roles or a lower layer, prints. Decides nothing itself."""
 
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -7,20 +8,36 @@ import click
 from typing_extensions import override
 
 from runtime.base.errors import FnrunError
-from runtime.cli.calls import health, invoke
-from runtime.cli.cells import cell_child, function_child
-from runtime.cli.keys import keys
-from runtime.cli.limits import limits
-from runtime.cli.project import check, config, list_functions, openapi
-from runtime.cli.queues import queues
-from runtime.cli.runs import runs
-from runtime.cli.schedules import schedules
-from runtime.cli.serving import dev, serve, serve_child
-from runtime.cli.working import celery, scheduler_child, worker_child
+
+_COMMANDS = {
+    "calls": "health invoke",
+    "cells": "cell-child function-child",
+    "keys": "keys",
+    "limits": "limits",
+    "project": "check config list openapi",
+    "queues": "queues",
+    "runs": "runs",
+    "schedules": "schedules",
+    "serving": "dev serve",
+    "working": "celery scheduler-child serve-child worker-child",
+}
+_HOMES = {name: module for module, names in _COMMANDS.items() for name in names.split()}
 
 
 class _Group(click.Group):
-    """Prints the errors we raise on purpose as one line, and keeps tracebacks for bugs."""
+    """Loads a command's module when it is asked for. Prints the errors we raise on purpose as one line."""
+
+    @override
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return sorted({*_HOMES, *self.commands})
+
+    @override
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in self.commands and cmd_name in _HOMES:
+            module = import_module(f"runtime.cli.{_HOMES[cmd_name]}")
+            found = (one for one in vars(module).values() if isinstance(one, click.Command) and one.name == cmd_name)
+            self.add_command(next(found))
+        return super().get_command(ctx, cmd_name)
 
     @override
     def invoke(self, ctx: click.Context) -> Any:
@@ -40,10 +57,3 @@ class _Group(click.Group):
 def main(ctx: click.Context, root: Path) -> None:
     """Serve the functions of a folder: drop a file into functions/ and call it."""
     ctx.obj = root.resolve()
-
-
-for _command in (
-    dev, serve, serve_child, scheduler_child, worker_child, cell_child, function_child, list_functions, check, openapi,
-    invoke, runs, queues, limits, schedules, config, keys, health, celery,
-):  # fmt: skip
-    main.add_command(_command)

@@ -1,22 +1,23 @@
-"""`fnrun dev` and `fnrun serve`, and the hidden command that their children are."""
+"""`fnrun dev` and `fnrun serve`: the parents, which load next to nothing before their children are started."""
 
 import asyncio
 import os
-import socket
+import signal
 import sys
+import threading
 from collections.abc import Mapping
-from contextlib import ExitStack, closing
+from contextlib import ExitStack, closing, suppress
 from pathlib import Path
 
 import click
 
-from runtime import listening, roles
+from runtime import listening
 from runtime.base import logs
+from runtime.base.addresses import EMBEDDED
+from runtime.base.errors import StartError
 from runtime.base.keys import KeyFile
-from runtime.base.pulse import Pulse
-from runtime.base.sections import Settings
+from runtime.base.sections import HttpSettings, Settings
 from runtime.base.settings import load_settings
-from runtime.following import Parent
 
 PROGRAM = (sys.executable, "-P", "-m", "runtime")
 """`fnrun`. -P: a file of the project's called like a module of ours shall not stand in for it."""
@@ -41,7 +42,7 @@ def dev(root: Path, bind: str | None) -> None:
     with ExitStack() as opened:
         places, silence = [], float(settings.serve.blocked_limit)
         if "http" in settings.serve.only:
-            roles.check_tls(root, settings.http)
+            _check_tls(root, settings.http)
             sock = opened.enter_context(listening.open_socket(settings.http.bind))
             if not listening.is_loopback(sock):
                 click.echo("Not on a loopback address: callers need a key, as under `fnrun serve`.", err=True)
@@ -57,12 +58,6 @@ def dev(root: Path, bind: str | None) -> None:
         asyncio.run(watch(root, places))
 
 
-def parent_of(line: int, pulse: int | None, *, announce: bool, dev: bool = False) -> Parent:
-    """Whose child this process is."""
-    beaten = None if pulse is None else Pulse.inherited(pulse)
-    return Parent(socket.socket(fileno=line), dev=dev, announce=announce, pulse=beaten)
-
-
 def _command(root: Path, name: str) -> tuple[str, ...]:
     """What a child is: `fnrun NAME`, in this project."""
     return (*PROGRAM, "--dir", str(root), name)
@@ -73,18 +68,18 @@ def _variables(given: dict[str, str]) -> dict[str, str]:
     return {f"FNRUN_{path.upper()}": value for path, value in given.items()}
 
 
-@click.command("serve-child", hidden=True)
-@click.option("--fd", type=int, required=True)
-@click.option("--line", type=int, required=True)
-@click.option("--pulse", type=int)
-@click.option("--dev", is_flag=True)
-@click.option("--announce", is_flag=True)
-@click.pass_obj
-def serve_child(root: Path, /, fd: int, line: int, pulse: int | None, **how: bool) -> None:
-    """A child of `fnrun dev` or of the supervisor, on a socket it inherits."""
-    roles.stop_at_once_until_served()
-    parent = parent_of(line, pulse, **how)
-    roles.serve(roles.load_project(root), socket.socket(fileno=fd), parent)
+def stop_at_once_until_served() -> None:
+    """Let SIGTERM end the process while it still loads. As PID 1 it would be ignored without a handler."""
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: os._exit(0))
+
+
+def _check_tls(root: Path, settings: HttpSettings) -> None:
+    """StartError if what the settings say of TLS cannot be had."""
+    if settings.certfile or settings.keyfile or settings.http3:
+        from runtime.triggers.http.wire.tls import load_tls  # noqa: PLC0415 - most have a proxy for that
+
+        load_tls(root, settings)
 
 
 @click.command()
@@ -98,7 +93,7 @@ def serve_child(root: Path, /, fd: int, line: int, pulse: int | None, **how: boo
 @click.pass_obj
 def serve(root: Path, /, bind: str | None, log_level: str | None, **chosen: str | None) -> None:
     """Serve for production, until SIGTERM; then finish what is in flight, up to [serve] drain."""
-    roles.stop_at_once_until_served()
+    stop_at_once_until_served()
     options = {
         "http__bind": bind or None,
         "serve__only": chosen["only"],
@@ -110,10 +105,11 @@ def serve(root: Path, /, bind: str | None, log_level: str | None, **chosen: str 
     loaded = load_settings(root, given)
     settings = loaded.settings
     if "http" in settings.serve.only:
-        roles.check_tls(root, settings.http)
+        _check_tls(root, settings.http)
     if set(settings.serve.only) != {"scheduler"}:  # whatever runs handlers has a parent, which replaces it
         _supervise(root, settings, os.environ | _variables(given))
         return
+    from runtime import roles  # noqa: PLC0415 - a parent loads no function
     from runtime.scheduling import schedule  # noqa: PLC0415 - it loads APScheduler
 
     schedule(roles.open_project(root, loaded))  # thousands of tables take long to read twice
@@ -122,7 +118,6 @@ def serve(root: Path, /, bind: str | None, log_level: str | None, **chosen: str 
 def _supervise(root: Path, settings: Settings, environ: Mapping[str, str]) -> None:
     from runtime.supervisor import Supervisor, Team  # noqa: PLC0415 - a single process needs none
 
-    logs.configure(style=settings.log.format, level=settings.log.level)
     with ExitStack() as opened:
         teams = []
         if "http" in settings.serve.only:
@@ -136,14 +131,31 @@ def _supervise(root: Path, settings: Settings, environ: Mapping[str, str]) -> No
         if "worker" in settings.serve.only:
             count = settings.queue.workers
             teams.append(Team(name="worker", command=_command(root, "worker-child"), count=count))
-        _open_store(root, settings, opened)
         supervisor = Supervisor(teams, float(settings.serve.blocked_limit))
-        in_order = asyncio.run(supervisor.run(float(settings.serve.drain), environ))
+
+        def go_on() -> None:
+            """What can wait until the children are started, but no longer than the first line of the log."""
+            logs.configure(style=settings.log.format, level=settings.log.level)
+            if settings.store.url == EMBEDDED:
+                threading.Thread(target=_use_embedded, args=[root], daemon=True).start()
+
+        in_order = asyncio.run(supervisor.run(float(settings.serve.drain), environ, go_on))
     sys.exit(not in_order)
 
 
+def _use_embedded(root: Path) -> None:
+    """Start the embedded store while the children load, and have it there while they come and go.
+
+    What is wrong with it they say: each opens it for itself.
+    """
+    from runtime.base.embedded import Embedded  # noqa: PLC0415 - not everybody has it
+
+    with suppress(StartError):
+        Embedded.open(root)
+
+
 def _open_store(root: Path, settings: Settings, opened: ExitStack) -> None:
-    """Have the store there before the children, which open it again for themselves, and until they have ended."""
+    """Have the store there before dev's children, which open it again for themselves, and until they have ended."""
     from runtime.base.store import Store  # noqa: PLC0415 - not every command needs one
 
     opened.enter_context(closing(Store.open(root, settings.store)))

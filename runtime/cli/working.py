@@ -1,44 +1,66 @@
-"""The hidden commands that a worker and a scheduler process are, and `fnrun celery`."""
+"""The hidden commands that the children of `fnrun dev` and of the supervisor are, and `fnrun celery`."""
 
+import socket
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import click
 
 from runtime import roles
-from runtime.cli.serving import parent_of
+from runtime.base.pulse import Pulse
+from runtime.cli.serving import stop_at_once_until_served
 from runtime.following import Parent
 
 
+def _child(command: Callable[..., None]) -> Callable[..., None]:
+    """With what a parent tells each of its children."""
+    for option in (
+        click.option("--line", type=int, required=True),
+        click.option("--pulse", type=int),
+        click.option("--announce", is_flag=True),
+        click.option("--first", is_flag=True),
+        click.pass_obj,
+    ):
+        command = option(command)
+    return command
+
+
+@click.command("serve-child", hidden=True)
+@click.option("--fd", type=int, required=True)
+@click.option("--dev", is_flag=True)
+@_child
+def serve_child(root: Path, /, fd: int, **told: Any) -> None:
+    """It answers HTTP, on a socket it inherits."""
+    parent = _parent(**told)
+    roles.serve(roles.load_project(root), socket.socket(fileno=fd), parent)
+
+
 @click.command("worker-child", hidden=True)
-@click.option("--line", type=int, required=True)
-@click.option("--pulse", type=int)
-@click.option("--announce", is_flag=True)
-@click.pass_obj
-def worker_child(root: Path, line: int, pulse: int | None, announce: bool) -> None:
-    """A child of `fnrun dev` or of the supervisor, which runs what is queued."""
+@_child
+def worker_child(root: Path, /, **told: Any) -> None:
+    """It runs what is queued."""
     from runtime.working import work  # noqa: PLC0415 - it loads Celery
 
-    parent = _parent(line, pulse, announce=announce)
+    parent = _parent(**told)
     work(roles.load_project(root), parent)
 
 
 @click.command("scheduler-child", hidden=True)
-@click.option("--line", type=int, required=True)
-@click.option("--pulse", type=int)
-@click.option("--announce", is_flag=True)
-@click.pass_obj
-def scheduler_child(root: Path, line: int, pulse: int | None, announce: bool) -> None:
-    """A child of `fnrun dev` or of the supervisor, which fires what is due."""
+@_child
+def scheduler_child(root: Path, /, **told: Any) -> None:
+    """It fires what is due."""
     from runtime.scheduling import schedule  # noqa: PLC0415 - it loads APScheduler
 
-    parent = _parent(line, pulse, announce=announce)
+    parent = _parent(**told)
     schedule(roles.load_project(root), parent)
 
 
-def _parent(line: int, pulse: int | None, *, announce: bool) -> Parent:
+def _parent(line: int, pulse: int | None, **said: bool) -> Parent:
     """Whose child this process is, which ends at a signal while it still loads."""
-    roles.stop_at_once_until_served()
-    return parent_of(line, pulse, announce=announce)
+    stop_at_once_until_served()
+    beaten = None if pulse is None else Pulse.inherited(pulse)
+    return Parent(socket.socket(fileno=line), pulse=beaten, **said)
 
 
 @click.command(context_settings={"ignore_unknown_options": True, "help_option_names": []})

@@ -5,9 +5,10 @@ pays nothing for that. Its looks are the process's pulse, which the parent watch
 """
 
 import asyncio
-import faulthandler
 import gc
 import os
+import re
+import signal
 import sys
 import threading
 import time
@@ -29,17 +30,21 @@ _LOOK_SECONDS = 0.25
 _END_SECONDS = 5.0
 """How long the process may take to hand back what it holds."""
 _ORPHAN_SECONDS = 60.0
-"""Beyond the limit. Whose interpreter is held does not notice that its parent has died: a timer in C ends it then."""
-_LOOKS_A_LEASE = 20
+"""Beyond the limit. Whose interpreter is held does not notice that its parent has died: the kernel ends it then."""
+_NO_NAME = re.compile(r"Task-\d+")
 _MOST_FRAMES = 30
 _BELOW = {"runtime.invoke.execute", "asyncio.runners", "asyncio.base_events", "asyncio.events", "threading"}
 
 
-class Culprit(msgspec.Struct, frozen=True):
-    """Whose code holds the loop: the function and its run; both "" where it is none's."""
+class Culprit(msgspec.Struct, frozen=True, omit_defaults=True):
+    """Whose code holds the loop: the function and its run; both "" where it is none's. task: its name, if it has one.
+
+    A background task and a resource have one; the former's function is the one that it was begun by.
+    """
 
     function: str = ""
     run_id: str = ""
+    task: str = ""
 
 
 OnStuck = Callable[[Culprit, float], bool]
@@ -48,6 +53,8 @@ OnStuck = Callable[[Culprit, float], bool]
 
 class Watchdog:
     """One a process. warn_seconds: from then on a block is told. limit_seconds: the process ends then; 0.0 for never.
+
+    Until `serve` is called there is no limit, and no pulse: a start may take long.
 
     pulse: beaten as long as this thread runs. on_stuck: called before the end, to hand back what the process holds.
     """
@@ -65,6 +72,7 @@ class Watchdog:
         self._pulse = pulse
         self._on_stuck = on_stuck
         self._ending = threading.Event()
+        self._serving = False
         self._turns = 0
         self._turned = time.monotonic()
         self._seen = 0
@@ -77,11 +85,15 @@ class Watchdog:
         self._loop = asyncio.get_running_loop()
         self._loop_thread = threading.get_ident()
         self._turn()
-        if self._pulse is not None:
-            self._pulse.beat()  # now: the first handler may hold the interpreter
         thread = threading.Thread(target=self._watch, name="watchdog", daemon=True)
         thread.pydev_do_not_trace = True  # type: ignore[attr-defined]  # a debugger shall not halt it with the others
         thread.start()
+
+    def serve(self) -> None:
+        """From now on handlers are at work; from any thread."""
+        if self._pulse is not None:
+            self._pulse.beat()  # now: the first handler may hold the interpreter
+        self._serving = True
 
     def end(self) -> None:
         """Watch no longer; from any thread."""
@@ -95,22 +107,20 @@ class Watchdog:
             self._loop.call_later(_LOOK_SECONDS, self._turn)
 
     def _watch(self) -> None:
-        looks = 0
         while not self._ending.wait(_LOOK_SECONDS):
-            if self._limit_seconds and looks % _LOOKS_A_LEASE == 0:
-                faulthandler.dump_traceback_later(self._limit_seconds + _ORPHAN_SECONDS, exit=True)
-            looks += 1
+            if self._limit_seconds and self._serving:
+                _end_without_looks(self._limit_seconds + _ORPHAN_SECONDS)
             try:
                 self._look()
             except Exception:
                 log.exception("the watchdog stumbled")
-        faulthandler.cancel_dump_traceback_later()
+        _end_without_looks(0.0)
         if self._pulse is not None:
             self._pulse.rest()
 
     def _look(self) -> None:
         """Once. Time is counted in looks: if the whole process was frozen, nobody has held anything."""
-        if self._pulse is not None:
+        if self._pulse is not None and self._serving:
             self._pulse.beat()
         if self._turns != self._seen:
             self._note_turn()
@@ -124,7 +134,8 @@ class Watchdog:
         if not self._told:
             self._told = True
             self._say_held(culprit, frame)
-        if self._limit_seconds and self._held_seconds >= self._limit_seconds and not is_debugged(frame):
+        limit_seconds = self._limit_seconds if self._serving else 0.0
+        if limit_seconds and self._held_seconds >= limit_seconds and not is_debugged(frame):
             self._give_up(culprit, frame)
 
     def _note_turn(self) -> None:
@@ -143,11 +154,14 @@ class Watchdog:
     def _at_work(self) -> Culprit:
         """Whose code the loop runs now: what the context of its task says."""
         task = asyncio.current_task(self._loop)
+        if task is None:
+            return Culprit()
+        name = "" if _NO_NAME.fullmatch(task.get_name()) else task.get_name()
         # Python 3.11 tells nobody a task's context, but to the garbage collector.
-        for one in gc.get_referents(task) if task is not None else ():
+        for one in gc.get_referents(task):
             if isinstance(one, Variables) and (context := one.get(current)) is not None:
-                return Culprit(context.function, context.run_id)
-        return Culprit()
+                return Culprit(context.function, context.run_id, name)
+        return Culprit(task=name)
 
     def _say_held(self, culprit: Culprit, frame: FrameType | None) -> None:
         log.error(
@@ -181,8 +195,17 @@ class Watchdog:
         os._exit(STUCK)
 
 
+def _end_without_looks(cpu_seconds: float) -> None:
+    """Have the kernel end this process when it has computed for so long, on each of its cores, without a new look.
+
+    Its computing is counted, not the time: one that was frozen for long shall go on. 0.0: have it not.
+    """
+    signal.setitimer(signal.ITIMER_VIRTUAL, cpu_seconds * (os.cpu_count() or 1))
+
+
 def _told_of(culprit: Culprit) -> dict[str, str]:
-    return {"function": culprit.function, "run_id": culprit.run_id} if culprit.function else {}
+    told: dict[str, str] = msgspec.to_builtins(culprit)
+    return told
 
 
 def stack_of(frame: FrameType | None) -> str:

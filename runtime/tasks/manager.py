@@ -101,7 +101,7 @@ class Manager:
     def way_of(self, function: Callable[..., Any], call: Callable[[], Any]) -> tuple[Lane, Begin]:
         """Where a function runs, and how it is begun there. BackgroundError for a generator."""
         if is_async(function):
-            return self.on_loop, partial(on_loop, call)
+            return self.on_loop, partial(on_loop, name_of(function), call)
         return self.threads, partial(in_thread, self.pool, call)
 
     def _check(self, task_id: str, lane: Lane) -> None:

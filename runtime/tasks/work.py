@@ -60,9 +60,9 @@ Begin = Callable[[], Begun]
 """Begin a piece of work, now, in the context of the caller."""
 
 
-def on_loop(call: Callable[[], Awaitable[Any]]) -> Begun:
-    """Await `call()` in a task of its own."""
-    task = asyncio.get_running_loop().create_task(_catch(call))
+def on_loop(name: str, call: Callable[[], Awaitable[Any]]) -> Begun:
+    """Await `call()` in a task of its own, of that name: who holds the loop is told by it."""
+    task = asyncio.get_running_loop().create_task(_catch(call), name=name)
 
     def stop() -> float:
         task.cancel()

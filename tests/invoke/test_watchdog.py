@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import signal
 import subprocess
 import sys
 import threading
@@ -42,6 +43,7 @@ async def blocks(seconds: float) -> None:
 def watch(on_stuck: OnStuck | None = None, limit_seconds: float = 0.0) -> Watchdog:
     watchdog = Watchdog(warn_seconds=0.25, limit_seconds=limit_seconds, on_stuck=on_stuck)
     watchdog.begin()
+    watchdog.serve()
     return watchdog
 
 
@@ -62,6 +64,34 @@ async def test_a_loop_that_turns_is_left_alone(log: LogCapture):
         await asyncio.sleep(0.1)
     watchdog.end()
     assert [one for one in log.entries if one["log_level"] == "error"] == []
+
+
+async def test_a_task_with_a_name_is_told_by_it(log: LogCapture):
+    watchdog = watch()
+    await asyncio.create_task(blocks(1.5), name='resource "db"')
+    await asyncio.to_thread(until, lambda: len(log.entries) == 2)
+    watchdog.end()
+    assert [(one["task"], "function" in one) for one in log.entries] == [('resource "db"', False)] * 2
+
+
+async def test_a_start_may_hold_the_loop_for_as_long_as_it_takes(log: LogCapture):
+    told: list[Culprit] = []
+    pulse = Pulse.make()
+
+    def on_stuck(culprit: Culprit, seconds: float) -> bool:
+        told.append(culprit)
+        return False
+
+    watchdog = Watchdog(warn_seconds=0.25, limit_seconds=0.5, pulse=pulse, on_stuck=on_stuck)
+    watchdog.begin()
+    await blocks(1.5)
+    await asyncio.to_thread(until, lambda: len(log.entries) == 2)
+    assert (told, pulse.beats) == ([], 0)
+    watchdog.serve()
+    assert pulse.beats
+    watchdog.end()
+    await asyncio.to_thread(until, lambda: not pulse.beats)
+    pulse.close()
 
 
 async def test_who_has_something_against_the_end_is_heard(log: LogCapture):
@@ -101,6 +131,37 @@ def test_coverage_is_no_debugger():
 
 def test_a_stack_of_nobody_is_empty():
     assert stack_of(None) == ""
+
+
+ORPHAN = """
+import asyncio, re, signal
+from runtime.invoke import watchdog
+
+watchdog._ORPHAN_SECONDS = 0.0
+
+async def main():
+    watched = watchdog.Watchdog(warn_seconds=60.0, limit_seconds=0.5)
+    watched.begin()
+    watched.serve()
+    while not signal.getitimer(signal.ITIMER_VIRTUAL)[0]:
+        await asyncio.sleep(0.01)
+    print("held", flush=True)
+    re.match("(a+)+$", "a" * 60 + "b")
+
+asyncio.run(main())
+"""
+
+
+def test_a_process_whose_interpreter_is_held_ends_though_nobody_looks_after_it():
+    done = subprocess.run([sys.executable, "-c", ORPHAN], capture_output=True, text=True, check=False, timeout=60)
+    assert (done.stdout, done.returncode) == ("held\n", -signal.SIGVTALRM)
+
+
+async def test_the_kernel_does_not_end_what_is_watched_no_longer():
+    watchdog = watch(limit_seconds=0.5)
+    await asyncio.to_thread(until, lambda: signal.getitimer(signal.ITIMER_VIRTUAL)[0])
+    watchdog.end()
+    await asyncio.to_thread(until, lambda: not signal.getitimer(signal.ITIMER_VIRTUAL)[0])
 
 
 # --- the pulse -----------------------------------------------------------------------------------------------------

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import click
 
-from runtime import cli
+from runtime import cli, roles
 from runtime.base.settings import load_settings
 from runtime.cli import serving
 from runtime.processes import Line, Message, end_without_parent
@@ -22,8 +22,9 @@ serving.PROGRAM = (sys.executable, __file__)
 @click.option("--line", type=int, required=True)
 @click.option("--pulse", type=int)  # which never beats: nobody minds
 @click.option("--announce", is_flag=True)
+@click.option("--first", is_flag=True)
 @click.pass_obj
-def worker_child(root: Path, line: int, pulse: int, announce: bool) -> None:
+def worker_child(root: Path, line: int, pulse: int, announce: bool, first: bool) -> None:
     said = (root / "stand_in.txt").read_text() if (root / "stand_in.txt").exists() else ""
     print(f"worker {os.getpid()} begins" + " and announces" * announce, flush=True)
     if "heir" in said and os.fork() == 0:  # it has the line, too
@@ -43,7 +44,7 @@ def worker_child(root: Path, line: int, pulse: int, announce: bool) -> None:
     end_without_parent(sock, float(settings.settings.serve.drain) + 0.5)
     asyncio.run(work(sock, settings.settings.queue, deaf="deaf" in said, mute="mute" in said))
     print(f"worker {os.getpid()} leaves", flush=True)
-    serving.roles.end_process(0)
+    roles.end_process(0)
 
 
 async def work(sock: socket.socket, queue, *, deaf: bool, mute: bool) -> None:

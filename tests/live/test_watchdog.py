@@ -18,7 +18,7 @@ pytestmark = [pytest.mark.live, pytest.mark.timeout(120)]
 
 FUNCTIONS = """
     import asyncio, os, re, time
-    from runtime import Context, fn, http, interval, queue
+    from runtime import Context, background, fn, http, interval, queue
 
     def hold(how):
         match how:
@@ -47,6 +47,18 @@ FUNCTIONS = """
         asyncio.create_task(later())
         await asyncio.sleep(60)
 
+    async def holds_on():
+        hold("sleep")
+
+    @http.get("/in-the-background")
+    async def in_the_background() -> None:
+        background.spawn(holds_on)
+        await asyncio.sleep(60)
+
+    @queue("default")
+    async def leaves_it_behind():
+        background.spawn(holds_on)
+
     @http.get("/hangs", timeout="200ms")
     def hangs() -> None:
         time.sleep(60)
@@ -71,6 +83,15 @@ FUNCTIONS = """
     @fn(timeout="1s", retries=1)
     async def on_time():
         hold("spin")
+"""
+SLOW_TO_OPEN = """
+import time
+from runtime import resource
+
+@resource
+async def db():
+    time.sleep(2.5)
+    yield
 """
 SOON = {
     "FNRUN_HTTP__AUTH": "public",
@@ -160,6 +181,25 @@ def test_a_task_that_a_handler_has_begun_is_named_as_the_handlers(root, start):
     assert server.stop() == 0
 
 
+def test_a_background_task_is_named_beside_the_call_that_began_it(root, start):
+    server = start(root, "serve", environ=SOON)
+    call(f"{server.url}/in-the-background")
+    (told,) = said(server.output, HELD)
+    assert (told["function"], told["task"]) == ("app.in_the_background", "functions.app.holds_on")
+    assert server.stop() == 0
+
+
+def test_a_resource_that_holds_the_loop_while_it_opens_is_named_and_not_ended(root, start):
+    (root / "functions" / "_lifespan.py").write_text(SLOW_TO_OPEN)
+    server = start(root, "serve", environ=SOON)
+    assert httpx.get(f"{server.url}/pid", timeout=20).status_code == 200
+    (told,) = said(server.output, HELD)
+    assert told["task"] == 'resource "db"'
+    assert not said(server.output, ENDS)
+    assert not said(server.output, "an HTTP process ended and is replaced")
+    assert server.stop() == 0
+
+
 def test_a_process_that_somebody_has_stopped_is_not_replaced(root, start):
     server = start(root, "serve", environ=SOON)
     url = server.url
@@ -217,6 +257,32 @@ def test_a_worker_whose_loop_is_held_hands_back_what_is_not_to_blame(start_worke
     assert second.process.poll() is None
     assert not said(second.output, HELD)
     assert second.stop() == 0
+
+
+def test_many_such_runs_of_a_function_cost_one_process(start_worker, runs):
+    first = start_worker(**SOON)
+    others = runs.submit("app.good", count=3, seconds=30)
+    until(lambda: {view.state for view in runs.show(others)} == {"running"})
+    bad = runs.submit("app.bad", count=4)
+    assert first.process.wait(20) == STUCK
+    views = runs.show(bad)
+    taken = [view for view in views if view.crashes]
+    assert len(taken) > 1
+    assert {view.crashes for view in runs.show(others)} == {0}
+    messages = [view.attempts[0].message.partition(" held ")[0] for view in taken]
+    assert sorted(messages) == ["another run of its function"] * (len(taken) - 1) + ["its handler"]
+
+
+def test_what_an_ended_run_has_left_behind_is_told_against_nobody(start_worker, runs):
+    first = start_worker(**SOON)
+    others = runs.submit("app.good", count=3, seconds=30)
+    until(lambda: {view.state for view in runs.show(others)} == {"running"})
+    (run,) = runs.submit("app.leaves_it_behind")
+    assert first.process.wait(20) == STUCK
+    (told,) = said(first.output, HELD)
+    assert (told["run_id"], told["task"]) == (run, "functions.app.holds_on")
+    assert {(view.state, view.crashes) for view in runs.show(others)} == {("queued", 0)}
+    assert runs.show([run])[0].state == "succeeded"
 
 
 def test_outcomes_that_were_not_written_yet_are_written_before_the_end(start_worker, runs):

@@ -306,7 +306,7 @@ class Crew:
             self._call_on_loop(self._loop.stop)
 
     def give_up(self, run_id: str, seconds: float) -> bool:
-        """A run's handler does not let go of the loop: hand back all; from any thread. False if we end already."""
+        """A run, or what else is called so, holds the loop: hand back all; from any thread. False if we end already."""
         ends, self.closing = self.closing, True
         if not ends:
             self._surrender.all(self._outbox.left(), run_id, seconds)

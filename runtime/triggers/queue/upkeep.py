@@ -96,13 +96,14 @@ class Surrender:
     def all(self, endings: list[Ending], culprit: str, seconds: float) -> None:
         """Write what has ended, the attempt of the run at fault as a crash, and hand the others back; then leave.
 
-        culprit: its id. If nobody knows it, all that are at work here count as crashed, as if the process had died:
-        from then on each is alone.
+        So do other runs of its function: else a hundred such would take a hundred processes, one after the other. From
+        then on each is alone. culprit: its id; "": nobody knows it, and all that are at work here count as crashed, as
+        if the process had died. What is no run at work, a resource for one, is told against none.
         """
-        at_work = [one for one in self._leases.all() if not one.ended]
-        here = [one for one in at_work if not one.run.crashes]
-        at_fault = [one for one in at_work if one.run.id == culprit] or here
-        endings = [*endings, *(self._crash_of(lease, seconds) for lease in at_fault)]
+        here = [one for one in self._leases.all() if not one.ended and not one.run.crashes]
+        functions = {one.run.function for one in here if one.run.id == culprit}
+        at_fault = [one for one in here if one.run.function in functions or not culprit]
+        endings = [*endings, *(self._crash_of(lease, culprit, seconds) for lease in at_fault)]
         done = {ending.id for ending in endings}
         with _said_if_down(), self._store.connect() as client:
             if endings:
@@ -112,9 +113,10 @@ class Surrender:
                 done |= {one.run.id for one in left}
             do(client, self._ledger.leave(self._worker))
 
-    def _crash_of(self, lease: Lease, seconds: float) -> Ending:
+    def _crash_of(self, lease: Lease, culprit: str, seconds: float) -> Ending:
         run = lease.run
-        said = f"its handler held the event loop for {seconds:g} s, and its process was ended for that"
+        who = "its handler" if run.id == culprit else "another run of its function" if culprit else "a handler"
+        said = f"{who} held the event loop for {seconds:g} s, and its process was ended for that"
         return Ending(
             id=run.id,
             token=run.token,
@@ -126,7 +128,7 @@ class Surrender:
             worker=self._worker,
             began=lease.began,
             ended=time.time(),
-            verdict="bad",
+            verdict="bad" if run.id == culprit else "none",
         )
 
 

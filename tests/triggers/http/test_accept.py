@@ -36,7 +36,8 @@ async def test_errors_of_a_connection_do_not_disturb_the_end(listener: FailingSo
     ]  # fmt: skip
     server = Server(lambda *_: None, listener, Wire())
     await server.begin()
-    await server.end(alone=True)
+    server._on_readable()
+    await server.end()
     assert listener.errors == []
 
 
@@ -45,4 +46,5 @@ async def test_an_error_of_the_listener_is_raised(listener: FailingSocket):
     server = Server(lambda *_: None, listener, Wire())
     await server.begin()
     with pytest.raises(OSError, match="Invalid argument"):
-        await server.end(alone=True)
+        server._on_readable()
+    await server.end()

@@ -124,16 +124,10 @@ class Server:
         await self.context.terminated.set()
         await self._wait_until(lambda: not self._opening and not self.connections, within_seconds)
 
-    async def end(self, *, alone: bool) -> None:
-        """Stop accepting, and close the connections.
-
-        alone: no other process has the socket, so that this closes it for good: whom the kernel has let in by then is
-        answered.
-        """
+    async def end(self) -> None:
+        """Stop accepting, and close the connections. Whom the kernel lets in from now on is for the parent."""
         self._stopped = True
         self._accept_off()
-        while alone and self._accept():
-            pass
         self._sock.close()
         await self._wait_until(lambda: not self._opening, self.limits.close_seconds)  # those are no connections yet
         await self.context.terminated.set()
