@@ -207,6 +207,22 @@ class Outage:
         return self._desk.ask_sync(call)
 
 
+async def test_a_fault_fails_the_calls_that_were_asked_for_and_no_other(desk, log):
+    class Faulty(Outage):
+        async def ask(self, call):
+            if "bad" in call.arguments:
+                raise ValueError("a test's")
+            return await super().ask(call)
+
+    gate = StoreGate(Faulty(desk))
+    with pytest.raises(ValueError, match="a test's"):
+        await gate.enter(ask("bad"), 1)
+    await gate.enter(ask("good"), 1)
+    gate.leave(ask("good"), "good")
+    await asyncio.to_thread(gate.close)
+    assert [line["event"] for line in log.entries] == ["calls cannot be let in"]
+
+
 async def test_without_its_store_a_process_bounds_its_own_calls_until_that_is_back(desk, gates, log):
     outage = Outage(desk)
     gate = StoreGate(outage)

@@ -592,7 +592,7 @@ def test_a_run_that_waited_where_its_function_is_known_is_assigned_a_key_in_its_
     trial.works("other", "other")
     for _ in range(150):
         trial.accept("g")
-    first, second = trial.accept(), trial.accept()
+    first, second = trial.accept(id="z"), trial.accept(id="y")
     assert trial.claim_ids("other") == []
     trial.limits = {"f": limited.limits}
     trial.works()
@@ -637,3 +637,49 @@ def test_a_trial_that_says_nothing_lets_another_one_try(trial: Trial):
     (one,) = trial.claim(slots=5)
     trial.finish(one, "failed", verdict="none")
     assert trial.claim_ids() == [ids[2]]
+
+
+def taken_back_by_old_code(trial: Trial, claimed: Claimed) -> None:
+    """As its reaper did before there were limits."""
+    trial.client.zrem(trial.key("leases:default"), claimed.id)
+    trial.client.hset(trial.key(f"run:{claimed.id}"), mapping={"state": "queued", "crashes": 1})
+    trial.client.zadd(trial.key("ready:default"), {claimed.id: 1})
+
+
+@pytest.mark.parametrize("who", ["run", "call"])
+def test_a_place_that_a_reaper_of_old_code_did_not_free_is_found_out(trial: Trial, who: str):
+    limited = Limited(trial, concurrency=1)
+    ids = [trial.accept(), trial.accept()]
+    claimed = trial.claim_one()
+    taken_back_by_old_code(trial, claimed)
+    if who == "call":
+        ask = limited.ask()
+        assert limited.is_in(ask)
+        limited.leave(ask)
+    for run_id in ids:
+        (one,) = trial.claim(slots=5)
+        assert one.id == run_id
+        trial.finish(one)
+
+
+def test_a_trial_that_a_reaper_of_old_code_took_back_lets_another_one_try(trial: Trial):
+    Limited(trial, failures=1, reset_ms=1_000)
+    for _ in range(3):
+        trial.accept()
+    trial.finish(trial.claim_one(), "failed", verdict="bad")
+    trial.advance(1)
+    taken_back_by_old_code(trial, trial.claim_one())
+    trial.finish(trial.claim_one(), verdict="good")
+    assert len(trial.claim_ids()) == 1
+
+
+def test_a_run_that_is_assigned_a_key_begins_after_those_that_came_before(trial: Trial):
+    limited = Limited(trial, concurrency=1, keyed=True)
+    ask = limited.ask("a")
+    assert limited.is_in(ask)
+    before, run = trial.accept(key="a"), trial.accept()
+    (claimed,) = trial.claim(slots=5)
+    assert claimed.id == run
+    limited.assign(claimed, "a")
+    limited.leave(ask)
+    assert trial.claim_ids() == [before]

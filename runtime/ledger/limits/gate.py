@@ -14,6 +14,7 @@ from itertools import islice
 import msgspec
 
 from runtime.base.errors import BreakerOpen, LimitReached, StoreDown
+from runtime.base.logs import get_logger
 from runtime.invoke.execute import Left
 from runtime.invoke.limits.gate import Entry
 from runtime.invoke.limits.local import LocalGate
@@ -21,6 +22,8 @@ from runtime.invoke.limits.rules import Ask, Verdict, limit_said
 from runtime.ledger.limits.calls import Entered, Exit, enter
 from runtime.ledger.limits.places import Places
 from runtime.ledger.once import Asks
+
+log = get_logger(__name__)
 
 _AGAIN_SECONDS = 0.025
 _MOST_ASKED = 200
@@ -202,16 +205,21 @@ class StoreGate:
                 self._places.tell(Exit(waiter.ask, "none"))  # as far as the store knows, it may be in
             self._send_away()
             return
-        except BaseException as error:
-            for waiter in batch:
-                self._drop(waiter)
-                if not waiter.answer.done():
-                    waiter.answer.set_exception(error if isinstance(error, Exception) else RuntimeError("ended"))
-            if not isinstance(error, Exception):
-                raise
-            return  # the others are asked for nevertheless
+        except Exception as error:  # the others are asked for nevertheless
+            log.exception("calls cannot be let in")
+            self._fail(batch, error)
+            return
+        except BaseException:
+            self._fail(batch, RuntimeError("ended"))
+            raise
         for waiter, one in zip(batch, found, strict=True):
             self._take(waiter, one, now)
+
+    def _fail(self, batch: Sequence[_Waiter], error: Exception) -> None:
+        for waiter in batch:
+            self._drop(waiter)
+            if not waiter.answer.done():
+                waiter.answer.set_exception(error)
 
     def _take(self, waiter: _Waiter, found: Entered, now: float) -> None:
         """What the store says of a call."""

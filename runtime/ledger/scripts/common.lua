@@ -109,7 +109,7 @@ local function lanes()
         call_back = call_back, refill = refill, leave = leave_lane, block_key = block_key, wake = wake, wake_all = wake_all,
         shut = shut_lane, is_lost = is_lost, look_again = look_again, has_place = has_place, look_at_rate = look_at_rate,
         take_rate = take_rate, RESERVED = RESERVED, look_at_breaker = look_at_breaker, begin_trial = begin_trial, judge = judge,
-        hold_place = hold_place, forget_calls = forget_calls, forget_callers = forget_callers, enter_run = enter_run,
+        hold_place = hold_place, forget_calls = forget_calls, forget_callers = forget_callers, forget_stray = forget_stray, enter_run = enter_run,
         leave_run = leave_run
       }
     end)()

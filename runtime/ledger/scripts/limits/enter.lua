@@ -42,6 +42,9 @@ local function has_place(fn, slot, holder, most)
   end
   local callers = key_of_two('callers:', fn, slot)
   local used = redis.call('SCARD', key_of_two('places:', fn, slot)) + redis.call('ZCARD', key_of_two('calls:', fn, slot))
+  if used >= most and lanes.forget_stray(fn, slot) then
+    used = used - 1
+  end
   local before = redis.call('ZRANK', callers, holder) or redis.call('ZCARD', callers)
   return used + before < most or (before == 0 and used - lapsed(fn, slot) < most)
 end

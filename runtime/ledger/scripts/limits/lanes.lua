@@ -202,13 +202,25 @@ local function look_again(what, name)
   wake(fn, slot)
 end
 
+-- A place of a run that is not at work is none: a reaper that knows no limits has taken that back. One is looked at, for
+-- they are few, and whoever has a place asks for all that wait when it ends. Whether it was none.
+local function forget_stray(fn, slot)
+  local places = key_of_two('places:', fn, slot)
+  local id = redis.call('SRANDMEMBER', places)
+  if id and redis.call('HGET', ns .. 'run:' .. id, 'state') ~= 'running' then
+    redis.call('SREM', places, id)
+    return true
+  end
+  return false
+end
+
 -- Whether a place is free for a run; else when time alone may free one.
 local function has_place(fn, slot, most)
   local used = redis.call('SCARD', key_of_two('places:', fn, slot))
   for _, kind in ipairs({'calls:', 'asked:'}) do
     used = used + redis.call('ZCOUNT', key_of_two(kind, fn, slot), '(' .. now, '+inf')
   end
-  if used < most then
+  if used < most or (forget_stray(fn, slot) and used == most) then
     return true
   end
   forget_calls(fn, slot)
@@ -235,11 +247,11 @@ local function look_at_rate(fn, slot, every, burst, since)
   return wait > 0.001 and wait or 0, next_at + every
 end
 
--- Whether a run's lease is over, and nobody has taken it back: where no worker is left, nobody does.
+-- Whether a run that was at work is so no more, or its lease is over: where no worker is left, nobody takes it back.
 local function is_lost(id)
-  local q = redis.call('HGET', ns .. 'run:' .. id, 'q')
+  local q, state = unpack(redis.call('HMGET', ns .. 'run:' .. id, 'q', 'state'), 1, 2)
   local at = q and tonumber(redis.call('ZSCORE', ns .. 'leases:' .. q, id) or nil)
-  return not q or (at and at < now) -- claim writes leases last
+  return state ~= 'running' or (at and at < now) -- claim writes leases last
 end
 
 -- Whether a breaker lets a call begin: yes, or trial (to see whether it is to be closed), or no with when that may change,
