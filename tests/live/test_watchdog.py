@@ -47,7 +47,9 @@ FUNCTIONS = """
         asyncio.create_task(later())
         await asyncio.sleep(60)
 
-    async def holds_on():
+    async def holds_on(turns: int = 0):
+        for _ in range(turns):
+            await asyncio.sleep(0)
         hold("sleep")
 
     @http.get("/in-the-background")
@@ -57,7 +59,7 @@ FUNCTIONS = """
 
     @queue("default")
     async def leaves_it_behind():
-        background.spawn(holds_on)
+        background.spawn(holds_on, turns=50)  # by then it has ended
 
     @http.get("/hangs", timeout="200ms")
     def hangs() -> None:
@@ -269,7 +271,7 @@ def test_many_such_runs_of_a_function_cost_one_process(start_worker, runs):
     taken = [view for view in views if view.crashes]
     assert len(taken) > 1
     assert {view.crashes for view in runs.show(others)} == {0}
-    messages = [view.attempts[0].message.partition(" held ")[0] for view in taken]
+    messages = [view.attempts[0].message.split(": ")[1].partition(" held ")[0] for view in taken]
     assert sorted(messages) == ["another run of its function"] * (len(taken) - 1) + ["its handler"]
 
 
