@@ -21,7 +21,7 @@ from runtime.ledger.views import Page, QueueView, RunView, WorkerView, read_page
 T = TypeVar("T")
 
 _SCORE = re.compile(r"\d{1,20}(\.\d{1,20})?(e[+-]?\d{1,3})?", re.ASCII)
-_CLAIMED_FIELDS = 18
+_CLAIMED_FIELDS = 19
 _REAPED = 100
 _MOST_RUNS = 1000
 _PEEKED = 100
@@ -274,8 +274,9 @@ def _begin_after(cursor: str) -> tuple[str, str]:
 
 def _log_entry(ending: Ending) -> bytes:
     failure = ending.failure
+    state = "crashed" if ending.state == "lost" else ending.state
     found = {
-        "attempt": ending.attempt, "token": ending.token, "state": ending.state, "began": ending.began,
+        "attempt": ending.attempt, "token": ending.token, "state": state, "began": ending.began,
         "finished": ending.ended, "worker": ending.worker, "reason": ending.reason or "",
         "message": f"{failure.type}: {failure.message}" if failure else "",
     }  # fmt: skip
@@ -321,7 +322,7 @@ def _read_claimed(found: Sequence[Any] | None) -> list[Claimed] | None:
 
 def _claimed(fields: Sequence[Any]) -> Claimed:
     run_id, function, queue, token, payload, failures, crashes, trigger, priority, *rest = fields
-    accepted, due, claimed, expires, parent, trace, tick, key, has_place = rest
+    accepted, due, claimed, expires, parent, trace, tick, key, has_place, crashes_alone = rest
     return Claimed(
         id=run_id.decode(),
         function=function.decode(),
@@ -330,6 +331,7 @@ def _claimed(fields: Sequence[Any]) -> Claimed:
         payload=payload,
         failures=int(failures),
         crashes=int(crashes),
+        crashes_alone=int(crashes_alone),
         trigger=trigger.decode(),
         priority=int(priority),
         accepted=int(accepted) / 1000,

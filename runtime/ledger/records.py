@@ -25,7 +25,7 @@ Reason = Literal[
 FINISHED = frozenset({"succeeded", "failed", "cancelled"})
 DEFAULT_PRIORITY = 5
 MOST_CRASHES = 3
-"""Of the process that a run has to itself: one more is the last. As in scripts/ends.lua."""
+"""Of the process that a run has to itself: the last one. As in scripts/ends.lua."""
 
 
 class Submission(msgspec.Struct, frozen=True, kw_only=True):
@@ -96,9 +96,10 @@ class Claimed(msgspec.Struct, frozen=True, kw_only=True):
     """A run to be executed, held by a lease.
 
     token: the fence, to be shown at each beat and at the end; no two claims have the same. failures: earlier attempts
-    whose handler failed. crashes: earlier leases that were lost; above 0 it runs alone. due: when it first was, before
-    all retries. expires: None for never. tick: of a tick's run, a TickNote as JSON. key: by which limits are apart;
-    None for a run whose submitter did not know it. has_place: limits hold for it, and it has got a place.
+    whose handler failed. crashes: earlier leases that were lost; above 0 it runs alone. crashes_alone: those of a
+    process that it had to itself. due: when it first was, before all retries. expires: None for never. tick: of a
+    tick's run, a TickNote as JSON. key: by which limits are apart; None for a run whose submitter did not know it.
+    has_place: limits hold for it, and it has got a place.
     """
 
     id: str
@@ -108,6 +109,7 @@ class Claimed(msgspec.Struct, frozen=True, kw_only=True):
     payload: bytes
     failures: int = 0
     crashes: int = 0
+    crashes_alone: int = 0
     trigger: str = "submit"
     priority: int = DEFAULT_PRIORITY
     accepted: float = 0.0
@@ -137,6 +139,7 @@ class Failure(msgspec.Struct, frozen=True, kw_only=True):
 class Ending(msgspec.Struct, frozen=True, kw_only=True):
     """How an attempt ended: the last state, or retrying, or crashed, after retry_seconds. result, progress: JSON.
 
+    crashed: the process that it had to itself died. lost: its worker ends, for which this run is blamed.
     waiting: it was none, because another call has the key that idempotent= gave this one; look again after
     retry_seconds. began, ended: of the handler. verdict: for the function's breaker. stays: what goes on of the handler
     keeps its place under limits; the holder is then "{id}:{token}". fell_back: why fallback= gave the result.
@@ -144,7 +147,7 @@ class Ending(msgspec.Struct, frozen=True, kw_only=True):
 
     id: str
     token: int
-    state: Literal["succeeded", "failed", "cancelled", "retrying", "crashed", "waiting"]
+    state: Literal["succeeded", "failed", "cancelled", "retrying", "crashed", "lost", "waiting"]
     attempt: int = 1
     reason: Reason | None = None
     result: bytes = b""

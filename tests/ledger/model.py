@@ -32,6 +32,7 @@ class Run:
     token: int = 0
     failures: int = 0
     crashes: int = 0
+    shared: bool = False
     losses: int = 0
     redriven: int = 0
     links: int = 0
@@ -170,8 +171,8 @@ class Model:
         run = self.runs[run_id]
         if run.cancelling:
             self.close(run, "cancelled", "cancelled")
-        elif state == "crashed":
-            if not self.note_crash(run, lost=False):
+        elif state in {"crashed", "lost"}:
+            if not self.note_crash(run, lost=state == "lost"):
                 run.state, run.due = "retrying", self.now + pause
         elif state == "waiting":
             run.state, run.due = "scheduled", self.now + pause
@@ -299,6 +300,7 @@ class Model:
         if run.is_open:
             return "open"
         run.reason, run.failures, run.crashes, run.losses, run.expires = "", 0, 0, 0, None
+        run.shared = False
         run.due, run.redriven, run.stamp, run.listed_at = self.now, run.redriven + 1, self.next(), self.now
         self.make_ready(run)
         return "queued"
@@ -342,8 +344,9 @@ class Model:
         if lost and run.crashes:
             run.losses += 1
         else:
+            run.shared = run.shared or lost
             run.crashes += 1
-        over = run.crashes > 3 or run.losses > 20
+        over = run.crashes - run.shared >= 3 or run.losses > 20
         if over:
             self.close(run, "failed", "crashed")
         return over

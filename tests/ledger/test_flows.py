@@ -307,7 +307,7 @@ def test_however_a_step_fails_for_good_its_flow_does(trial: Trial, end: str):
     trial.works("w", "f")
     flow = trial.start(chain(step("g" if end == "unknown" else "f", max_age_seconds=5.0 if end == "expire" else None)))
     if end == "crash":
-        for _ in range(4):
+        for _ in range(3):
             trial.finish(trial.claim_one(), "crashed")
             trial.reap()
     elif end == "expire":

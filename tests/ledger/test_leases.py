@@ -54,7 +54,7 @@ def test_three_crashes_alone_after_the_first_end_a_run(trial: Trial):
     for crashes in range(1, 4):
         trial.works()
         one = trial.claim_one()
-        assert one.crashes == crashes
+        assert (one.crashes, one.crashes_alone) == (crashes, crashes - 1)
         assert trial.finish(one, "crashed", retry_seconds=5.0)
         assert crashes == 3 or (trial.state(run_id), trial.advance(4.9)) == ("retrying", None)
         trial.advance(0.2)
@@ -66,6 +66,28 @@ def test_three_crashes_alone_after_the_first_end_a_run(trial: Trial):
     assert trial.redrive(run_id) == "queued"
     trial.works()
     assert trial.claim_one().crashes == 0
+
+
+def test_three_crashes_end_a_run_that_was_alone_from_the_first_on(trial: Trial):
+    trial.works()
+    run_id = trial.accept()
+    for crashes in range(3):
+        one = trial.claim_one()
+        assert (one.crashes, one.crashes_alone) == (crashes, crashes)
+        assert trial.finish(one, "crashed")
+        trial.reap()
+    view = trial.show(run_id)
+    assert (view.state, view.reason, view.crashes, view.failures) == ("failed", "crashed", 3, 0)
+
+
+def test_a_run_that_its_worker_blames_for_its_own_end_is_alone_from_then_on(trial: Trial):
+    trial.works()
+    run_id = trial.accept()
+    assert trial.finish(trial.claim_one(), "lost")
+    trial.reap()
+    one = trial.claim_one()
+    assert (one.crashes, one.crashes_alone) == (1, 0)
+    assert [attempt.state for attempt in trial.show(run_id).attempts] == ["crashed"]
 
 
 def test_a_run_that_was_alone_is_not_told_off_for_a_worker_that_died_unless_they_die_again_and_again(trial: Trial):

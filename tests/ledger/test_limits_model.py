@@ -166,7 +166,7 @@ class LimitsSides(Sides):
         run = self.model.end(one.id, verdict, stays_as)
         if state == "crashed":
             self.crashes[one.id] = self.crashes.get(one.id, 0) + 1
-        if state in {"retrying", "waiting"} or (state == "crashed" and self.crashes[one.id] <= 3):
+        if state in {"retrying", "waiting"} or (state == "crashed" and self.crashes[one.id] < 3):
             self.later[one.id] = (self.model.now + 1_000, run)
 
     def drop(self, one: Claimed) -> Waiting:

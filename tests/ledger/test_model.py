@@ -32,7 +32,19 @@ numbers = count(1)
 picks = st.integers(0, 1000)
 workers = st.sampled_from(sorted(WORKERS))
 states = st.sampled_from(
-    ["succeeded", "succeeded", "failed", "failed", "cancelled", "retrying", "retrying", "crashed", "crashed", "waiting"]
+    [
+        "succeeded",
+        "succeeded",
+        "failed",
+        "failed",
+        "cancelled",
+        "retrying",
+        "retrying",
+        "crashed",
+        "crashed",
+        "lost",
+        "waiting",
+    ]
 )
 orders = st.sampled_from([QUEUES, QUEUES[::-1], QUEUES[:1]])
 ends = st.lists(st.tuples(picks, states, st.sampled_from([0, 1, 5_000])), min_size=1, max_size=4)

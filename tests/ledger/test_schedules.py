@@ -199,7 +199,7 @@ def test_a_run_that_ends_in_any_way_is_open_no_more(roster, trial, how):
         trial.works()
         trial.reap()
     else:
-        for _ in range(4):
+        for _ in range(3):
             trial.finish(trial.claim_one(), "crashed")
             trial.advance(1)
     assert trial.find(run_id).is_finished

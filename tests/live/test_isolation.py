@@ -289,7 +289,7 @@ def test_runs_end_as_they_should_and_their_worker_is_as_it_was(root, server, run
         assert (told.failure.type, told.failure.message, len(told.attempts)) == ("Mine", "x1", 2)
         assert bytes(told.progress) == b'[2,"submit",true,"hello"]'
         for view in runs.reach(alone["leave"] + alone["segfault"], seconds=60):
-            assert (view.state, view.reason, view.failures, view.crashes) == ("failed", "crashed", 0, 4)
+            assert (view.state, view.reason, view.failures, view.crashes) == ("failed", "crashed", 0, 3)
         assert {bytes(view.result) for view in runs.reach(neighbours)} == {b"%d" % worker.process.pid}
         until(lambda: len(descendants(worker.process.pid)) <= 1)
         runs.run("acts.told")
@@ -304,7 +304,7 @@ async def test_ticks_of_isolated_functions(root, monkeypatch):
         assert {(run.state, run.trigger) for run in ticks} == {("succeeded", "interval")}
         assert all(str(os.getpid()) not in bytes(run.result).decode() for run in ticks)
         dead = harness.runs("acts.dies")
-        assert {(run.state, run.reason, run.crashes) for run in dead} == {("failed", "crashed", 4)}
+        assert {(run.state, run.reason, run.crashes) for run in dead} == {("failed", "crashed", 3)}
         assert (await harness.http.post("/apart/pid")).json() != os.getpid()
         answer = await harness.http.post("/apart/segfault")
         assert (answer.status_code, "SIGSEGV" in answer.text) == (500, True)

@@ -55,7 +55,7 @@ end
 
 -- found: fields of the run. grant: what limits say of it, as in limits/turns.lua; nil if there are none. place: in line.
 local function claim(q, id, fn, found, grant, place)
-  local token, failures, crashes, trigger, prio, accepted, due, expires, parent, trace, first, flow, tick, key = unpack(found, 2, 15)
+  local token, failures, crashes, trigger, prio, accepted, due, expires, parent, trace, first, flow, tick, key, shared = unpack(found, 2, 16)
   if flow and is_stopped(flow) then
     return close(id, fn, 'cancelled', 'cancelled', '', flow)
   elseif expires and token == '0' and now > tonumber(expires) then
@@ -79,7 +79,7 @@ local function claim(q, id, fn, found, grant, place)
   end
   for _, value in ipairs({
     id, fn, q, fence, redis.call('GET', input) or '', failures or 0, crashes or 0, trigger, prio, accepted, first or due, now,
-    expires or '', parent or '', trace or '', tick or '', key, has_place and 1 or 0
+    expires or '', parent or '', trace or '', tick or '', key, has_place and 1 or 0, (crashes or 0) - (shared or 0)
   }) do
     answer[#answer + 1] = value
   end
@@ -88,7 +88,7 @@ end
 local function fields_of(id)
   return redis.call(
     'HMGET', ns .. 'run:' .. id, 'fn', 'token', 'failures', 'crashes', 'trigger', 'prio', 'accepted', 'due', 'expires',
-    'parent', 'trace', 'first', 'flow', 'tick', 'key'
+    'parent', 'trace', 'first', 'flow', 'tick', 'key', 'shared'
   )
 end
 

@@ -140,17 +140,21 @@ local function note_attempt(id, entry)
 end
 
 -- The process that a run had to itself has died, or a worker with it (`lost`). With the worker it is told against the run
--- once: from then on the run is alone, and others are as likely to blame. Whether it is given up.
+-- once: from then on the run is alone, and others are as likely to blame; the field `shared` says that there was such a
+-- time, which counts for nothing else. Whether it is given up.
 local function note_crash(id, fn, lost, flow)
   local run = keys_of(id)
-  local crashes = tonumber(redis.call('HGET', run, 'crashes') or 0)
-  local losses = 0
-  if lost and crashes > 0 then
+  local found = redis.call('HMGET', run, 'crashes', 'shared')
+  local crashes, shared, losses = tonumber(found[1] or 0), tonumber(found[2] or 0), 0
+  if lost and crashes == 0 then
+    redis.call('HSET', run, 'crashes', 1, 'shared', 1)
+    crashes, shared = 1, 1
+  elseif lost then
     losses = redis.call('HINCRBY', run, 'losses', 1)
   else
     crashes = redis.call('HINCRBY', run, 'crashes', 1)
   end
-  if crashes <= ALONE and losses <= LOST then
+  if crashes - shared < ALONE and losses <= LOST then
     return false
   end
   local message = 'the process that ran it died ' .. string.format('%d', crashes) .. ' times'

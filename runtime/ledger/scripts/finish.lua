@@ -1,5 +1,6 @@
 -- Write how attempts ended. ARGV: id, token, state, reason, result, failure, entry for the log, ms to the next attempt,
--- progress (the reason of a good one: why it fell back), verdict, lease of what goes on of it (ms, 0 for nothing) of each. waiting: its handler was not called, for another call with its key is under way; no attempt.
+-- progress (the reason of a good one: why it fell back), verdict, lease of what goes on of it (ms, 0 for nothing) of each.
+-- waiting: its handler was not called, for another call with its key is under way; no attempt. lost: its worker ends itself.
 -- Returns 1 for each that was written, 0 for one whose token is stale.
 -- include: runs ends flows once
 local answer = {}
@@ -24,8 +25,8 @@ for at = FIRST, #ARGV, 11 do
     end
     if found[6] then
       close(id, fn, 'cancelled', 'cancelled', '', flow)
-    elseif state == 'crashed' then
-      if not note_crash(id, fn, false, flow) then
+    elseif state == 'crashed' or state == 'lost' then
+      if not note_crash(id, fn, state == 'lost', flow) then
         local due = now + tonumber(pause)
         redis.call('HSETNX', run, 'first', found[7])
         redis.call('HSET', run, 'state', 'retrying', 'due', due)

@@ -249,7 +249,7 @@ class Execution:
     async def _failed(self, lease: Lease, plan: RunPlan, outcome: Outcome) -> Ending:
         """The ending of an attempt that failed. If there is no other after it, fallback= may give its result."""
         error = outcome.error
-        is_last = lease.run.crashes >= MOST_CRASHES
+        is_last = lease.run.crashes_alone + 1 >= MOST_CRASHES
         if isinstance(error, CellDied):
             ending = self._died(lease, error)
         else:

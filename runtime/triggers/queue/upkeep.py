@@ -120,7 +120,7 @@ class Surrender:
         return Ending(
             id=run.id,
             token=run.token,
-            state="crashed",
+            state="lost",
             attempt=run.attempt,
             failure=Failure(type="Crashed", message=said),
             retry_seconds=_CRASH_SECONDS,
