@@ -157,6 +157,7 @@ class Desk:
 
     async def aclose(self) -> None:
         """Close what belongs to the loop at work. Done by itself when asyncio.run ends."""
+        await self.gate.settle()
         line = self._lines().lines.get(asyncio.get_running_loop())
         if line is not None:
             await line.close()

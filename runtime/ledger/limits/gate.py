@@ -58,6 +58,7 @@ class StoreGate:
         self._asking: asyncio.Task[None] | None = None
         self._woken = asyncio.Event()
         self.renew = self._places.renew
+        self.settle = self._places.settle
         self.close = self._places.close
 
     async def enter(self, ask: Ask, within_seconds: float) -> Entry:

@@ -89,6 +89,12 @@ class Places:
             self._on_away()
             self.is_away = True
 
+    async def settle(self) -> None:
+        """Let what is just being told come to its end, if it is on this loop."""
+        writing = self._writing
+        if writing is not None and writing.get_loop() is asyncio.get_running_loop():
+            await asyncio.wait((writing,), timeout=_CLOSE_SECONDS)
+
     def close(self) -> None:
         """Leave all places, if the store is there: the process ends."""
         self._closed.set()
