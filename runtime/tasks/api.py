@@ -7,7 +7,9 @@ instead.
 import inspect
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from functools import partial
-from typing import Any, ParamSpec, TypeVar, overload
+from typing import Any, ParamSpec, TypedDict, TypeVar, Unpack, overload
+
+from msgspec.structs import replace
 
 from runtime.base.durations import Duration, parse_duration
 from runtime.base.errors import BackgroundError
@@ -27,6 +29,15 @@ Outcomes = list[TaskOutcome[R]]
 
 _LONGEST_ID = 200
 _CONCURRENCY = 10
+
+
+class Many(TypedDict, total=False):
+    """Of many calls: how many at once; how long each may take, and all; up to how much later each begins."""
+
+    concurrency: int | None
+    task_timeout: Duration | None
+    total_timeout: Duration | None
+    jitter: Duration | None
 
 
 class Using:
@@ -177,32 +188,20 @@ class Background:
         self,
         function: Callable[..., Awaitable[R]],
         arguments: Iterable[Any],
-        *,
-        concurrency: int = ...,
-        task_timeout: Duration | None = ...,
-        total_timeout: Duration | None = ...,
-        jitter: Duration | None = ...,
+        **many: Unpack[Many],
     ) -> Outcomes[R]: ...
     @overload
     async def gather(
         self,
         function: Callable[..., R],
         arguments: Iterable[Any],
-        *,
-        concurrency: int = ...,
-        task_timeout: Duration | None = ...,
-        total_timeout: Duration | None = ...,
-        jitter: Duration | None = ...,
+        **many: Unpack[Many],
     ) -> Outcomes[R]: ...
     async def gather(
         self,
         function: Callable[..., Any],
         arguments: Iterable[Any],
-        *,
-        concurrency: int = _CONCURRENCY,
-        task_timeout: Duration | None = None,
-        total_timeout: Duration | None = None,
-        jitter: Duration | None = None,
+        **many: Unpack[Many],
     ) -> Outcomes[Any]:
         """Call a function with each of the arguments, so many at once; an outcome for each, in their order.
 
@@ -211,7 +210,7 @@ class Background:
         Never raises what a call raises. Sync functions run in threads. When it is cancelled, so are the calls.
         """
         manager = manager_at_hand()
-        bounds = _bounds(concurrency, task_timeout, total_timeout, jitter)
+        bounds = _bounds(_CONCURRENCY, many)
         ways = [manager.way_of(function, _call_of(function, given)) for given in arguments]
         # Calls on the loop have no lane: one that is spawned and gathers would wait for its own place.
         lane = ways[0][0] if ways and ways[0][0] is not manager.on_loop else None
@@ -229,15 +228,11 @@ class Background:
         self,
         function: Callable[..., R],
         arguments: Iterable[Any],
-        *,
-        concurrency: int | None = None,
-        task_timeout: Duration | None = None,
-        total_timeout: Duration | None = None,
-        jitter: Duration | None = None,
+        **many: Unpack[Many],
     ) -> Outcomes[R]:
         """As gather, each call in a thread; concurrency: as many as there are threads, unless said."""
         manager = manager_at_hand()
-        bounds = _bounds(concurrency or manager.threads.limit, task_timeout, total_timeout, jitter)
+        bounds = _bounds(manager.threads.limit, many)
         begins = [partial(in_thread, manager.pool, _call_of(function, given)) for given in arguments]
         return await gather(name_of(function), manager.threads, begins, bounds)
 
@@ -259,37 +254,25 @@ class Background:
         self,
         function: Callable[..., Awaitable[R]],
         arguments: Iterable[Any],
-        *,
-        concurrency: int | None = ...,
-        task_timeout: Duration | None = ...,
-        total_timeout: Duration | None = ...,
-        jitter: Duration | None = ...,
+        **many: Unpack[Many],
     ) -> Outcomes[R]: ...
     @overload
     async def in_processes(
         self,
         function: Callable[..., R],
         arguments: Iterable[Any],
-        *,
-        concurrency: int | None = ...,
-        task_timeout: Duration | None = ...,
-        total_timeout: Duration | None = ...,
-        jitter: Duration | None = ...,
+        **many: Unpack[Many],
     ) -> Outcomes[R]: ...
     async def in_processes(
         self,
         function: Callable[..., Any],
         arguments: Iterable[Any],
-        *,
-        concurrency: int | None = None,
-        task_timeout: Duration | None = None,
-        total_timeout: Duration | None = None,
-        jitter: Duration | None = None,
+        **many: Unpack[Many],
     ) -> Outcomes[Any]:
         """As gather, each call in a process; concurrency: as many as there are processes, unless said."""
         manager = manager_at_hand()
-        bounds = _bounds(concurrency or manager.processes.limit, None, total_timeout, jitter)
-        seconds = _seconds("task_timeout", task_timeout)
+        said = _bounds(manager.processes.limit, many)
+        bounds, seconds = replace(said, task_seconds=None), said.task_seconds  # whose time is over is killed
         calls = [Call(function, _call_of(function, given)) for given in arguments]
         begins = [partial(manager.cells.begin, call, seconds) for call in calls]
         return await gather(name_of(function), manager.processes, begins, bounds)
@@ -299,14 +282,16 @@ class Background:
         return [task.status() for task in manager_at_hand().known(state)]
 
 
-def _bounds(
-    concurrency: int, task_timeout: Duration | None, total_timeout: Duration | None, jitter: Duration | None
-) -> Bounds:
+def _bounds(concurrency: int, many: Many) -> Bounds:
+    """concurrency: unless said. TypeError for an option that there is not."""
+    if unknown := many.keys() - Many.__annotations__.keys():
+        raise TypeError(f"unknown options: {', '.join(sorted(unknown))}; there are: {', '.join(Many.__annotations__)}")
+    said = many.get("concurrency")
     return Bounds(
-        concurrency=concurrency,
-        task_seconds=_seconds("task_timeout", task_timeout),
-        total_seconds=_seconds("total_timeout", total_timeout),
-        jitter_seconds=_seconds("jitter", jitter) or 0.0,
+        concurrency=concurrency if said is None else said,
+        task_seconds=_seconds("task_timeout", many.get("task_timeout")),
+        total_seconds=_seconds("total_timeout", many.get("total_timeout")),
+        jitter_seconds=_seconds("jitter", many.get("jitter")) or 0.0,
     )
 
 

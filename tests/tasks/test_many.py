@@ -164,6 +164,8 @@ async def test_a_spawned_task_may_gather_though_all_places_are_taken(make):
 async def test_what_cannot_hold_is_refused():
     with pytest.raises(BackgroundError, match="concurrency=0: write a whole number"):
         await background.gather(half, [1], concurrency=0)
+    with pytest.raises(TypeError, match="unknown options: concurency; there are: concurrency"):
+        await background.in_threads(half, [1], concurency=2)
     with pytest.raises(BackgroundError, match="jitter=-1"):
         await background.gather(half, [1], jitter=-1)
 
