@@ -4,7 +4,6 @@ Used by runtime.tasks.api from any thread, and by roles, which open theirs first
 """
 
 import asyncio
-import atexit
 import os
 import threading
 
@@ -78,7 +77,8 @@ def _without_loop() -> Manager:
     manager = wait_for(_made())
     with _lock:
         if not _portals:
-            atexit.register(_end_portal)
+            # Before concurrent.futures lets no thread begin: atexit's own calls come after that.
+            threading._register_atexit(_end_portal)  # type: ignore[attr-defined]
             _portals.append(manager)
         return _portals[0]
 
@@ -89,7 +89,7 @@ async def _made() -> Manager:
 
 def _end_portal() -> None:
     """A script that ends waits for what it has spawned, as for its threads."""
-    for manager in _portals:
+    for manager in _portals:  # none in a forked child
         wait_for(manager.close(_DRAIN_SECONDS))
 
 
@@ -99,7 +99,6 @@ def _after_fork() -> None:
     _managers.clear()
     _serving.clear()
     _portals.clear()
-    atexit.unregister(_end_portal)
 
 
 os.register_at_fork(after_in_child=_after_fork)

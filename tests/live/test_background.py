@@ -230,10 +230,14 @@ def slow(x):
 async def double(x):
     return x * 2
 
+async def hold():
+    time.sleep(0.2)
+
 if __name__ == "__main__":
     print(background.spawn(double, 4).result_sync("10s"), flush=True)
     print([one.value for one in background.spawn(background.gather, double, [1, 2]).result_sync("10s")], flush=True)
-    background.spawn(slow, 1)
+    background.spawn(hold)
+    background.spawn(slow, 1)  # begins when nothing but the end of the script is left to do
     print("main ends", flush=True)
 """
 
