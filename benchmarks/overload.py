@@ -52,10 +52,10 @@ def main() -> None:
     for number in range(options.rounds):
         for kind in options.kinds:
             for name in options.servers:
-                with serve(name, pythons[name], cores[0]) as (port, group):
-                    capacity = measure_capacity(cores[1], port, f"/{kind}", options.seconds)
+                with serve(name, pythons[name], cores[0]) as (port, pid):
+                    capacity = measure_capacity(cores[1], port, kind, options.seconds)
                     for load in options.loads:
-                        found = storm(cores[1], port, group, f"/{kind}", load * capacity, options)
+                        found = storm(cores[1], port, pid, f"/{kind}", load * capacity, options)
                         found["good_a_cpu_second"] = found["good"] / max(found["cpu"], 0.01)
                         figures.setdefault((kind, name, load), []).append({"capacity": capacity, **found})
                         print(
@@ -96,7 +96,7 @@ def read_options() -> argparse.Namespace:
 
 @contextmanager
 def serve(name: str, python: Path, core: int | None) -> Iterator[tuple[int, int]]:
-    """One server, up and listening: its port and its process group; it and its children are gone afterwards."""
+    """One server, up and listening: its port and its process; it and its children are gone afterwards."""
     with tempfile.TemporaryDirectory(prefix="fnrun-bench-", ignore_cleanup_errors=True) as temporary:
         project, log = Path(temporary) / "project", Path(temporary) / "log"
         shutil.copytree(HERE / "apps" / "overload", project, ignore=shutil.ignore_patterns("__pycache__"))
@@ -118,20 +118,19 @@ def serve(name: str, python: Path, core: int | None) -> Iterator[tuple[int, int]
             bench.stop(process)
 
 
-def measure_capacity(core: int | None, port: int, path: str, seconds: float) -> float:
+def measure_capacity(core: int | None, port: int, kind: str, seconds: float) -> float:
     """Answers a second of a closed loop wide enough to keep it busy, and no wider."""
+    path, width = f"/{kind}", "256" if kind == "async-sleep" else "32"  # 32: no more than there are threads
     for _ in range(2):  # the first warms up
-        command = [sys.executable, "-P", str(HERE / "load.py"), str(port), "64", str(seconds / 2), "GET", path]
+        command = [sys.executable, "-P", str(HERE / "load.py"), str(port), width, str(seconds / 2), "GET", path]
         counted = run(core, command)
         if counted["errors"]:
             raise SystemExit(f"{path} fails in a closed loop: {counted}")
     return counted["requests"] / counted["seconds"]
 
 
-def storm(
-    core: int | None, port: int, group: int, path: str, rate: float, options: argparse.Namespace
-) -> dict[str, Any]:
-    settings = [str(port), str(group), path, f"{rate:.1f}", str(options.seconds), str(options.connections)]
+def storm(core: int | None, port: int, pid: int, path: str, rate: float, options: argparse.Namespace) -> dict[str, Any]:
+    settings = [str(port), str(pid), path, f"{rate:.1f}", str(options.seconds), str(options.connections)]
     return run(core, [sys.executable, "-P", str(HERE / "storm.py"), *settings])
 
 

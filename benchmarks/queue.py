@@ -169,19 +169,19 @@ def main() -> None:
     parser.add_argument("--count", type=int, default=20_000, help="runs to drain a round")
     parser.add_argument("--quick", action="store_true", help="one round of few runs: shows that it works")
     parser.add_argument("--only", choices=("drain", "submit", "lag"))
+    parser.add_argument("--function", choices=("noop", "nap"), help="drain only this")
+    parser.add_argument("--alone", action="store_true", help="drain without the peers")
     options = parser.parse_args()
     if options.quick:
         options.rounds, options.count = 1, 2000
     folder = Path(tempfile.mkdtemp(prefix="bench"))
     shutil.copytree(HERE / "apps" / "queue", folder, dirs_exist_ok=True)
     bench = Bench(folder, options.count)
-    sides = ["fnrun", *WORKERS]
+    sides = ["fnrun"] if options.alone else ["fnrun", *WORKERS, SENT]
     try:
         if options.only in (None, "drain"):
-            for function in ("noop", "nap"):
-                measure(
-                    f"drain {function}", options.rounds, [*sides, SENT], lambda side, f=function: bench.drain(side, f)
-                )
+            for function in (options.function,) if options.function else ("noop", "nap"):
+                measure(f"drain {function}", options.rounds, sides, lambda side, f=function: bench.drain(side, f))
         if options.only in (None, "submit"):
             measure("submit", options.rounds, ["fnrun", "celery"], bench.submit)
         if options.only in (None, "lag"):

@@ -3,9 +3,9 @@
 Called by overload.py as a process of its own. Only ever talks to 127.0.0.1. A request's time counts from when it was to
 be sent, also if all connections were busy then; one that is not answered a second later is given up.
 
-    python -P storm.py PORT GROUP PATH RATE SECONDS CONNECTIONS     prints one line of JSON
+    python -P storm.py PORT SERVER PATH RATE SECONDS CONNECTIONS     prints one line of JSON
 
-GROUP: the server's process group, whose use of the CPU is told, without the first second with its connections.
+SERVER: its process, whose use of the CPU is told, its children's too, without the first second with its connections.
 """
 
 import asyncio
@@ -84,7 +84,7 @@ class _Connection(asyncio.Protocol):
 
 
 async def make_storm(
-    port: int, group: int, path: str, rate: float, seconds: float, connections: int
+    port: int, server: int, path: str, rate: float, seconds: float, connections: int
 ) -> dict[str, object]:
     loop = asyncio.get_running_loop()
     storm = Storm(path)
@@ -97,9 +97,9 @@ async def make_storm(
             storm.send(storm.started + sent / rate)
             sent += 1
         if not cpu and passed >= ONSET_SECONDS:
-            cpu, sent_before = cpu_seconds(group), sent
+            cpu, sent_before = cpu_seconds(server), sent
         await asyncio.sleep(TICK_SECONDS)
-    cpu = cpu_seconds(group) - cpu
+    cpu = cpu_seconds(server) - cpu
     await asyncio.sleep(GIVEN_UP_SECONDS)
     storm.stopped = time.perf_counter()
     for transport in opened:
@@ -107,15 +107,19 @@ async def make_storm(
     return {"sent": sent - sent_before, "cpu": cpu, **summary(storm, seconds, sent)}
 
 
-def cpu_seconds(group: int) -> float:
-    """That a process group has used."""
-    total = 0
+def cpu_seconds(server: int) -> float:
+    """That a process and those it has begun have used."""
+    parents: dict[int, int] = {}
+    ticks: dict[int, int] = {}
     for stat in Path("/proc").glob("[0-9]*/stat"):
         with suppress(OSError):
             fields = stat.read_text().rpartition(")")[2].split()
-            if int(fields[2]) == group:
-                total += int(fields[11]) + int(fields[12])
-    return total / os.sysconf("SC_CLK_TCK")
+            parents[int(stat.parent.name)] = int(fields[1])
+            ticks[int(stat.parent.name)] = int(fields[11]) + int(fields[12])
+    found = {server}
+    while more := {pid for pid, parent in parents.items() if parent in found} - found:
+        found |= more
+    return sum(ticks.get(pid, 0) for pid in found) / os.sysconf("SC_CLK_TCK")
 
 
 def summary(storm: Storm, seconds: float, sent: int) -> dict[str, object]:
@@ -146,6 +150,6 @@ def quantiles(values: list[float]) -> list[float]:
 if __name__ == "__main__":
     import uvloop
 
-    port, group, path, rate, seconds, connections = sys.argv[1:]
-    made = make_storm(int(port), int(group), path, float(rate), float(seconds), int(connections))
+    port, server, path, rate, seconds, connections = sys.argv[1:]
+    made = make_storm(int(port), int(server), path, float(rate), float(seconds), int(connections))
     print(json.dumps(uvloop.run(made)))

@@ -12,6 +12,7 @@ from typing import Protocol
 
 import msgspec
 
+from runtime.base.garbage import keep_what_there_is
 from runtime.base.logs import get_logger
 from runtime.base.pulse import Pulse
 from runtime.base.sections import ServeSettings
@@ -74,6 +75,7 @@ async def follow(line: Line, root: Path, loader: Loader, role: Role, *, announce
 
     announce: say what was loaded, and what was not; of several children only one does.
     """
+    keep_what_there_is()
     telling = asyncio.create_task(_tell_when_worn(line, role))
     try:
         return await _follow(line, root, loader, role, announce=announce)

@@ -8,6 +8,7 @@ import click
 from typing_extensions import override
 
 from runtime.base.errors import FnrunError
+from runtime.base.garbage import collect_seldom
 
 _COMMANDS = {
     "calls": "health invoke",
@@ -41,6 +42,7 @@ class _Group(click.Group):
 
     @override
     def invoke(self, ctx: click.Context) -> Any:
+        collect_seldom()
         try:
             return super().invoke(ctx)
         except FnrunError as error:

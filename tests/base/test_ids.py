@@ -1,4 +1,7 @@
+import os
 import re
+import sys
+import threading
 import time
 
 import pytest
@@ -12,6 +15,37 @@ SPAN = "b7ad6b7169203331"
 
 def test_run_ids_are_unique():
     assert len({new_run_id() for _ in range(10_000)}) == 10_000
+
+
+def test_no_two_threads_have_the_same_id():
+    found: list[list[str]] = [[] for _ in range(4)]
+    threads = [
+        threading.Thread(target=lambda own=own: own.extend(new_run_id() for _ in range(20_000))) for own in found
+    ]
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    finally:
+        sys.setswitchinterval(before)
+    assert len({one for own in found for one in own}) == 80_000
+
+
+def test_a_forked_process_has_ids_of_its_own():
+    new_run_id()
+    reading, writing = os.pipe()
+    if (child := os.fork()) == 0:
+        os.write(writing, " ".join(new_run_id()[12:] for _ in range(100)).encode())
+        os._exit(0)
+    os.waitpid(child, 0)
+    theirs = os.read(reading, 65_536).decode().split()
+    os.close(reading)
+    os.close(writing)
+    assert len(theirs) == 100
+    assert not {new_run_id()[12:] for _ in range(1000)} & set(theirs)
 
 
 def test_run_ids_are_ordered_by_the_millisecond_they_were_made_in():

@@ -30,7 +30,7 @@ Cause = Literal["busy", "threads", "in_flight"]
 App = Callable[[Any, Any, Any], Awaitable[None]]
 Headers = list[tuple[bytes, bytes]]
 
-_ROUND_SECONDS = 0.02
+_ROUND_SECONDS = 0.01
 """How long a round may be in an overload: about as long as a refusal may take."""
 _BACKLOG_SECONDS = 0.25
 """How long it may be otherwise: what is still an answer in good time."""
