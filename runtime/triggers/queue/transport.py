@@ -192,8 +192,8 @@ class Channel(stock.Channel):  # type: ignore[misc]  # kombu has no types
         return True
 
     def _take(self, feed: Feed) -> None:
-        """Claim as many runs as there is room for, and hand them on."""
-        slots = feed.free
+        """Claim as many runs as there is room for, and hand them on. In halves: while some run, others are claimed."""
+        slots = min(feed.free, -(-feed.limit // 2))
         queues = self.active_queues
         if slots <= 0 or not queues:
             self._hungry = slots <= 0 and bool(queues)
