@@ -1,4 +1,5 @@
 import re
+import string
 
 import pytest
 from hypothesis import given
@@ -28,12 +29,15 @@ def test_what_is_sealed_opens_again_under_its_name_and_no_other(value, other):
 KEY = new_key()
 
 
-@given(st.data())
-def test_no_sign_of_a_sealed_value_can_be_changed(data):
+SIGNS = string.ascii_letters + string.digits + "-_:"
+
+
+@given(st.integers(0, 10_000), st.integers(1, len(SIGNS) - 1))
+def test_no_sign_of_a_sealed_value_can_be_changed(place, offset):
     ring = keyring(KEY)
     sealed = ring.seal("A", "a value")
-    place = data.draw(st.integers(0, len(sealed) - 1))
-    sign = data.draw(st.sampled_from("Aa0-_:").filter(lambda sign: sign != sealed[place]))
+    place %= len(sealed)
+    sign = SIGNS[(SIGNS.index(sealed[place]) + offset) % len(SIGNS)]
     with pytest.raises(Unopened):
         ring.open("A", sealed[:place] + sign + sealed[place + 1 :])
 
