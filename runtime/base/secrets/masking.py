@@ -9,13 +9,15 @@ import re
 import threading
 from collections.abc import Iterable, Iterator
 from typing import Self
-from urllib.parse import quote, quote_plus
+from urllib.parse import quote, quote_plus, unquote
 
 from typing_extensions import override
 
 MASK = "****"
 LEAST_LENGTH = 6
 """Of a shorter value nothing is replaced: it would be found in words that have nothing to do with it."""
+_PASSWORD = re.compile(r"^[a-z][a-z0-9+.-]*://[^/@]*?:([^/]+)@", re.IGNORECASE)
+"""Of a URL the password is hidden for itself, too: a driver's error may have it alone."""
 _LEAST_LINE = 16
 """Of a value of several lines (a private key, say) each line of such a length is hidden for itself, too."""
 
@@ -69,8 +71,13 @@ def mask_bytes(content: bytes) -> bytes:
 
 def _forms(value: str) -> Iterator[str]:
     """A value as it is, and as JSON, Python and URLs write it."""
-    lines = [line.strip() for line in value.splitlines()] if "\n" in value else []
-    for one in [value.strip(), *(line for line in lines if len(line) >= _LEAST_LINE and not line.startswith("-----"))]:
+    parts = [value.strip()]
+    if "\n" in value:
+        lines = (line.strip() for line in value.splitlines())
+        parts += [line for line in lines if len(line) >= _LEAST_LINE and not line.startswith("-----")]
+    if found := _PASSWORD.match(value):
+        parts += [found[1], unquote(found[1])]
+    for one in parts:
         if len(one) >= LEAST_LENGTH:
             yield one
             written = json.dumps(one)[1:-1], json.dumps(one, ensure_ascii=False)[1:-1], repr(one)[1:-1]
