@@ -23,7 +23,7 @@ from runtime.base.secrets.connections import ConnectionTable, url_of
 from runtime.base.secrets.files import SECRETS_FILE
 from runtime.base.secrets.masking import Secret, hide
 from runtime.base.secrets.opening import Opening, split
-from runtime.base.secrets.vault import OURS, Vault
+from runtime.base.secrets.vault import KEY_VARIABLES, OURS, Vault
 from runtime.base.sections import FunctionSettings, QueueSettings, Settings, StoreSettings
 
 FILE_NAME = "functions.toml"
@@ -199,6 +199,15 @@ def _check_queue(queue: QueueSettings, sources: Mapping[str, str]) -> None:
             f"{source}: queue.beat: {queue.beat} is not less than half of queue.lease ({queue.lease}); "
             "a worker that misses one beat would lose its runs"
         )
+
+
+def is_secret_variable(name: str) -> bool:
+    """Whether a variable of ours is a key, or a setting whose type is Secret."""
+    section, _, key = name.removeprefix(OURS).lower().partition("__")
+    if name in KEY_VARIABLES or section not in SECTIONS:
+        return name in KEY_VARIABLES
+    kind = get_type_hints(type(getattr(Settings(), section))).get(key)
+    return kind is Secret or Secret in get_args(kind)
 
 
 def _is_list(section: str, key: str) -> bool:

@@ -54,7 +54,7 @@ def function_child(root: Path, line: int, alone: bool) -> None:
     from runtime import zygote  # noqa: PLC0415 - no other command forks
 
     def prepare() -> "Opens":
-        said = load_settings(root).settings.log
+        said = load_settings(root, sealed=True).settings.log
         logs.configure(style=said.format, level=said.level, fields=log_fields)
         return opens
 
@@ -78,7 +78,8 @@ def serve_cells(
 
     def prepare() -> "Opens":
         said = {} if given is None else msgspec.json.decode(os.pread(given, _MOST_GIVEN, 0), type=dict[str, str])
-        project = roles.load_project(root, environ={**os.environ, **said})
+        # A process for isolated functions is told its settings; it shall open no secrets.
+        project = roles.load_project(root, environ={**os.environ, **said}, sealed=given is not None)
         settings = project.settings
         logs.configure(style=settings.log.format, level=settings.log.level, fields=log_fields)
         make_desk_with(lambda: _desk_again(project))

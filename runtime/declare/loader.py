@@ -19,7 +19,7 @@ from runtime.base.errors import DeclarationError, StartError, did_you_mean
 from runtime.base.schedules import ScheduleTable
 from runtime.base.sections import FunctionSettings
 from runtime.base.settings import FILE_NAME
-from runtime.declare.files import failure_of, functions_in
+from runtime.declare.files import SecretOf, failure_of, functions_in
 from runtime.declare.lifespan import LIFESPAN, Lifespan, load_lifespan
 from runtime.declare.modules import PACKAGE, importers_of, module_of, open_package, replacing
 from runtime.declare.paths import shape_of
@@ -48,7 +48,8 @@ class _File(msgspec.Struct):
 class Loader:
     """The functions/ folder of a project.
 
-    Of the settings: overrides: [functions."name"]; tables: [schedules.id]; zone: of cron rules that say none.
+    Of the settings: overrides: [functions."name"]; tables: [schedules.id]; zone: of cron rules that say none;
+    secret_of: finds the secrets that functions name, None in a process where they are given none.
     """
 
     def __init__(
@@ -57,8 +58,10 @@ class Loader:
         overrides: _Overrides = MappingProxyType({}),
         tables: Mapping[str, ScheduleTable] = MappingProxyType({}),
         zone: str = "UTC",
+        secret_of: SecretOf | None = None,
     ) -> None:
         self._root = root
+        self._secret_of = secret_of
         self._overrides = overrides
         self._tables = Tables(root, tables, zone)
         self._zone = zone
@@ -123,10 +126,13 @@ class Loader:
     def _read(self, path: Path) -> None:
         file = self._files.setdefault(self._key(path), _File())
         try:
-            file.found, file.failure = functions_in(self._root, path, self._overrides, self._resources), None
+            file.found, file.failure = self._functions_in(path), None
         except BaseException as error:  # noqa: BLE001 - whatever an author's file does, the others load
             _raise_interrupt(error)
             file.found, file.failure = (), failure_of(self._key(path), error)
+
+    def _functions_in(self, path: Path) -> tuple[Function, ...]:
+        return functions_in(self._root, path, self._overrides, self._resources, self._secret_of)
 
     def _read_library(self, name: str) -> None:
         """Import a library anew that only handlers import, when they run: so its faults are told at once, too."""

@@ -231,7 +231,7 @@ class Harness:
         """Processes that are started when one is needed, and know this harness's store."""
         store = self._desk.store
         known = {"FNRUN_STORE__URL": store.broker_url, "FNRUN_STORE__NAMESPACE": store.namespace}
-        return isolated_of(project.root, project.settings.isolation, {**os.environ, **known})
+        return isolated_of(project.root, project.settings, {**os.environ, **known})
 
     async def _stop(self) -> None:
         self._execution.stop(self._execution.at_work, "handed back")

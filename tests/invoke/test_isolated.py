@@ -9,7 +9,7 @@ import msgspec
 import pytest
 
 from runtime.base.ids import new_run_id, trace_of
-from runtime.base.sections import IsolationSettings
+from runtime.base.sections import IsolationSettings, Settings
 from runtime.invoke.invocation import Invocation
 from runtime.invoke.invoker import Invoker
 from runtime.invoke.isolation.surroundings import clean_surroundings, isolated_of
@@ -92,7 +92,7 @@ async def called(write_project, monkeypatch):
         registry = load_project(root).registry
         assert registry.failures == ()
         functions = registry.functions
-        isolated = isolated_of(root, IsolationSettings(**settings))
+        isolated = isolated_of(root, Settings(isolation=IsolationSettings(**settings)))
         invoker = Invoker(threads=2, isolated=isolated)
         invoker.adopt(functions.values())
         opened.append((isolated, invoker))

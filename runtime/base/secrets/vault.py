@@ -4,6 +4,7 @@ Made by the settings, which lay the first over functions.toml; the loader asks f
 them. A variable of the process beats `.secrets`, and that beats `.env`: who starts a process has the last word.
 """
 
+import os
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
@@ -31,8 +32,7 @@ class Vault:
         self.connections: Mapping[str, Callable[[], str]] = {}
         self.warnings: list[str] = []
         self._check_names()
-        said = {name: entry.value for name, entry in self._env.items()} | dict(environ)
-        self._keyring = Keyring() if sealed else keyring_of(said, root)
+        self._keyring = Keyring() if sealed else keyring_of(_keys_said(self._env, environ), root)
         if self._secrets and is_readable_by_others(root / SECRETS_FILE):
             self.warnings.append(f"{SECRETS_FILE} can be read by others on this machine; chmod 600 {SECRETS_FILE}")
         self._hide_all()
@@ -111,6 +111,31 @@ class Vault:
                     f"{entry.place}: {entry.name} is what opens this file, and does not belong in it; "
                     "give it to the process as a variable, or name a file elsewhere by FNRUN_SECRET_KEY_FILE"
                 )
+
+
+def key_variables(root: Path, environ: Mapping[str, str]) -> Mapping[str, str]:
+    """What `keyring_of` is to read: the variables of the process, or what `.env` says in their place."""
+    return _keys_said(read_entries(root / ENV_FILE), environ)
+
+
+def _keys_said(env: Mapping[str, Entry], environ: Mapping[str, str]) -> dict[str, str]:
+    if any(environ.get(name) for name in KEY_VARIABLES):
+        return {name: environ[name] for name in KEY_VARIABLES if name in environ}
+    return {name: env[name].value for name in KEY_VARIABLES if name in env}
+
+
+_published: dict[str, str] = {}
+
+
+def publish(variables: Mapping[str, str]) -> None:
+    """Put variables into the environment of this process, but where it has them; those of an earlier call go."""
+    for name, value in _published.items():
+        if os.environ.get(name) == value:
+            del os.environ[name]
+    _published.clear()
+    for name, value in variables.items():
+        if name not in os.environ:
+            os.environ[name] = _published[name] = value
 
 
 def _is_setting(name: str) -> bool:

@@ -94,6 +94,13 @@ def test_a_variable_beats_a_file_for_secrets_too(project):
         (lambda: sealed("http.bind", "hunter2")[:-8], KEY, "was changed since it was encrypted"),
         (lambda: "enc:v9:hunter2", KEY, "is no encrypted value that this version knows"),
     ],
+    ids=[
+        "another key",
+        "no key",
+        "another name",
+        "cut short",
+        "another version",
+    ],  # keys differ from process to process
 )
 def test_a_value_that_does_not_open_is_named_with_its_place(place, value, key, message, project):
     value = value()
@@ -138,6 +145,7 @@ def test_a_secret_that_is_not_there_is_named_with_what_comes_near(project):
         ({"env": "FNRUN_HTTP__WORKERS=none\n"}, r"^\.env:1: http.workers: "),
         ({"env": "FNRUN_FUNCTIONS__A=none\n"}, r"^\.env:1: functions are written in functions.toml"),
     ],
+    ids=range(5),
 )
 def test_what_does_not_belong_there_is_told(files, message, project):
     with pytest.raises(SettingsError, match=message):
