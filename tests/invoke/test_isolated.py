@@ -215,6 +215,9 @@ async def test_a_file_that_needs_more_than_a_clean_environment_says_so(called, w
 
 def test_a_clean_environment_has_what_programs_need_and_what_is_named():
     given = {"PATH": "/bin", "LC_ALL": "C", "PYTHONPATH": "x", "AWS_SECRET": "s", "DB": "d", "FNRUN_STORE__URL": "u"}
-    found = clean_surroundings(given, ("DB", "FNRUN_STORE__URL"))
+    keys = {"FNRUN_SECRET_KEY": "k", "FNRUN_SECRET_KEY_FILE": "f", "FNRUN_STORE__PASSWORD": "p"}
+    found = clean_surroundings(given | keys, ("DB", "FNRUN_STORE__URL"))
     assert found.environ == {"PATH": "/bin", "LC_ALL": "C", "PYTHONPATH": "x", "DB": "d"}
     assert found.given == b'{"FNRUN_STORE__URL":"u"}'
+    sealed = clean_surroundings({"FNRUN_STORE__URL": "enc:v1:x:y"}, store_url="redis://open")
+    assert sealed.given == b'{"FNRUN_STORE__URL":"redis://open"}'

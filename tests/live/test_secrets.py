@@ -68,6 +68,12 @@ def tree(pid: int) -> Iterator[int]:
             yield from tree(int(child))
 
 
+def contents_of(*tops: Path) -> dict[Path, bytes]:
+    """Of every file below."""
+    files = [Path(folder, name) for top in tops for folder, _, names in os.walk(top) for name in names]
+    return {file: file.read_bytes() for file in files if file.is_file()}
+
+
 def test_a_secret_is_found_nowhere_and_a_new_one_is_taken_up(write_project, start, tmp_path):
     canary, key = random.token_urlsafe(16), new_key()
     ring = Keyring((Key.parse(key),))
@@ -114,8 +120,7 @@ def test_a_secret_is_found_nowhere_and_a_new_one_is_taken_up(write_project, star
     assert canary not in server.output
     assert key not in server.output
     assert server.output.count(MASK) > 10
-    files = [Path(folder, name) for top in (root, tmp_path) for folder, _, names in os.walk(top) for name in names]
-    assert any("aof" in file.name for file in files), "what the store has written is among them"
-    contents = {file: file.read_bytes() for file in files if file.is_file()}
+    contents = contents_of(root, tmp_path)
+    assert any("aof" in file.name for file in contents), "what the store has written is among them"
     assert [file for file, content in contents.items() if canary.encode() in content or key.encode() in content] == []
     assert any(b"failed with ****" in content for content in contents.values())
