@@ -74,8 +74,7 @@ def open_project(root: Path, loaded: Loaded) -> Project:
     given, vault = loaded.settings, loaded.vault
     if not vault.sealed:
         publish(vault.variables)
-    secret_of = None if vault.sealed else vault.get
-    loader = Loader(root, given.functions, given.schedules, given.schedule.timezone, secret_of)
+    loader = Loader(root, given.functions, given.schedules, given.schedule.timezone, vault)
     return Project(root, loaded, loader, loader.load())
 
 
@@ -173,7 +172,7 @@ class HttpRole:
 
         settings = project.settings
         lifespan = project.registry.lifespan or Lifespan()
-        self.isolated = isolated or isolated_of(project.root, settings)
+        self.isolated = isolated or isolated_of(project.root, settings, lifespan.secrets)
         self._resources = WithBackground(Resources(lifespan), settings.background)
         self.invoker = Invoker(
             threads=settings.serve.threads,

@@ -128,6 +128,22 @@ def test_a_check_names_functions_whose_secrets_are_not_there_and_shows_none(fnru
     assert value not in said
 
 
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        (
+            'secrets = ["DATABASE_URL"]',
+            '`secrets` names one: there is no secret "DATABASE_URL"; it is expected as a var',
+        ),
+        ("secrets = [1]", '`secrets` is a list of names here: secrets = ["DATABASE_URL"]'),
+    ],
+)
+def test_secrets_of_resources_that_cannot_be_had_are_a_load_error(line, message, fnrun, tmp_path):
+    (tmp_path / "functions").mkdir()
+    (tmp_path / "functions" / "_lifespan.py").write_text(f"{line}\n")
+    assert f"functions/_lifespan.py: {message}" in fnrun("check")
+
+
 def test_it_is_a_command_of_the_shell_and_takes_no_value_from_it(tmp_path):
     words = [sys.executable, "-P", "-m", "runtime", "--dir", str(tmp_path), "secrets", "encrypt", "A", "value"]
     done = subprocess.run(

@@ -2,6 +2,7 @@
 
 import secrets as random
 from pathlib import Path
+from textwrap import dedent
 
 import pytest
 
@@ -11,6 +12,7 @@ from runtime.testing import Harness
 
 FUNCTIONS = """
     import os
+    from functions._lifespan import Pool
     from runtime import Context, Problem, fn, http, queue
 
     @http.get("/pay")
@@ -36,10 +38,38 @@ FUNCTIONS = """
     def refuses(ctx: Context):
         raise Problem(409, "refused", detail=f"with {ctx.secrets['STRIPE']}")
 
+    @http.get("/pool")
+    def pooled(pool: Pool, ctx: Context):
+        return [pool.url, sorted(ctx.resources), dict(ctx.secrets)]
+
+    @http.get("/pool_apart")
+    @fn(isolation="process")
+    def pooled_apart(pool: Pool, ctx: Context):
+        return [pool.url, sorted(ctx.resources), dict(ctx.secrets)]
+
     @queue("default")
     @fn(secrets=["STRIPE"], retries=1, isolation="process")
     def refuses_apart(ctx: Context):
         raise ValueError(f"with {ctx.secrets['STRIPE']}")
+"""
+
+
+LIFESPAN = """
+    from runtime import resource, startup
+
+    secrets = ["DATABASE_URL"]
+
+    class Pool:
+        def __init__(self, url):
+            self.url = url
+
+    @resource
+    def pool(secrets) -> Iterator[Pool]:
+        yield Pool(secrets["DATABASE_URL"])
+
+    @startup
+    def look(secrets, pool):
+        assert pool.url == secrets["DATABASE_URL"]
 """
 
 
@@ -56,12 +86,16 @@ async def harness(write_project, value, monkeypatch):
     token = ring.seal("functions.shop.apart.env.TOKEN", "open")
     files = {
         "functions/shop.py": FUNCTIONS,
+        "functions/_lifespan.py": "from collections.abc import Iterator\n" + dedent(LIFESPAN),
         "functions.toml": f"""
             [functions."shop.pay"]
             env = {{ SHOP = "toml" }}
             [functions."shop.apart"]
             env = {{ TOKEN = "{token}" }}
             secrets = ["OTHER"]
+            [connections.DATABASE_URL]
+            driver = "postgresql"
+            password_from = "STRIPE"
         """,
         ".env": "GREETING=hello\nOTHER=another\n",
         ".secrets": f"STRIPE={ring.seal('STRIPE', value)}\nUNUSED={ring.seal('UNUSED', value + value)}\n",
@@ -84,6 +118,11 @@ async def test_one_that_names_none_has_none_and_is_told_so(harness, log):
 async def test_an_isolated_function_gets_its_own_and_nothing_else(harness, value):
     found = (await harness.http.get("/apart")).json()
     assert found == [{"STRIPE": value, "OTHER": "another"}, {"CURRENCY": "EUR", "TOKEN": "open"}, []]
+
+
+@pytest.mark.parametrize("path", ["/pool", "/pool_apart"])
+async def test_resources_are_given_the_secrets_that_their_file_names_and_handlers_are_not(path, harness, value):
+    assert (await harness.http.get(path)).json() == [f"postgresql://:{value}@localhost", ["pool"], {}]
 
 
 async def test_a_secret_in_an_error_is_masked_for_its_caller_and_in_the_ledger(harness, value):

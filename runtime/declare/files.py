@@ -17,7 +17,7 @@ import msgspec
 
 from runtime.base.durations import parse_rate
 from runtime.base.errors import DeclarationError, SettingsError
-from runtime.base.secrets.given import NoSecret, Secrets
+from runtime.base.secrets.given import NoSecret, SecretOf, Secrets
 from runtime.base.secrets.masking import mask
 from runtime.base.sections import FunctionSettings
 from runtime.base.settings import FILE_NAME
@@ -44,8 +44,6 @@ from runtime.declare.triggers import (
 )
 
 T = TypeVar("T")
-SecretOf = Callable[[str], str]
-"""Finds a secret by its name. NoSecret; SettingsError if it cannot be opened."""
 
 _FILE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
 

@@ -1,11 +1,14 @@
 """What a function is given of the secrets: those that it names, by name. Shows none in its repr."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 
 from typing_extensions import override
 
 from runtime.base.errors import FnrunError
 from runtime.base.secrets.masking import MASK
+
+SecretOf = Callable[[str], str]
+"""Finds a secret by its name. NoSecret; SettingsError if it cannot be opened."""
 
 
 class NoSecret(FnrunError, KeyError):  # noqa: N818 - a state, as KeyError's others

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import msgspec
 
+from runtime.base.secrets.given import NO_SECRETS, Secrets
 from runtime.base.secrets.sealing import PREFIX
 from runtime.base.secrets.vault import OURS
 from runtime.base.sections import Settings
@@ -33,7 +34,9 @@ def cell_command(root: Path) -> tuple[str, ...]:
     return (sys.executable, "-P", "-m", "runtime", "--dir", str(root), "cell-child")
 
 
-def clean_surroundings(environ: Mapping[str, str], named: Collection[str] = (), store_url: str = "") -> Surroundings:
+def clean_surroundings(
+    environ: Mapping[str, str], named: Collection[str] = (), store_url: str = "", shared: Secrets = NO_SECRETS
+) -> Surroundings:
     """What programs need to run at all, and the variables that are named. Our own settings go another way.
 
     store_url: the store's address, open. What else is secret among the settings stays here, and so do the keys.
@@ -46,11 +49,16 @@ def clean_surroundings(environ: Mapping[str, str], named: Collection[str] = (), 
     ours = {name: value for name, value in environ.items() if name.startswith(OURS) and not is_secret_variable(name)}
     if store_url and environ.get(_STORE, PREFIX).startswith(PREFIX):
         ours[_STORE] = store_url
-    return Surroundings(environ=seen, given=msgspec.json.encode(ours))
+    return Surroundings(environ=seen, given=msgspec.json.encode({**shared, **ours}))
 
 
-def isolated_of(root: Path, settings: Settings, environ: Mapping[str, str] = os.environ) -> Isolated:
-    """What runs the isolated functions of the project in `root`; nothing is started yet."""
+def isolated_of(
+    root: Path, settings: Settings, shared: Secrets = NO_SECRETS, environ: Mapping[str, str] = os.environ
+) -> Isolated:
+    """What runs the isolated functions of the project in `root`; nothing is started yet.
+
+    shared: the secrets of its resources, which are opened there, too.
+    """
 
     def make() -> Cells:
         return Cells(
@@ -58,7 +66,7 @@ def isolated_of(root: Path, settings: Settings, environ: Mapping[str, str] = os.
             settings.isolation.processes,
             idle_seconds=None,
             keep=Keep(seconds=float(settings.isolation.idle), jobs=settings.isolation.max_calls),
-            surroundings=clean_surroundings(environ, settings.isolation.env, settings.store.url),
+            surroundings=clean_surroundings(environ, settings.isolation.env, settings.store.url, shared),
         )
 
     return Isolated(make)
