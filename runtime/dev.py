@@ -1,7 +1,7 @@
 """`fnrun dev`: watch the project, and have its children take up what is saved.
 
 Called by cli. A saved function file is imported anew by each child, in place; anything else (functions.toml,
-_lifespan.py) takes a new child, and the old one works on until that is ready.
+.env, .secrets, _lifespan.py) takes a new child, and the old one works on until that is ready.
 """
 
 import asyncio
@@ -17,6 +17,7 @@ from typing import Any
 from watchfiles import Change, DefaultFilter, awatch
 
 from runtime.base import logs
+from runtime.base.secrets.files import ENV_FILE, SECRETS_FILE
 from runtime.base.settings import FILE_NAME
 from runtime.declare.modules import PACKAGE
 from runtime.processes import Child, Message, answer_for_nobody
@@ -40,6 +41,7 @@ _WELL_SECONDS = 10.0
 _no_dropping = DefaultFilter(  # vim tries with a file 4913 whether it may write
     ignore_entity_patterns=(*DefaultFilter.ignore_entity_patterns, r"^4913$", r"^#.*#$")
 )
+_SETTINGS = frozenset({FILE_NAME, ENV_FILE, SECRETS_FILE})
 _NOBODY = "the server ended; see its log"
 
 
@@ -222,7 +224,7 @@ async def watch(root: Path, places: Sequence[Place]) -> None:
         # The whole folder: an editor replaces functions.toml, and a watch on the old file would see nothing.
         async for changes in awatch(root, watch_filter=partial(_matters, root), rust_timeout=200):
             files = sorted({_inside(root, path) for _, path in changes})
-            if FILE_NAME in files:
+            if not _SETTINGS.isdisjoint(files):
                 log.info("changed, starting anew", files=files)
                 await asyncio.gather(*(place.start() for place in places))
             else:
@@ -234,9 +236,9 @@ async def watch(root: Path, places: Sequence[Place]) -> None:
 
 
 def _matters(root: Path, change: Change, path: str) -> bool:
-    """Whether a changed file is one of the project's: functions.toml, or anything in functions/ but droppings."""
+    """Whether a changed file is one of the project's: of settings, or anything in functions/ but droppings."""
     inside = _inside(root, path)
-    return inside.partition(os.sep)[0] in (PACKAGE, FILE_NAME) and _no_dropping(change, inside)
+    return inside.partition(os.sep)[0] in (PACKAGE, *_SETTINGS) and _no_dropping(change, inside)
 
 
 def _inside(root: Path, path: str) -> str:

@@ -19,6 +19,7 @@ import msgspec
 from runtime.base import logs
 from runtime.base.errors import StartError
 from runtime.base.keys import KeyFile
+from runtime.base.secrets.vault import publish
 from runtime.base.sections import Settings
 from runtime.base.settings import NOTHING, Loaded, load_settings
 from runtime.declare.context import log_fields
@@ -58,16 +59,22 @@ class Project(msgspec.Struct, frozen=True):
 
 
 def load_project(
-    root: Path, overrides: Mapping[str, str] = NOTHING, environ: Mapping[str, str] = os.environ
+    root: Path,
+    overrides: Mapping[str, str] = NOTHING,
+    environ: Mapping[str, str] = os.environ,
+    *,
+    sealed: bool = False,
 ) -> Project:
-    """Settings and functions of the project in `root`; see load_settings for `overrides` and `environ`."""
-    return open_project(root, load_settings(root, overrides, environ))
+    """Settings and functions of the project in `root`; see load_settings for the rest."""
+    return open_project(root, load_settings(root, overrides, environ, sealed=sealed))
 
 
 def open_project(root: Path, loaded: Loaded) -> Project:
-    """The project in `root`, whose settings have been read."""
-    given = loaded.settings
-    loader = Loader(root, given.functions, given.schedules, given.schedule.timezone)
+    """The project in `root`, whose settings have been read. What `.env` says is in the environment from now on."""
+    given, vault = loaded.settings, loaded.vault
+    if not vault.sealed:
+        publish(vault.variables)
+    loader = Loader(root, given.functions, given.schedules, given.schedule.timezone, vault)
     return Project(root, loaded, loader, loader.load())
 
 
@@ -165,7 +172,7 @@ class HttpRole:
 
         settings = project.settings
         lifespan = project.registry.lifespan or Lifespan()
-        self.isolated = isolated or isolated_of(project.root, settings.isolation)
+        self.isolated = isolated or isolated_of(project.root, settings, lifespan.secrets)
         self._resources = WithBackground(Resources(lifespan), settings.background)
         self.invoker = Invoker(
             threads=settings.serve.threads,

@@ -83,7 +83,7 @@ class WorkerRole:
         assert lifespan is not None  # noqa: S101 - asked by work
         self._project = project
         self._parent = parent
-        isolated = isolated_of(project.root, settings.isolation)
+        isolated = isolated_of(project.root, settings, lifespan.secrets)
         self._resources = WithBackground(_Resources(lifespan, isolated, self._watch), settings.background)
         name, limit = worker_name(), settings.queue.concurrency
         told = {"host": socket.gethostname(), "pid": os.getpid(), "concurrency": limit, "queues": settings.queue.queues}

@@ -9,6 +9,8 @@ import sys
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, Literal, TextIO, cast
 
+from runtime.base.secrets.masking import mask
+
 if TYPE_CHECKING:
     import structlog
     from structlog.stdlib import BoundLogger
@@ -34,6 +36,11 @@ class _Later:
         import structlog  # noqa: PLC0415 - see get_logger
 
         return getattr(structlog.stdlib.get_logger(*self._names), word)
+
+
+def _masked(_logger: object, _method: str, line: Any) -> Any:
+    """The line as it is written, tracebacks and all, without secrets."""
+    return mask(line)
 
 
 def configure(
@@ -68,7 +75,7 @@ def configure(
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
             foreign_pre_chain=shared,
-            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *render],
+            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *render, _masked],
         )
     )
     root = logging.getLogger()

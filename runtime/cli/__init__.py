@@ -9,6 +9,7 @@ from typing_extensions import override
 
 from runtime.base.errors import FnrunError
 from runtime.base.garbage import collect_seldom
+from runtime.base.secrets.masking import mask
 
 _COMMANDS = {
     "calls": "health invoke",
@@ -19,6 +20,7 @@ _COMMANDS = {
     "queues": "queues",
     "runs": "runs",
     "schedules": "schedules",
+    "secrets": "secrets",
     "serving": "dev serve",
     "working": "celery scheduler-child serve-child worker-child",
 }
@@ -46,7 +48,11 @@ class _Group(click.Group):
         try:
             return super().invoke(ctx)
         except FnrunError as error:
-            raise click.ClickException(str(error)) from None
+            raise click.ClickException(mask(str(error))) from None
+        except click.ClickException as error:
+            if type(error) is click.ClickException and mask(error.message) != error.message:
+                raise click.ClickException(mask(error.message)) from None
+            raise
 
 
 @click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})

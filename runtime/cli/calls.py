@@ -120,7 +120,7 @@ async def _invoke_here(project: roles.Project, function: Function, payload: byte
         print_failures(project)
         raise StartError("functions/_lifespan.py does not load, and nothing runs without its resources")
     resources = Resources(lifespan)
-    isolated = isolated_of(project.root, project.settings.isolation)
+    isolated = isolated_of(project.root, project.settings, lifespan.secrets)
     invoker = Invoker(threads=1, resources=resources.opened, isolated=isolated)
     failure: click.ClickException | None = None
     async with resources, aclosing(isolated):

@@ -11,6 +11,8 @@ import msgspec
 
 from runtime import roles
 from runtime.base import logs
+from runtime.base.errors import SettingsError
+from runtime.base.sections import Settings
 from runtime.base.settings import load_settings
 from runtime.declare.context import log_fields
 from runtime.tasks.performed import ending_with_calls, opens
@@ -54,11 +56,19 @@ def function_child(root: Path, line: int, alone: bool) -> None:
     from runtime import zygote  # noqa: PLC0415 - no other command forks
 
     def prepare() -> "Opens":
-        said = load_settings(root).settings.log
+        said = _settings_here(root).log
         logs.configure(style=said.format, level=said.level, fields=log_fields)
         return opens
 
     zygote.serve_cells(socket.socket(fileno=line), prepare, alone=alone)
+
+
+def _settings_here(root: Path) -> Settings:
+    """Those of the project; where the keys are not, as in a process for isolated functions, without what they open."""
+    try:
+        return load_settings(root).settings  # and its secrets are known, and masked, from here on
+    except SettingsError:
+        return load_settings(root, sealed=True).settings
 
 
 def serve_cells(
@@ -78,7 +88,8 @@ def serve_cells(
 
     def prepare() -> "Opens":
         said = {} if given is None else msgspec.json.decode(os.pread(given, _MOST_GIVEN, 0), type=dict[str, str])
-        project = roles.load_project(root, environ={**os.environ, **said})
+        # A process for isolated functions is told its settings; it shall open no secrets.
+        project = roles.load_project(root, environ={**os.environ, **said}, sealed=given is not None)
         settings = project.settings
         logs.configure(style=settings.log.format, level=settings.log.level, fields=log_fields)
         make_desk_with(lambda: _desk_again(project))

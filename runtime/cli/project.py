@@ -8,7 +8,7 @@ import click
 
 from runtime import roles
 from runtime.base.sections import Settings
-from runtime.base.settings import load_settings
+from runtime.base.settings import Loaded, load_settings
 from runtime.cli.printing import fire_lines
 from runtime.declare.registry import Function
 from runtime.declare.timing.schedules import schedule_id, timing_of
@@ -65,11 +65,18 @@ def print_failures(project: roles.Project, *, tracebacks: bool = False) -> None:
             click.echo(failure.traceback, err=True)
 
 
+def print_warnings(loaded: Loaded) -> None:
+    """Say what is not as it should be with settings, on stderr."""
+    for warning in loaded.warnings:
+        click.echo(click.style(f"warning: {warning}", fg="yellow"), err=True)
+
+
 @click.command()
 @click.pass_obj
 def check(root: Path) -> None:
     """Load everything as serve would; print each problem with its file and line. Exit 1 if there is one."""
     project = roles.load_project(root)
+    print_warnings(project.loaded)
     print_failures(project, tracebacks=True)
     if project.registry.failures:
         raise click.ClickException(f"{len(project.registry.failures)} problem(s)")

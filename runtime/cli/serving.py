@@ -17,7 +17,7 @@ from runtime.base.addresses import EMBEDDED
 from runtime.base.errors import StartError
 from runtime.base.keys import KeyFile
 from runtime.base.sections import HttpSettings, Settings
-from runtime.base.settings import load_settings
+from runtime.base.settings import Loaded, load_settings
 
 PROGRAM = (sys.executable, "-P", "-m", "runtime")
 """`fnrun`. -P: a file of the project's called like a module of ours shall not stand in for it."""
@@ -39,6 +39,7 @@ def dev(root: Path, bind: str | None) -> None:
     given["http__http3"] = "false"  # its port cannot be handed from one process to the next
     environ = os.environ | _variables(given)
     logs.configure(style=settings.log.format, level=settings.log.level)
+    _warn(loaded)
     with ExitStack() as opened:
         places, silence = [], float(settings.serve.blocked_limit)
         if "http" in settings.serve.only:
@@ -56,6 +57,11 @@ def dev(root: Path, bind: str | None) -> None:
                 places.append(Place(name, command, environ, silence_seconds=silence))
         _open_store(root, settings, opened)
         asyncio.run(watch(root, places))
+
+
+def _warn(loaded: Loaded) -> None:
+    for warning in loaded.warnings:
+        click.echo(f"Warning: {warning}", err=True)
 
 
 def _command(root: Path, name: str) -> tuple[str, ...]:
@@ -104,6 +110,7 @@ def serve(root: Path, /, bind: str | None, log_level: str | None, **chosen: str 
     given = {name: value for name, value in options.items() if value is not None}
     loaded = load_settings(root, given)
     settings = loaded.settings
+    _warn(loaded)
     if "http" in settings.serve.only:
         _check_tls(root, settings.http)
     if set(settings.serve.only) != {"scheduler"}:  # whatever runs handlers has a parent, which replaces it

@@ -12,6 +12,7 @@ import msgspec
 
 from runtime.base.ids import Trace
 from runtime.base.logs import Logger, get_logger
+from runtime.base.secrets.given import NO_SECRETS, Secrets
 from runtime.declare.resources import NONE_OPENED, Opened
 
 _LONGEST_PROGRESS = 64_000
@@ -21,7 +22,8 @@ class Context:
     """One invocation, seen from its handler.
 
     run_id: 32 hex digits, time-ordered. function: its name. trigger: "http", "cli", ... attempt: 1 for the first.
-    env: the function's environment, what functions.toml says on top of the process's.
+    env: the function's environment, what it and functions.toml say on top of the process's. secrets: those that the
+    function names, `secrets["STRIPE_KEY"]`.
     resources: what functions/_lifespan.py opens, `resources["db"]` or `resources.db`.
     """
 
@@ -35,6 +37,7 @@ class Context:
         "function",
         "resources",
         "run_id",
+        "secrets",
         "trace",
         "trigger",
     )
@@ -52,6 +55,7 @@ class Context:
         timeout_seconds: float | None,
         report: Callable[[bytes], None] | None = None,
         resources: Opened = NONE_OPENED,
+        secrets: Secrets = NO_SECRETS,
     ) -> None:
         self.run_id = run_id
         self.function = function
@@ -60,6 +64,7 @@ class Context:
         self.env = env
         self.trace = trace
         self.resources = resources
+        self.secrets = secrets
         self.cancelled = False
         """True once the caller no longer waits: sync code looks at it between steps, async code is cancelled."""
         self._report = report

@@ -245,6 +245,8 @@ def fn(  # noqa: PLR0913 - the options authors may say
     breaker: Breaker | None = None,
     on_failure: str | Callable[..., Any] | None = None,
     max_age: Duration | None = None,
+    env: Mapping[str, str] | None = None,
+    secrets: Sequence[str] | None = None,
     **others: Any,
 ) -> Callable[[F], F]:
     """What holds for a function under every trigger. See docs/reference.md. Raises DeclarationError."""
@@ -260,6 +262,8 @@ def fn(  # noqa: PLR0913 - the options authors may say
         "breaker": breaker,
         "on_failure": on_failure,
         "max_age": max_age,
+        "env": env,
+        "secrets": secrets,
     }
     _refuse_unknown("fn", others, (*options, "fallback"))
     line = _caller_line()

@@ -16,7 +16,9 @@ from typing import Any, TypeVar, get_type_hints
 import msgspec
 
 from runtime.base.durations import parse_rate
-from runtime.base.errors import DeclarationError
+from runtime.base.errors import DeclarationError, SettingsError
+from runtime.base.secrets.given import NoSecret, SecretOf, Secrets
+from runtime.base.secrets.masking import mask
 from runtime.base.sections import FunctionSettings
 from runtime.base.settings import FILE_NAME
 from runtime.declare.modules import PACKAGE, function_name
@@ -47,11 +49,15 @@ _FILE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
 
 
 def functions_in(
-    root: Path, path: Path, overrides: Mapping[str, FunctionSettings], resources: Sequence[Resource]
+    root: Path,
+    path: Path,
+    overrides: Mapping[str, FunctionSettings],
+    resources: Sequence[Resource],
+    secret_of: SecretOf | None = None,
 ) -> tuple[Function, ...]:
     """The functions of a file, disabled ones too. Raises DeclarationError, or whatever the file itself raises.
 
-    resources: what parameters may be given.
+    resources: what parameters may be given. secret_of: finds a secret by its name; None where functions get none.
     """
     parts = path.relative_to(root / PACKAGE).with_suffix("").parts
     for part in parts:
@@ -72,8 +78,21 @@ def functions_in(
             raise DeclarationError(
                 f'two functions are named "{name}", here and on line {found[name].line}', line=function.line
             )
-        found[name] = _checked(_overridden(function, overrides.get(name, FunctionSettings())))
+        setting = overrides.get(name, FunctionSettings())
+        function = _overridden(function, setting)
+        if setting.enabled and secret_of is not None:
+            function = _with_secrets(function, (*function.policy.secrets, *setting.secrets), secret_of)
+        found[name] = _checked(function)
     return tuple(found.values())
+
+
+def _with_secrets(function: Function, names: Sequence[str], secret_of: SecretOf) -> Function:
+    """The function with the secrets that it names. DeclarationError if one is not to be had."""
+    try:
+        values = {name: secret_of(name) for name in names}
+    except (NoSecret, SettingsError) as error:
+        raise DeclarationError(f'"{function.name}" names a secret: {error}', line=function.line) from None
+    return msgspec.structs.replace(function, secrets=Secrets(values))
 
 
 def _check_reachable(module: ModuleType) -> None:
@@ -147,7 +166,9 @@ def _overridden(function: Function, setting: FunctionSettings) -> Function:
             changes["auth"] = setting.auth
         triggers[index] = msgspec.structs.replace(trigger, **changes)
     policy = _overridden_policy(function, setting)
-    return msgspec.structs.replace(function, triggers=tuple(triggers), policy=policy, queue=queue, env=setting.env)
+    return msgspec.structs.replace(
+        function, triggers=tuple(triggers), policy=policy, queue=queue, env={**policy.env, **setting.env}
+    )
 
 
 def _overridden_policy(function: Function, setting: FunctionSettings) -> Policy:
@@ -271,11 +292,11 @@ def _at_line(line: int, check: Callable[[], T]) -> T:
 def failure_of(file: str, error: BaseException) -> LoadFailure:
     """What to tell of a file that raised `error`."""
     if isinstance(error, DeclarationError):
-        return LoadFailure(file=file, line=error.line or _line_in(error, file), message=str(error))
-    trace = "".join(traceback.format_exception(type(error), error, _authors_part(error.__traceback__)))
+        return LoadFailure(file=file, line=error.line or _line_in(error, file), message=mask(str(error)))
+    trace = mask("".join(traceback.format_exception(type(error), error, _authors_part(error.__traceback__))))
     if isinstance(error, SyntaxError) and error.filename and error.filename.endswith(file):
         return LoadFailure(file=file, line=error.lineno or None, message=f"SyntaxError: {error.msg}", traceback=trace)
-    what = f"{type(error).__name__}: {error}".rstrip(": ")
+    what = mask(f"{type(error).__name__}: {error}").rstrip(": ")
     if isinstance(error, SystemExit):
         what = "the file ends the process when imported (sys.exit); move that into a function"
     return LoadFailure(file=file, line=_line_in(error, file), message=what, traceback=trace)

@@ -5,7 +5,7 @@ Called by the loader. Knows no server: what a middleware is, the HTTP trigger de
 
 import importlib
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from inspect import isclass, signature, unwrap
 from pathlib import Path
 from types import ModuleType
@@ -13,24 +13,27 @@ from typing import Any
 
 import msgspec
 
-from runtime.base.errors import DeclarationError, FnrunError, did_you_mean
+from runtime.base.errors import DeclarationError, FnrunError, SettingsError, did_you_mean
+from runtime.base.secrets.given import NO_SECRETS, NoSecret, SecretOf, Secrets
 from runtime.declare.modules import PACKAGE
 from runtime.declare.resources import Hook, Resource, hook_of, in_order, mark_of, resource_of, take_marked
 
 LIFESPAN = f"{PACKAGE}._lifespan"
-_NAMES = ("middleware", "exception_handlers")
+_NAMES = ("middleware", "exception_handlers", "secrets")
 ErrorHandler = Callable[[Any, Any], Any]
 
 
 class Lifespan(msgspec.Struct, frozen=True, kw_only=True):
     """middleware: outermost first. exception_handlers: `(request, error)`, by the class of what a function raises.
 
-    resources: in the order they are opened in. startup, shutdown: in the order they run in.
+    resources: in the order they are opened in. startup, shutdown: in the order they run in. secrets: those that
+    `secrets = [...]` names, for resources and hooks that have a parameter of that name, and for no handler.
     """
 
     middleware: tuple[Any, ...] = ()
     exception_handlers: Mapping[type[Exception], ErrorHandler] = {}
     resources: tuple[Resource, ...] = ()
+    secrets: Secrets = NO_SECRETS
     startup: tuple[Hook, ...] = ()
     shutdown: tuple[Hook, ...] = ()
 
@@ -43,8 +46,11 @@ class Lifespan(msgspec.Struct, frozen=True, kw_only=True):
         return None
 
 
-def load_lifespan(root: Path) -> Lifespan:
-    """Import functions/_lifespan.py, if there is one. Raises DeclarationError, or whatever the file itself raises."""
+def load_lifespan(root: Path, secret_of: SecretOf | None = None) -> Lifespan:
+    """Import functions/_lifespan.py, if there is one. Raises DeclarationError, or whatever the file itself raises.
+
+    secret_of: finds a secret by its name; None where nothing will be opened.
+    """
     if not (root / PACKAGE / "_lifespan.py").exists():
         return Lifespan()
     module = sys.modules.get(LIFESPAN) or importlib.import_module(LIFESPAN)
@@ -56,14 +62,44 @@ def load_lifespan(root: Path) -> Lifespan:
     _check_middleware(middleware)
     _check_handlers(handlers)
     found = _hooks(module, root)
-    resources = in_order([resource_of(one) for one in found if one.what == "resource"])
+    named = _secret_names(module)
+    given = [_SECRETS] if named is not None else []
+    known = in_order([*given, *(resource_of(one) for one in found if one.what == "resource")])
+    resources = tuple(one for one in known if one.call is not _no_call)
     return Lifespan(
         middleware=tuple(middleware),
         exception_handlers=dict(handlers),
         resources=resources,
-        startup=tuple(hook_of(one, resources) for one in found if one.what == "startup"),
-        shutdown=tuple(hook_of(one, resources) for one in found if one.what == "shutdown"),
+        secrets=_secrets(named or (), secret_of),
+        startup=tuple(hook_of(one, known) for one in found if one.what == "startup"),
+        shutdown=tuple(hook_of(one, known) for one in found if one.what == "shutdown"),
     )
+
+
+def _no_call() -> None:
+    """Of what is given, and not opened."""
+
+
+_SECRETS = Resource(what="resource", name="secrets", call=_no_call, file="", line=0, type=Secrets)
+
+
+def _secret_names(module: ModuleType) -> tuple[str, ...] | None:
+    """What `secrets = ["DATABASE_URL"]` says in the file; None where it says nothing of the kind."""
+    said = vars(module).get("secrets")
+    if not isinstance(said, list | tuple):
+        return None
+    if not all(isinstance(name, str) for name in said):
+        raise DeclarationError('`secrets` is a list of names here: secrets = ["DATABASE_URL"]')
+    return tuple(said)
+
+
+def _secrets(names: Sequence[str], secret_of: SecretOf | None) -> Secrets:
+    if secret_of is None:
+        return NO_SECRETS
+    try:
+        return Secrets({name: secret_of(name) for name in names})
+    except (NoSecret, SettingsError) as error:
+        raise DeclarationError(f"`secrets` names one: {error}") from None
 
 
 def _hooks(module: ModuleType, root: Path) -> list[Hook]:

@@ -17,6 +17,7 @@ import msgspec
 
 from runtime.base.errors import DeclarationError, StartError, did_you_mean
 from runtime.base.schedules import ScheduleTable
+from runtime.base.secrets.vault import Vault
 from runtime.base.sections import FunctionSettings
 from runtime.base.settings import FILE_NAME
 from runtime.declare.files import failure_of, functions_in
@@ -48,7 +49,8 @@ class _File(msgspec.Struct):
 class Loader:
     """The functions/ folder of a project.
 
-    Of the settings: overrides: [functions."name"]; tables: [schedules.id]; zone: of cron rules that say none.
+    Of the settings: overrides: [functions."name"]; tables: [schedules.id]; zone: of cron rules that say none;
+    vault: the secrets that functions name; None, or sealed, in a process where each call brings its own.
     """
 
     def __init__(
@@ -57,8 +59,10 @@ class Loader:
         overrides: _Overrides = MappingProxyType({}),
         tables: Mapping[str, ScheduleTable] = MappingProxyType({}),
         zone: str = "UTC",
+        vault: Vault | None = None,
     ) -> None:
         self._root = root
+        self._vault = vault
         self._overrides = overrides
         self._tables = Tables(root, tables, zone)
         self._zone = zone
@@ -123,10 +127,14 @@ class Loader:
     def _read(self, path: Path) -> None:
         file = self._files.setdefault(self._key(path), _File())
         try:
-            file.found, file.failure = functions_in(self._root, path, self._overrides, self._resources), None
+            file.found, file.failure = self._functions_in(path), None
         except BaseException as error:  # noqa: BLE001 - whatever an author's file does, the others load
             _raise_interrupt(error)
             file.found, file.failure = (), failure_of(self._key(path), error)
+
+    def _functions_in(self, path: Path) -> tuple[Function, ...]:
+        secret_of = None if self._vault is None or self._vault.sealed else self._vault.get
+        return functions_in(self._root, path, self._overrides, self._resources, secret_of)
 
     def _read_library(self, name: str) -> None:
         """Import a library anew that only handlers import, when they run: so its faults are told at once, too."""
@@ -141,7 +149,7 @@ class Loader:
 
     def _read_lifespan(self) -> None:
         try:
-            self._lifespan = load_lifespan(self._root)
+            self._lifespan = load_lifespan(self._root, None if self._vault is None else self._vault.get)
         except BaseException as error:  # noqa: BLE001 - as above
             _raise_interrupt(error)
             self._lifespan = failure_of(f"{PACKAGE}/_lifespan.py", error)

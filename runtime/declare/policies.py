@@ -3,7 +3,8 @@
 Pure data, checked when it is written. Read by the loader; kept by the guards and the ledger.
 """
 
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Mapping
 from typing import Any, Literal, TypeVar
 
 import msgspec
@@ -13,6 +14,8 @@ from runtime.base.durations import Duration, Rate, parse_duration, parse_rate, p
 from runtime.base.errors import DeclarationError, FnrunError
 
 T = TypeVar("T")
+
+_NAME = re.compile(r"(?!FNRUN_)[A-Za-z_][A-Za-z0-9_]*")
 
 
 class RetryAfter(FnrunError):  # noqa: N818 - a verdict, as authors write it
@@ -85,6 +88,8 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True):
     fallback: Any = msgspec.UNSET
     on_failure: str | Callable[..., Any] | None = None
     max_age_seconds: float | None = None
+    env: Mapping[str, str] = {}
+    secrets: tuple[str, ...] = ()
 
     @property
     def has_fallback(self) -> bool:
@@ -120,6 +125,7 @@ def policy_of(options: dict[str, Any]) -> Policy:
             values[field] = checked("fn", name, read, value)
     if "concurrency" in values:
         count("@fn", "concurrency", values["concurrency"])
+    _check_names(values)
     if isinstance(values.get("retries"), int):
         values["retries"] = Retry(values["retries"])
     for name, kinds, says in _KINDS:
@@ -127,6 +133,23 @@ def policy_of(options: dict[str, Any]) -> Policy:
             raise DeclarationError(f"@fn({name}={values[name]!r}): write {says}")
     _check_isolation(values.get("isolation"), values.get("memory_bytes"))
     return Policy(**values)
+
+
+def _check_names(values: dict[str, Any]) -> None:
+    """Check `env=` and `secrets=`, and make the latter a tuple."""
+    env, secrets = values.get("env", {}), values.get("secrets", ())
+    if not isinstance(env, Mapping) or not all(isinstance(part, str) for pair in env.items() for part in pair):
+        raise DeclarationError('@fn(env=...): variables by name, both text: env={"CURRENCY": "EUR"}')
+    if not isinstance(secrets, list | tuple) or not all(isinstance(name, str) for name in secrets):
+        raise DeclarationError('@fn(secrets=...): the names of secrets, never their values: secrets=["STRIPE_KEY"]')
+    for name in secrets:
+        if not _NAME.fullmatch(name):
+            raise DeclarationError(
+                "@fn(secrets=...): one of these is no name of a secret (letters, digits and _ alone, and FNRUN_... are "
+                "settings); write names, never values"
+            )
+    if "secrets" in values:
+        values["secrets"] = tuple(dict.fromkeys(secrets))
 
 
 def _check_isolation(isolation: str | None, memory_bytes: int | None) -> None:

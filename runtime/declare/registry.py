@@ -12,6 +12,7 @@ import msgspec
 from typing_extensions import override
 
 from runtime.base.errors import DeclarationError, UnknownFunction, did_you_mean
+from runtime.base.secrets.given import NO_SECRETS, Secrets
 from runtime.declare.lifespan import Lifespan
 from runtime.declare.markers import Event
 from runtime.declare.policies import Policy
@@ -34,7 +35,7 @@ class Function(msgspec.Struct, frozen=True, kw_only=True, eq=False):
 
     file: its path from the project's root. line: 1-based, of its first decorator. parameters: of its signature. queue:
     where its runs wait unless their submitter says otherwise. on_failure: the name of the function to run when one of
-    its runs has failed for good. env: what `[functions."name"] env` says.
+    its runs has failed for good. env: what `@fn(env=)` and `[functions."name"] env` say. secrets: those that it names.
     """
 
     name: str
@@ -48,6 +49,7 @@ class Function(msgspec.Struct, frozen=True, kw_only=True, eq=False):
     queue: str = DEFAULT_QUEUE
     on_failure: str | None = None
     env: Mapping[str, str] = {}
+    secrets: Secrets = NO_SECRETS
 
     @property
     def kind(self) -> Kind:

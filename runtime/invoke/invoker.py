@@ -16,6 +16,7 @@ from typing import Any
 
 from runtime.base.errors import BackgroundClosed, BackgroundFull, InputError, Problem, QueueFull, StoreDown
 from runtime.base.logs import get_logger
+from runtime.base.secrets.vault import KEY_VARIABLES
 from runtime.declare.context import Context, Tick, current
 from runtime.declare.policies import RetryAfter
 from runtime.declare.registry import Function
@@ -109,6 +110,7 @@ class Invoker:
             trigger=invocation.trigger,
             attempt=invocation.attempt,
             env=prepared.env,
+            secrets=prepared.secrets,
             trace=invocation.trace,
             started_at=time.time(),
             timeout_seconds=None if prepared.streams else invocation.timeout_seconds,
@@ -171,7 +173,10 @@ class _Prepared:
         self.context_names = tuple(p.name for p in function.parameters if p.injected == "context")
         self.tick_names = tuple(p.name for p in function.parameters if p.injected == "tick")
         self._needed_ticks = tuple(p.name for p in function.parameters if p.injected == "tick" and p.required)
-        self.env: Mapping[str, str] = MappingProxyType({**os.environ, **function.env})
+        self.env: Mapping[str, str] = MappingProxyType(
+            {name: value for name, value in os.environ.items() if name not in KEY_VARIABLES} | dict(function.env)
+        )
+        self.secrets = function.secrets
         self.streams = function.kind in ("async stream", "sync stream")
         patience = _FIRST_EVENT_SECONDS if function.yields_events else None
         self.run: _Run = partial(_run_async, function.name, threads)

@@ -123,7 +123,8 @@ class Resources:
         return finished
 
     def _arguments(self, hook: Hook) -> dict[str, Any]:
-        return {parameter: self._values[name] for parameter, name in hook.needs.items()}
+        known = {"secrets": self._lifespan.secrets, **self._values}
+        return {parameter: known[name] for parameter, name in hook.needs.items()}
 
 
 class _Held:

@@ -60,7 +60,7 @@ def manager_at_hand() -> Manager:
 def _make() -> Manager:
     """For a loop of the caller's own, in a script; a closed one's is let go of."""
     root = open_root()
-    manager = Manager(BackgroundSettings() if root is None else load_settings(root).settings.background)
+    manager = Manager(BackgroundSettings() if root is None else load_settings(root, sealed=True).settings.background)
     with _lock:
         for loop in [loop for loop in _managers if loop.is_closed()]:
             del _managers[loop]

@@ -16,6 +16,7 @@ from typing_extensions import override
 
 from runtime.base.durations import Duration, parse_duration
 from runtime.base.errors import BackgroundError
+from runtime.base.secrets.masking import mask
 from runtime.declare.context import current
 from runtime.tasks.records import State, TaskOutcome, TaskView
 
@@ -134,7 +135,7 @@ def _in_loop() -> bool:
 def _said(error: BaseException) -> str:
     """Its type and message. An author's exception may raise when it is asked for it."""
     try:
-        message = str(error)
+        message = mask(str(error))
     except BaseException as another:  # noqa: BLE001 - as said
         message = f"(its __str__ raised {type(another).__name__})"
     return f"{type(error).__name__}: {message}"[:1000]

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from runtime.base.durations import Duration, parse_duration
 from runtime.base.errors import FnrunError, StartError, UnknownRun
+from runtime.base.secrets.given import NO_SECRETS
 from runtime.declare.modules import PACKAGE
 from runtime.invoke.isolation.calls import Isolated
 from runtime.invoke.isolation.surroundings import isolated_of
@@ -231,7 +232,8 @@ class Harness:
         """Processes that are started when one is needed, and know this harness's store."""
         store = self._desk.store
         known = {"FNRUN_STORE__URL": store.broker_url, "FNRUN_STORE__NAMESPACE": store.namespace}
-        return isolated_of(project.root, project.settings.isolation, {**os.environ, **known})
+        shared = project.registry.lifespan.secrets if project.registry.lifespan else NO_SECRETS
+        return isolated_of(project.root, project.settings, shared, {**os.environ, **known})
 
     async def _stop(self) -> None:
         self._execution.stop(self._execution.at_work, "handed back")

@@ -145,6 +145,8 @@ def test_fn_reads_every_option():
             fallback={"ok": False},
             on_failure="alerts.send",
             max_age="1h",
+            env={"CURRENCY": "EUR"},
+            secrets=["STRIPE_KEY", "STRIPE_KEY"],
         )
     ).policy
     assert (found.timeout_seconds, found.concurrency, found.key, found.rate) == (30, 8, "customer", Rate(100, 60, 100))
@@ -152,8 +154,25 @@ def test_fn_reads_every_option():
     assert repr(found.breaker) == "Breaker(3, reset=60s)"
     assert (found.idempotent, found.isolation, found.memory_bytes) == (key_of, "process", 256_000_000)
     assert (found.fallback, found.on_failure, found.max_age_seconds) == ({"ok": False}, "alerts.send", 3600)
+    assert (found.env, found.secrets) == ({"CURRENCY": "EUR"}, ("STRIPE_KEY",))
     nothing = Policy()
     assert [name for name in Policy.__struct_fields__ if getattr(found, name) == getattr(nothing, name)] == []
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"env": {"A": 1}}, "variables by name, both text"),
+        ({"env": ["A=1"]}, "variables by name, both text"),
+        ({"secrets": "STRIPE_KEY"}, "the names of secrets, never their values"),
+        ({"secrets": ["sk_live/hunter2"]}, "one of these is no name of a secret"),
+        ({"secrets": ["FNRUN_STORE__URL"]}, "one of these is no name of a secret"),
+    ],
+)
+def test_an_environment_and_secrets_are_checked(options, message):
+    with pytest.raises(DeclarationError, match=message) as caught:
+        fn(**options)
+    assert "hunter2" not in str(caught.value)
 
 
 def test_a_function_without_decorators_has_no_declaration():

@@ -9,7 +9,7 @@ import msgspec
 import pytest
 
 from runtime.base.ids import new_run_id, trace_of
-from runtime.base.sections import IsolationSettings
+from runtime.base.sections import IsolationSettings, Settings
 from runtime.invoke.invocation import Invocation
 from runtime.invoke.invoker import Invoker
 from runtime.invoke.isolation.surroundings import clean_surroundings, isolated_of
@@ -92,7 +92,7 @@ async def called(write_project, monkeypatch):
         registry = load_project(root).registry
         assert registry.failures == ()
         functions = registry.functions
-        isolated = isolated_of(root, IsolationSettings(**settings))
+        isolated = isolated_of(root, Settings(isolation=IsolationSettings(**settings)))
         invoker = Invoker(threads=2, isolated=isolated)
         invoker.adopt(functions.values())
         opened.append((isolated, invoker))
@@ -215,6 +215,9 @@ async def test_a_file_that_needs_more_than_a_clean_environment_says_so(called, w
 
 def test_a_clean_environment_has_what_programs_need_and_what_is_named():
     given = {"PATH": "/bin", "LC_ALL": "C", "PYTHONPATH": "x", "AWS_SECRET": "s", "DB": "d", "FNRUN_STORE__URL": "u"}
-    found = clean_surroundings(given, ("DB", "FNRUN_STORE__URL"))
+    keys = {"FNRUN_SECRET_KEY": "k", "FNRUN_SECRET_KEY_FILE": "f", "FNRUN_STORE__PASSWORD": "p"}
+    found = clean_surroundings(given | keys, ("DB", "FNRUN_STORE__URL"))
     assert found.environ == {"PATH": "/bin", "LC_ALL": "C", "PYTHONPATH": "x", "DB": "d"}
     assert found.given == b'{"FNRUN_STORE__URL":"u"}'
+    sealed = clean_surroundings({"FNRUN_STORE__URL": "enc:v1:x:y"}, store_url="redis://open")
+    assert sealed.given == b'{"FNRUN_STORE__URL":"redis://open"}'

@@ -32,6 +32,7 @@ PAGES = [
     "docs/schedules.md",
     "docs/idempotency.md",
     "docs/limits.md",
+    "docs/secrets.md",
     "docs/celery.md",
 ]
 
@@ -92,7 +93,7 @@ def _commands(block: str) -> list[tuple[str, str]]:
 
 def _run(command: str, port: int, folder: Path) -> str:
     command = command.replace("localhost:8000", f"127.0.0.1:{port}")
-    words = ["sh", "-c", command] if "$(" in command else shlex.split(command)
+    words = ["sh", "-c", command] if "$(" in command or " | " in command else shlex.split(command)
     if words[0] == "curl":
         return _line_end(_curl(words[1:], folder))
     environ = {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}", "FNRUN_LOG__LEVEL": "error"}

@@ -4,7 +4,7 @@ Used by the invoker; put together by roles, the worker and the command line. Wha
 `inside`; between them go records of MessagePack, whose results are JSON already.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Literal, Protocol
 
 import msgspec
@@ -30,7 +30,10 @@ _GRACE_SECONDS = 1.25
 
 
 class Call(msgspec.Struct, frozen=True, kw_only=True, tag="call"):
-    """A call of a function, by name. payload: its arguments, JSON. is_run: the ledger knows it."""
+    """A call of a function, by name. payload: its arguments, JSON. is_run: the ledger knows it.
+
+    env, secrets: the function's own; its process can open neither.
+    """
 
     function: str
     payload: bytes
@@ -41,6 +44,8 @@ class Call(msgspec.Struct, frozen=True, kw_only=True, tag="call"):
     attempt: int
     tick: Tick | None
     is_run: bool
+    env: Mapping[str, str] = {}
+    secrets: dict[str, str] = {}
 
 
 class Head(msgspec.Struct, frozen=True):
@@ -120,6 +125,8 @@ class Isolated:
             attempt=invocation.attempt,
             tick=invocation.tick,
             is_run=is_run,
+            env=function.env,
+            secrets=dict(function.secrets),
         )
         limit = None if seconds is None else seconds + _GRACE_SECONDS
         # A run may wait for a process as long as it takes: that is not its time.

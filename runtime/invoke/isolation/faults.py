@@ -14,6 +14,8 @@ from typing import Any, cast
 
 import msgspec
 
+from runtime.base.secrets.masking import mask
+
 _LONGEST_MESSAGE = 4_000
 _LONGEST_TRACEBACK = 20_000
 _MOST_ATTRIBUTES = 64_000
@@ -69,7 +71,7 @@ def error_of(fault: Fault) -> BaseException:
 
 
 def said_of(error: BaseException) -> tuple[str, str]:
-    """The message and the traceback of an error, cut. One whose `__str__` raises has no message."""
+    """The message and the traceback of an error, cut, without secrets. One whose `__str__` raises has no message."""
     try:
         message = str(error)
     except BaseException as another:  # noqa: BLE001 - an author's code, a SystemExit among it
@@ -80,7 +82,8 @@ def said_of(error: BaseException) -> tuple[str, str]:
         lines = str(told) if is_far else "".join(traceback.format_exception(error, limit=-_DEEPEST))
     except BaseException:  # noqa: BLE001 - as above
         lines = ""
-    return _writable(message)[:_LONGEST_MESSAGE], _writable(lines)[-_LONGEST_TRACEBACK:]
+    # Masked before they are cut: half a secret would be found by nobody.
+    return mask(_writable(message))[:_LONGEST_MESSAGE], mask(_writable(lines))[-_LONGEST_TRACEBACK:]
 
 
 def _writable(text: str) -> str:

@@ -15,6 +15,8 @@ from typing import Any, Protocol
 import msgspec
 
 from runtime.base.errors import FnrunError, InputError, StartError
+from runtime.base.secrets.given import Secrets
+from runtime.base.secrets.masking import hide
 from runtime.declare.lifespan import Lifespan
 from runtime.declare.markers import Reply
 from runtime.declare.registry import Function, Registry
@@ -22,7 +24,7 @@ from runtime.invoke.binding import BindingFailed, PayloadPlan
 from runtime.invoke.execute import Stream, noting_what_is_left
 from runtime.invoke.invocation import Invocation, Outcome
 from runtime.invoke.invoker import Invoker
-from runtime.invoke.isolation.calls import Head, Told, decode_call, encode
+from runtime.invoke.isolation.calls import Call, Head, Told, decode_call, encode
 from runtime.invoke.isolation.faults import fault_of
 from runtime.invoke.isolation.frames import LONGEST_FRAME
 from runtime.invoke.isolation.kernel import address_space, has_children, lift_limit, limit_memory
@@ -84,7 +86,7 @@ class _Calls:
         call = decode_call(job)
         try:
             if self._function is None:
-                self._function = await self._open(call.function)
+                self._function = await self._open(call)
                 tell.begin()
             arguments = self._plan.bind(call.payload)
         except (FnrunError, InputError, BindingFailed) as error:
@@ -113,8 +115,9 @@ class _Calls:
         tell.last = told.kind == "timeout" or bool(left) or self._has_grown()
         return encode(told)
 
-    async def _open(self, name: str) -> Function:
+    async def _open(self, call: Call) -> Function:
         """Be ready for calls of a function. StartError if a resource cannot be opened; NotLoaded."""
+        name = call.function
         found = self._registry.functions.get(name)
         if found is None:
             why = "; ".join(str(failure) for failure in self._registry.failures) or "it is not there"
@@ -122,6 +125,8 @@ class _Calls:
                 f"{name} does not load in the process that it is to have: {why}. Its environment is clean; what its "
                 'imports need of ours is named in [isolation] env = ["NAME"]'
             )
+        hide(call.secrets.values())
+        found = msgspec.structs.replace(found, env=call.env, secrets=Secrets(call.secrets))
         os.environ.update(found.env)
         await self._resources.open()
         self._stack.push_async_callback(self._resources.close)

@@ -1,4 +1,6 @@
-"""What a process for functions that are isolated has about it: an environment with nobody's secrets but their own.
+"""What a process for functions that are isolated has about it: an environment with nobody's secrets.
+
+What its function names, each call brings along.
 
 Used by roles, the worker and the command line, which run such functions.
 """
@@ -10,7 +12,11 @@ from pathlib import Path
 
 import msgspec
 
-from runtime.base.sections import IsolationSettings
+from runtime.base.secrets.given import NO_SECRETS, Secrets
+from runtime.base.secrets.sealing import PREFIX
+from runtime.base.secrets.vault import OURS
+from runtime.base.sections import Settings
+from runtime.base.settings import is_secret_variable
 from runtime.invoke.isolation.calls import Isolated
 from runtime.invoke.isolation.cells import Cells
 from runtime.invoke.isolation.places import Keep
@@ -20,7 +26,7 @@ _KEPT = frozenset(
     {"PATH", "HOME", "USER", "LOGNAME", "SHELL", "LANG", "TZ", "TMPDIR", "VIRTUAL_ENV", "LD_LIBRARY_PATH"}
 )
 _KEPT_FAMILIES = ("LC_", "PYTHON", "SSL_CERT_")
-_OURS = "FNRUN_"
+_STORE = "FNRUN_STORE__URL"
 
 
 def cell_command(root: Path) -> tuple[str, ...]:
@@ -28,27 +34,39 @@ def cell_command(root: Path) -> tuple[str, ...]:
     return (sys.executable, "-P", "-m", "runtime", "--dir", str(root), "cell-child")
 
 
-def clean_surroundings(environ: Mapping[str, str], named: Collection[str] = ()) -> Surroundings:
-    """What programs need to run at all, and the variables that are named. Our own settings go another way."""
+def clean_surroundings(
+    environ: Mapping[str, str], named: Collection[str] = (), store_url: str = "", shared: Secrets = NO_SECRETS
+) -> Surroundings:
+    """What programs need to run at all, and the variables that are named. Our own settings go another way.
+
+    store_url: the store's address, open. What else is secret among the settings stays here, and so do the keys.
+    """
     seen = {
         name: value
         for name, value in environ.items()
-        if name in _KEPT or name.startswith(_KEPT_FAMILIES) or (name in named and not name.startswith(_OURS))
+        if name in _KEPT or name.startswith(_KEPT_FAMILIES) or (name in named and not name.startswith(OURS))
     }
-    ours = {name: value for name, value in environ.items() if name.startswith(_OURS)}
-    return Surroundings(environ=seen, given=msgspec.json.encode(ours))
+    ours = {name: value for name, value in environ.items() if name.startswith(OURS) and not is_secret_variable(name)}
+    if store_url and environ.get(_STORE, PREFIX).startswith(PREFIX):
+        ours[_STORE] = store_url
+    return Surroundings(environ=seen, given=msgspec.json.encode({**shared, **ours}))
 
 
-def isolated_of(root: Path, settings: IsolationSettings, environ: Mapping[str, str] = os.environ) -> Isolated:
-    """What runs the isolated functions of the project in `root`; nothing is started yet."""
+def isolated_of(
+    root: Path, settings: Settings, shared: Secrets = NO_SECRETS, environ: Mapping[str, str] = os.environ
+) -> Isolated:
+    """What runs the isolated functions of the project in `root`; nothing is started yet.
+
+    shared: the secrets of its resources, which are opened there, too.
+    """
 
     def make() -> Cells:
         return Cells(
             (*cell_command(root), "--calls"),
-            settings.processes,
+            settings.isolation.processes,
             idle_seconds=None,
-            keep=Keep(seconds=float(settings.idle), jobs=settings.max_calls),
-            surroundings=clean_surroundings(environ, settings.env),
+            keep=Keep(seconds=float(settings.isolation.idle), jobs=settings.isolation.max_calls),
+            surroundings=clean_surroundings(environ, settings.isolation.env, settings.store.url, shared),
         )
 
     return Isolated(make)

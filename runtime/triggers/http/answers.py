@@ -16,6 +16,7 @@ from starlette.responses import Response
 from runtime.base.durations import parse_duration
 from runtime.base.errors import InputError, Problem, phrase
 from runtime.base.logs import get_logger
+from runtime.base.secrets.masking import mask_bytes
 from runtime.declare.markers import ContentType, Event, Reply
 from runtime.declare.registry import Function
 from runtime.invoke.execute import Finished, Stream
@@ -204,7 +205,7 @@ def problem_answer(run_id: str, error: Problem | InputError) -> Answer:
         content = encode_json(
             {k: body[k] for k in ("type", "title", "status", "run_id") if isinstance(body[k], str | int)}
         )
-    answer = _whole(error.status, _PROBLEM, content)
+    answer = _whole(error.status, _PROBLEM, mask_bytes(content))
     try:
         answer.headers += encode_headers(headers)
     except Unencodable as bad:
