@@ -106,7 +106,7 @@ async def test_how_calls_end_is_counted(client):
     assert ended("limited")["failed"] >= 1
     assert found["fnrun_fallbacks_total", "shop.instead"] == 1
     assert found["fnrun_limit_refusals_total", "shop.limited", "breaker"] == 1
-    assert found["fnrun_breaker_state", "shop.limited", "open"] == 1
+    assert found["fnrun_breaker_state", "shop.limited", "closed"] == 0
     assert found["fnrun_invocation_duration_seconds_bucket", "shop.slow", "0.025", "http"] == 0
     assert found["fnrun_invocation_duration_seconds_bucket", "shop.slow", "+Inf", "http"] == 1
     assert found["fnrun_invocation_duration_seconds_sum", "shop.slow", "http"] >= 0.05
