@@ -28,7 +28,7 @@ from runtime.declare.registry import Function, Registry
 from runtime.declare.triggers import Http
 from runtime.following import Parent, announce_failures, follow, watch_loop
 from runtime.listening import is_loopback, url_of
-from runtime.observe.counts import sample
+from runtime.observe.counts import note_ready, sample
 from runtime.processes import Line, Message, end_without_parent
 
 if TYPE_CHECKING:  # the HTTP role alone loads it
@@ -253,6 +253,7 @@ async def _serve_http(project: Project, sock: socket.socket, parent: Parent, des
     flush = Flush(desk.store, desk.ledger, role.sample)
     flush.start()
     await server.begin()
+    note_ready()
     following = asyncio.create_task(_follow(parent, project, role, stop, replaced))
     await stop.wait()
     left_seconds = float(settings.serve.drain)

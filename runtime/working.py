@@ -29,7 +29,7 @@ from runtime.invoke.resources import Resources
 from runtime.invoke.watchdog import Culprit
 from runtime.ledger.desk import Desk, open_desk, use
 from runtime.ledger.metrics.flushing import Flush
-from runtime.observe.counts import sample
+from runtime.observe.counts import note_ready, sample
 from runtime.processes import Line, Message, end_without_parent
 from runtime.roles import Project, end_process, loop_factory
 from runtime.tasks.around import WithBackground
@@ -129,6 +129,7 @@ class WorkerRole:
         def on_ready() -> None:
             self._watchdog.serve()
             self._flush.start()
+            note_ready()
             self._following = self._crew.on_loop(self._follow(self._parent))
 
         functions = self.registry.functions.values()

@@ -21,7 +21,7 @@ _COMMANDS = {
     "runs": "runs",
     "schedules": "schedules",
     "serving": "dev serve",
-    "working": "celery scheduler-child serve-child worker-child",
+    "working": "celery ops-child scheduler-child serve-child worker-child",
 }
 _HOMES = {name: module for module, names in _COMMANDS.items() for name in names.split()}
 

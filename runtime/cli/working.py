@@ -9,6 +9,7 @@ import click
 
 from runtime import roles
 from runtime.base.pulse import Pulse
+from runtime.base.settings import load_settings
 from runtime.cli.serving import stop_at_once_until_served
 from runtime.following import Parent
 from runtime.observe import counts
@@ -36,6 +37,17 @@ def serve_child(root: Path, /, fd: int, **told: Any) -> None:
     """It answers HTTP, on a socket it inherits."""
     parent = _parent("http", **told)
     roles.serve(roles.load_project(root), socket.socket(fileno=fd), parent)
+
+
+@click.command("ops-child", hidden=True)
+@click.option("--fd", type=int, required=True)
+@_child
+def ops_child(root: Path, /, fd: int, **told: Any) -> None:
+    """It answers whether the others are well, and what they count."""
+    from runtime.operating import operate  # noqa: PLC0415 - it loads a server
+
+    parent = _parent("ops", **told)
+    operate(root, load_settings(root).settings, socket.socket(fileno=fd), parent)
 
 
 @click.command("worker-child", hidden=True)

@@ -5,6 +5,7 @@ so it does as little as can be where all went well.
 """
 
 from asyncio import CancelledError
+from bisect import bisect_left
 from collections.abc import Awaitable
 from functools import partial
 from time import perf_counter
@@ -13,6 +14,7 @@ from runtime.invoke.execute import Stream
 from runtime.invoke.invocation import Invocation, Outcome
 from runtime.invoke.limits.guard import verdict_of
 from runtime.observe import counts
+from runtime.observe.board import BEGAN, BOUNDS, BUCKETS, SUM
 from runtime.observe.counts import Cell, Verdict
 
 _VERDICTS: dict[str | None, Verdict] = {
@@ -27,7 +29,8 @@ _ANSWERS = ("http", "api")
 
 async def counted(cell: Cell, work: Awaitable[Outcome], invocation: Invocation) -> Outcome:
     """What the call comes to. One that streams is counted when it has streamed."""
-    cell.began()
+    numbers = cell.numbers  # written here, where each method call counts
+    numbers[BEGAN] += 1.0
     began = perf_counter()
     try:
         outcome = await work
@@ -38,7 +41,9 @@ async def counted(cell: Cell, work: Awaitable[Outcome], invocation: Invocation) 
         if isinstance(outcome.value, Stream):
             outcome.value.on_end(partial(_end_stream, cell, began, outcome.value))
         else:
-            cell.done(perf_counter() - began, "succeeded")
+            seconds = perf_counter() - began
+            numbers[SUM] += seconds
+            numbers[bisect_left(BOUNDS, seconds) + BUCKETS] += 1.0
         return outcome
     name = invocation.function.name
     if outcome.fell_back is not None:

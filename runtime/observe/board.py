@@ -21,7 +21,11 @@ BOUNDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0
 
 VERDICTS = ("succeeded", "failed", "timeout", "crashed", "refused", "cancelled")
 RETRIED, BEGAN, SUM, BUCKETS = 6, 7, 8, 9
-"""A row: how often each verdict, then these, then the buckets. In flight is what began and has no verdict."""
+"""A row: how often each verdict, then these, then the buckets.
+
+The first verdict is never written, but read as what the others leave of all: most calls end so.
+In flight is what began and has no verdict.
+"""
 
 _NUMBERS = 32
 _KEY_BYTES = 256
@@ -35,6 +39,7 @@ _ROLE_BYTES = 32
 _SPARE_ROWS = 16
 _END = b"\xff"
 _ROWS_AT = 0
+_READY_AT = 3
 _TRIES = 50
 _PAUSE_SECONDS = 0.002
 OTHER = "other"
@@ -47,12 +52,16 @@ Key = tuple[str, str, str]
 
 
 class Process(msgspec.Struct, frozen=True):
-    """A process that counts. role: "http", "worker", ... place: a small number of its own. began: by the epoch."""
+    """A process that counts. role: "http", "worker", ... place: a small number of its own. began: by the epoch.
+
+    ready: it does what it is there for.
+    """
 
     role: str
     pid: int
     place: int
     began: float
+    ready: bool
 
 
 class Reading(msgspec.Struct, frozen=True):
@@ -64,7 +73,7 @@ class Reading(msgspec.Struct, frozen=True):
 
 
 class Page:
-    """One process's numbers. It has a head (rows, process id, beginning, a spare number, role), and rows behind."""
+    """One process's numbers. A head (rows, process id, beginning, whether it is ready, role), and rows behind."""
 
     def __init__(self, memory: mmap.mmap) -> None:
         self._memory = memory
@@ -112,12 +121,19 @@ class Page:
             start = _HEAD_BYTES + at * _ROW_BYTES
             text = self._memory[start : start + _KEY_BYTES].partition(_END)[0]
             kind, one, other = text.decode().split("\0")
-            yield (kind, one, other), list(self._numbers_at(at))
+            numbers = list(self._numbers_at(at))
+            if kind == "call":
+                numbers[0] = sum(numbers[BUCKETS:]) - sum(numbers[1 : len(VERDICTS)])
+            yield (kind, one, other), numbers
+
+    def note_ready(self) -> None:
+        """It does from now on what it is there for."""
+        self._numbers[_READY_AT] = 1.0
 
     def process(self, place: int) -> Process | None:
         """Whose it is; None if it is nobody's."""
-        _, pid, began, _, role = _HEAD.unpack_from(self._memory)
-        return Process(role.rstrip(b"\0").decode(), int(pid), place, began) if pid else None
+        _, pid, began, ready, role = _HEAD.unpack_from(self._memory)
+        return Process(role.rstrip(b"\0").decode(), int(pid), place, began, bool(ready)) if pid else None
 
     def clear(self) -> None:
         """Nobody has counted anything on it."""
@@ -246,6 +262,13 @@ def own_board() -> Board | None:
         return Board.make()
     except OSError:
         return None
+
+
+def note_replacement(role: str) -> None:
+    """A child of this process has ended by itself, and another takes its place."""
+    board = own_board()
+    if board is not None:
+        board.page(0).row("count", "replaced", role)[0] += 1.0
 
 
 def take_place() -> Place:

@@ -28,31 +28,32 @@ _AT = {verdict: at for at, verdict in enumerate(VERDICTS)}
 
 
 class Cell:
-    """Calls of one function by one trigger. Kept by whoever makes them; for one thread."""
+    """Calls of one function by one trigger. Kept by whoever makes them; for one thread. numbers: its row."""
 
-    __slots__ = ("_numbers",)
+    __slots__ = ("numbers",)
 
     def __init__(self, numbers: Numbers) -> None:
-        self._numbers = numbers
+        self.numbers = numbers
 
     def began(self) -> None:
         """One more is in flight, until it is done."""
-        self._numbers[BEGAN] += 1.0
+        self.numbers[BEGAN] += 1.0
 
     def done(self, seconds: float, verdict: Verdict) -> None:
         """One that began has ended so, after so long."""
-        numbers = self._numbers
-        numbers[_AT[verdict]] += 1.0
+        numbers = self.numbers
+        if verdict != "succeeded":  # how many have is what the others leave of all: a number less to write
+            numbers[_AT[verdict]] += 1.0
         numbers[SUM] += seconds
-        numbers[BUCKETS + bisect_left(BOUNDS, seconds)] += 1.0
+        numbers[bisect_left(BOUNDS, seconds) + BUCKETS] += 1.0
 
     def ended(self) -> None:
         """One that began is no more in flight, and nothing is said of it: another process will do it."""
-        self._numbers[BEGAN] -= 1.0
+        self.numbers[BEGAN] -= 1.0
 
     def retried(self) -> None:
         """It will be tried again."""
-        self._numbers[RETRIED] += 1.0
+        self.numbers[RETRIED] += 1.0
 
 
 class _Here:
@@ -76,9 +77,26 @@ def join(place: str, role: str) -> None:
     _here.page.sign(role, os.getpid())
 
 
+def note_ready() -> None:
+    """This process does from now on what it is there for."""
+    _here.page.note_ready()
+
+
 def of(function: str, trigger: str) -> Cell:
     """Where calls of a function by a trigger are counted. Found once, and kept."""
     return Cell(_here.page.row("call", function, trigger))
+
+
+class Cells(dict[str, Cell]):
+    """A function's, by trigger."""
+
+    def __init__(self, function: str) -> None:
+        super().__init__()
+        self._function = function
+
+    def __missing__(self, trigger: str) -> Cell:
+        self[trigger] = found = of(self._function, trigger)
+        return found
 
 
 def blocked(function: str) -> None:

@@ -40,11 +40,10 @@ def stats_route(later: Later) -> tuple[str, str, Endpoint]:
         asked = read_query(call.request, StatsQuery)
         until = int(later.at_hand().ledger.now() // 60)
         since = until - asked.minutes + 1
-        rows: list[Row] = []
+        desk, rows = later.at_hand(), list[Row]()
         for first, last in spans(since, until):
-            rows += await later.ask(
-                lambda ledger, first=first, last=last: read(ledger, first, last, asked.function or None)
-            )  # type: ignore[misc]  # mypy and defaults
+            found = await desk.ask(read(desk.ledger, first, last, asked.function or None))
+            rows.extend(found)
         known = await later.ask(facts)
         opened = {one.function: one.open for one in known.functions}
         dead = {one.function: one.dead for one in known.functions}
