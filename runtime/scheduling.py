@@ -18,7 +18,9 @@ from runtime.declare.context import log_fields
 from runtime.declare.registry import Registry
 from runtime.following import Parent, announce_failures, follow, watch_loop
 from runtime.ledger.desk import Desk, open_desk, use
+from runtime.ledger.metrics.flushing import Flush
 from runtime.ledger.schedules.definitions import definitions_of
+from runtime.observe.counts import note_ready
 from runtime.processes import Line, Message, end_without_parent
 from runtime.roles import Project, end_process, loop_factory, stop_event
 from runtime.triggers.schedule.scheduler import Scheduler
@@ -79,16 +81,20 @@ async def _schedule(project: Project, parent: Parent | None, desk: Desk) -> None
     desk.registry = lambda: role.registry
     watchdog = watch_loop(project.settings.serve, parent)
     watchdog.serve()
+    flush = Flush(desk.store, desk.ledger)
+    flush.start()
     telling = asyncio.create_task(_follow(parent, project, role, stop) if parent else _announce(role))
     await role.scheduler.run(stop)
     telling.cancel()
     watchdog.end()
     await desk.aclose()
+    await asyncio.to_thread(flush.end)
 
 
 async def _announce(role: SchedulerRole) -> None:
     """Say that it schedules, once it does."""
     await role.scheduler.registered.wait()
+    note_ready()
     failures = len(role.registry.failures)
     log.info("scheduling", schedules=role.schedules, functions=len(role.registry.functions), failures=failures)
 
@@ -99,6 +105,7 @@ async def _follow(parent: Parent, project: Project, role: SchedulerRole, stop: a
 
     async def tell_ready() -> None:
         await role.scheduler.registered.wait()
+        note_ready()
         registry = role.registry
         functions, failures = len(registry.functions), len(registry.failures)
         line.tell(Message("ready", functions=functions, failures=failures, schedules=role.schedules))

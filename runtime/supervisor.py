@@ -14,6 +14,7 @@ import msgspec
 
 from runtime.base import logs
 from runtime.base.errors import StartError
+from runtime.observe.board import note_replacement
 from runtime.processes import Child, Message, answer_for_nobody, answer_the_last
 
 log = logs.get_logger(__name__)
@@ -29,15 +30,15 @@ _END_SECONDS = 15.0
 """What a child may take longer than its drain time, to close what is open."""
 _QUIT_SECONDS = 2.0
 """Of these, what a worker may take before it is told to leave its work."""
-_CALLED = {"http": "an HTTP process", "scheduler": "a scheduler", "worker": "a worker"}
+_CALLED = {"http": "an HTTP process", "scheduler": "a scheduler", "worker": "a worker", "ops": "the process of [ops]"}
 
 
 class Team(msgspec.Struct, frozen=True, kw_only=True):
     """Processes of one kind.
 
-    name: "http", "scheduler" or "worker". command: of each; `--line FD` is added, `--fd FD` where there is a sock, and
-    `--announce` for the one that says what does not load. sock: the listening socket that they share and inherit. url:
-    its address. alone: two cannot be there at once, as when they answer HTTP/3.
+    name: "http", "scheduler", "worker" or "ops". command: of each; `--line FD` is added, `--fd FD` where there is a
+    sock, and `--announce` for the one that says what does not load. sock: the listening socket that they share and
+    inherit. url: its address. alone: two cannot be there at once, as when they answer HTTP/3.
     """
 
     name: str
@@ -46,6 +47,11 @@ class Team(msgspec.Struct, frozen=True, kw_only=True):
     sock: socket.socket | None = None
     url: str = ""
     alone: bool = False
+
+    @property
+    def serves(self) -> bool:
+        """Whether callers of functions come to it."""
+        return self.sock is not None and self.name != "ops"
 
     @property
     def called(self) -> str:
@@ -107,9 +113,13 @@ class Supervisor:
         self._teams = teams
         self._silence_seconds = silence_seconds
         self._leaving: set[asyncio.Task[None]] = set()
-        listening = any(team.sock is not None for team in teams)
+        serving = any(team.serves for team in teams)
         self._places = [
-            _Place(team, vital=team.sock is not None or not listening, announces=team is teams[0] and number == 0)
+            _Place(
+                team,
+                vital=team.serves or not (serving or team.name == "ops"),
+                announces=team is teams[0] and number == 0,
+            )
             for team in teams
             for number in range(team.count)
         ]
@@ -230,6 +240,7 @@ class Supervisor:
         pause = 0.0 if turn.child.stuck else place.next_pause(pause, lived, ready=turn.ready is not None)
         said = f"{called} ended and is replaced"
         log.error(said, pid=turn.child.pid, how=how, pause_seconds=pause)
+        note_replacement(place.team.name)
         if turn.ready is None:
             self._answer_for(place.team)
         return pause
@@ -275,8 +286,10 @@ class Supervisor:
         if any(one.first for one in self._places if one.team is team):
             return
         counts = {"functions": ready.functions, "failures": ready.failures, "processes": team.count}
-        if team.sock is not None:
-            roles = [str(one.name) for one in self._teams]
+        if team.name == "ops":
+            log.info("health, ready and metrics are served", address=team.url)
+        elif team.sock is not None:
+            roles = [str(one.name) for one in self._teams if one.name != "ops"]
             log.info("listening", url=team.url, docs=f"{team.url}/_/docs", roles=roles, **counts)
         elif team.name == "worker":
             log.info("taking runs", queues=ready.queues, concurrency=ready.concurrency, **counts)

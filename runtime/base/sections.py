@@ -65,6 +65,12 @@ class HttpSettings(_Section, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     limit_wait: Seconds = Seconds(10)
 
 
+class OpsSettings(_Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """[ops]: where health, ready and metrics are served apart from all else, to whoever comes; "" for nowhere."""
+
+    bind: str = ""
+
+
 class CorsSettings(_Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """[cors]: which web pages of other origins may call, and what they may send and see; none if origins is empty."""
 
@@ -176,6 +182,7 @@ class Settings(_Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """All of it."""
 
     http: HttpSettings = HttpSettings()
+    ops: OpsSettings = OpsSettings()
     cors: CorsSettings = CorsSettings()
     serve: ServeSettings = ServeSettings()
     store: StoreSettings = StoreSettings()

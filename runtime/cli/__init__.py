@@ -16,13 +16,14 @@ _COMMANDS = {
     "cells": "cell-child function-child",
     "keys": "keys",
     "limits": "limits",
+    "observing.stats": "stats",
     "project": "check config list openapi",
     "queues": "queues",
     "runs": "runs",
     "schedules": "schedules",
     "secrets": "secrets",
     "serving": "dev serve",
-    "working": "celery scheduler-child serve-child worker-child",
+    "working": "celery ops-child scheduler-child serve-child worker-child",
 }
 _HOMES = {name: module for module, names in _COMMANDS.items() for name in names.split()}
 

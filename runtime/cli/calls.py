@@ -172,15 +172,21 @@ def health(root: Path) -> None:
     HTTP answers for a process tree that serves it; of other roles, a process must have given a sign of life lately.
     """
     everything = load_settings(root).settings
+    if "http" not in everything.serve.only and everything.ops.bind:
+        _ask(everything.ops.bind, "http", "/_/ready")
+        return
     if "http" not in everything.serve.only:
         _check_others(root, everything)
         return
     settings = everything.http
-    host, _, port = settings.bind.rpartition(":")
+    _ask(settings.bind, "https" if settings.certfile else "http", "/_/health")
+
+
+def _ask(bind: str, scheme: str, path: str) -> None:
+    host, _, port = bind.rpartition(":")
     if host.strip("[]") in ("", "0.0.0.0", "::"):  # noqa: S104 - what it listens on, not what is asked
         host = "127.0.0.1"
-    scheme = "https" if settings.certfile else "http"
-    found = fetch(f"{scheme}://{host}:{port}/_/health", headers={}, timeout=_HEALTH_SECONDS, verified=False)
+    found = fetch(f"{scheme}://{host}:{port}{path}", headers={}, timeout=_HEALTH_SECONDS, verified=False)
     click.echo(found.body)
 
 

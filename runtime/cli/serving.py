@@ -113,7 +113,8 @@ def serve(root: Path, /, bind: str | None, log_level: str | None, **chosen: str 
     _warn(loaded)
     if "http" in settings.serve.only:
         _check_tls(root, settings.http)
-    if set(settings.serve.only) != {"scheduler"}:  # whatever runs handlers has a parent, which replaces it
+    # Whatever runs handlers has a parent, which replaces it.
+    if set(settings.serve.only) != {"scheduler"} or settings.ops.bind:
         _supervise(root, settings, os.environ | _variables(given))
         return
     from runtime import roles  # noqa: PLC0415 - a parent loads no function
@@ -138,6 +139,10 @@ def _supervise(root: Path, settings: Settings, environ: Mapping[str, str]) -> No
         if "worker" in settings.serve.only:
             count = settings.queue.workers
             teams.append(Team(name="worker", command=_command(root, "worker-child"), count=count))
+        if settings.ops.bind:
+            sock = opened.enter_context(listening.open_socket(settings.ops.bind, "ops.bind"))
+            url = listening.url_of(sock, HttpSettings())
+            teams.append(Team(name="ops", command=_command(root, "ops-child"), sock=sock, url=url))
         supervisor = Supervisor(teams, float(settings.serve.blocked_limit))
 
         def go_on() -> None:

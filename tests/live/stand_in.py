@@ -21,10 +21,11 @@ serving.PROGRAM = (sys.executable, __file__)
 @click.command("worker-child")
 @click.option("--line", type=int, required=True)
 @click.option("--pulse", type=int)  # which never beats: nobody minds
+@click.option("--counts")  # where it counts nothing
 @click.option("--announce", is_flag=True)
 @click.option("--first", is_flag=True)
 @click.pass_obj
-def worker_child(root: Path, line: int, pulse: int, announce: bool, first: bool) -> None:
+def worker_child(root: Path, line: int, pulse: int, counts: str, announce: bool, first: bool) -> None:
     said = (root / "stand_in.txt").read_text() if (root / "stand_in.txt").exists() else ""
     print(f"worker {os.getpid()} begins" + " and announces" * announce, flush=True)
     if "heir" in said and os.fork() == 0:  # it has the line, too

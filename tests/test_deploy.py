@@ -1,0 +1,68 @@
+"""What is told of metrics is so: the docs, the dashboard, the example for Prometheus."""
+
+import json
+import re
+import shutil
+import subprocess
+
+import pytest
+from prometheus_client import CollectorRegistry, generate_latest
+
+from runtime.admin.metrics.families import families
+from runtime.admin.metrics.told import Told
+from runtime.ledger.metrics.facts import Facts
+from runtime.observe.board import Process, Reading
+from tests.conftest import ROOT
+
+_SUFFIXES = {"counter": ("_total",), "histogram": ("_bucket", "_sum", "_count"), "gauge": ("",)}
+
+
+@pytest.fixture(scope="module")
+def found():
+    """Every metric that there can be, with something of each kind that is counted."""
+    numbers = [1.0] * 32
+    kinds = [
+        ("call", "a", "http"),
+        ("late", "a", ""),
+        ("missed", "a", ""),
+        ("blocked", "", ""),
+        ("count", "limit", "a"),
+    ]
+    reading = Reading(dict.fromkeys(kinds, numbers), {}, (Process("http", 1, 1, 1.0, True),))
+    told = Told(seconds=0.1, facts=Facts(1, 1, ()), queues=(), limits=())
+    return list(families("1", reading, {}, told, has_store=True))
+
+
+def test_the_docs_name_every_metric_and_no_other(found):
+    text = (ROOT / "docs" / "metrics.md").read_text()
+    names = {family.name + ("_total" if family.type == "counter" else "") for family in found}
+    rows = "\n".join(line.partition(" | ")[0] for line in text.splitlines() if line.startswith("| `fnrun_"))
+    assert set(re.findall(r"`(fnrun_\w+)`", rows)) == names
+
+
+def test_the_dashboard_shows_what_there_is(found):
+    dashboard = json.loads((ROOT / "deploy" / "grafana.json").read_text())
+    names = {family.name + suffix for family in found for suffix in _SUFFIXES[family.type]}
+    queries = [target["expr"] for panel in dashboard["panels"] for target in panel["targets"]]
+    assert len(queries) > 20
+    for query in queries:
+        assert set(re.findall(r"fnrun_\w+", query)) <= names, query
+        assert query.count("(") == query.count(")"), query
+        assert query.count("{") == query.count("}"), query
+    assert len({panel["id"] for panel in dashboard["panels"]}) == len(dashboard["panels"])
+    spots = [(panel["gridPos"]["x"], panel["gridPos"]["y"]) for panel in dashboard["panels"]]
+    assert len(set(spots)) == len(spots)
+
+
+@pytest.mark.skipif(shutil.which("promtool") is None, reason="promtool is not installed: the package prometheus has it")
+def test_promtool_has_nothing_against_them(found):
+    class Found(CollectorRegistry):
+        def collect(self):
+            return iter(found)
+
+    text = generate_latest(Found(auto_describe=False))
+    done = subprocess.run(["promtool", "check", "metrics"], input=text, capture_output=True, check=False)
+    assert (done.returncode, done.stderr, done.stdout) == (0, b"", b"")
+    config = ["promtool", "check", "config", "--syntax-only", ROOT / "deploy" / "prometheus.yml"]
+    done = subprocess.run(config, capture_output=True, check=False)
+    assert done.returncode == 0, done.stderr
