@@ -28,6 +28,7 @@ from runtime.invoke.isolation.surroundings import cell_command, isolated_of
 from runtime.invoke.resources import Resources
 from runtime.invoke.watchdog import Culprit
 from runtime.ledger.desk import Desk, open_desk, use
+from runtime.outgoing.callbacks import Deliverer
 from runtime.processes import Line, Message, end_without_parent
 from runtime.roles import Project, end_process, loop_factory
 from runtime.tasks.around import WithBackground
@@ -40,6 +41,9 @@ log = logs.get_logger(__name__)
 
 _END_SECONDS = 20.0
 """What an end may take beyond the drain time: handlers that swallow their cancellation, resources that close slowly."""
+
+_CALLBACK_SECONDS = 3.0
+"""What may be spent then on what is being sent; others send it again."""
 
 _NOT_CELERYS = {
     "worker": "a worker is started by `fnrun serve`, or alone by `fnrun serve --only worker`",
@@ -115,6 +119,7 @@ class WorkerRole:
         )
         self.registry = project.registry
         desk.registry = lambda: self.registry
+        self._callbacks = Deliverer(desk.store.connect_async, desk.ledger, settings.callbacks)
         self._following: Future[None] | None = None
         """Kept, because a loop itself keeps no task."""
         app = App(desk.store.broker_url, desk.store.namespace)
@@ -126,9 +131,13 @@ class WorkerRole:
         def on_ready() -> None:
             self._watchdog.serve()
             self._following = self._crew.on_loop(self._follow(self._parent))
+            self._callbacks.start()
 
         functions = self.registry.functions.values()
-        return self._worker.run(functions, self._resources, loop_factory() or asyncio.new_event_loop, on_ready)
+        try:
+            return self._worker.run(functions, self._resources, loop_factory() or asyncio.new_event_loop, on_ready)
+        finally:
+            self._callbacks.stop(_CALLBACK_SECONDS)
 
     def adopt(self, registry: Registry) -> None:
         """Run these functions from now on; on the crew's loop."""

@@ -9,6 +9,7 @@ from importlib.metadata import version
 from typing import Any
 
 from runtime.admin.background import background_routes
+from runtime.admin.callbacks import callback_routes
 from runtime.admin.health import health_routes
 from runtime.admin.limits import limit_routes
 from runtime.admin.pages import docs_route
@@ -52,6 +53,7 @@ def system_routes(core: HttpCore, registry: Registry, site: Site) -> Iterator[Ro
     yield docs_route(settings)
     yield from run_routes(core.access, registry, site)
     yield from queue_routes(site.later)
+    yield from callback_routes(site.later)
     yield from limit_routes(site)
     yield from schedule_routes(site.later)
     yield from background_routes()

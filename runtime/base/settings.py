@@ -16,9 +16,10 @@ import msgspec
 
 from runtime.base.addresses import EMBEDDED, Address, mask
 from runtime.base.durations import Seconds, Size
-from runtime.base.errors import SettingsError, did_you_mean
+from runtime.base.errors import FnrunError, SettingsError, did_you_mean
 from runtime.base.schedules import SCHEDULE_ID, ScheduleTable
-from runtime.base.sections import FunctionSettings, QueueSettings, Settings, StoreSettings
+from runtime.base.sections import CallbackSettings, FunctionSettings, QueueSettings, Settings, StoreSettings
+from runtime.base.webhooks import secret_of
 
 FILE_NAME = "functions.toml"
 _PREFIX = "FNRUN_"
@@ -48,7 +49,8 @@ class Loaded(msgspec.Struct, frozen=True):
     def explain(self) -> Iterator[Sourced]:
         """Every setting in order, secrets masked."""
         for path, value in _leaves("", self.settings):
-            secret = re.search(r"\.(env|payload)\.", path) and _MASKED.search(path.rpartition(".")[2])
+            secret = path == "callbacks.secrets" and value
+            secret = secret or (re.search(r"\.(env|payload)\.", path) and _MASKED.search(path.rpartition(".")[2]))
             shown = mask(value) if path == "store.url" else value
             yield Sourced(path, "********" if secret else _shown(shown), self.sources.get(path, "default"))
 
@@ -87,6 +89,7 @@ def load_settings(
     settings = _convert(tree, Settings, "", sources)
     _check_store(settings.store, sources)
     _check_queue(settings.queue, sources)
+    _check_callbacks(settings.callbacks, sources)
     _check_schedules(named["schedules"])
     return Loaded(msgspec.structs.replace(settings, **named), sources)
 
@@ -134,6 +137,14 @@ def _check_queue(queue: QueueSettings, sources: Mapping[str, str]) -> None:
             f"{source}: queue.beat: {queue.beat} is not less than half of queue.lease ({queue.lease}); "
             "a worker that misses one beat would lose its runs"
         )
+
+
+def _check_callbacks(callbacks: CallbackSettings, sources: Mapping[str, str]) -> None:
+    for text in callbacks.secrets:
+        try:
+            secret_of(text)
+        except FnrunError as error:
+            raise SettingsError(f"{sources['callbacks.secrets']}: callbacks.secrets: {error}") from None
 
 
 def _is_list(section: str, key: str) -> bool:

@@ -16,7 +16,7 @@ _COMMANDS = {
     "keys": "keys",
     "limits": "limits",
     "project": "check config list openapi",
-    "queues": "queues",
+    "queues": "callbacks queues",
     "runs": "runs",
     "schedules": "schedules",
     "serving": "dev serve",

@@ -17,8 +17,8 @@ from functools import cache
 import httpx
 import msgspec
 
+from runtime.base.web.places import Refused, check_url, is_public
 from runtime.base.webhooks import sign
-from runtime.outgoing.places import Refused, check_url, is_public
 
 Resolve = Callable[[str, int], Awaitable[Sequence[str]]]
 """The addresses of a host. OSError."""

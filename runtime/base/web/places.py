@@ -11,8 +11,11 @@ from runtime.base.errors import FnrunError
 _LONGEST = 2000
 _GLOBAL = ipaddress.IPv6Network("2000::/3")
 _NAT64 = ipaddress.IPv6Network("64:ff9b::/96")
-_HOSTS_OWN = frozenset({ipaddress.IPv4Address("168.63.129.16")})
-"""Public by their number, and yet the way to a cloud's own machine: Azure's. All others' are private or link-local."""
+_NOT_PUBLIC = tuple(
+    ipaddress.ip_network(text) for text in ("168.63.129.16/32", "192.0.0.0/24", "192.88.99.0/24", "3fff::/20")
+)
+"""What Python takes for public, or took in some versions: Azure's way to its own machine (others' are link-local), what
+the IANA keeps for protocols (Oracle's metadata among them), relays of 6to4, documentation."""
 
 
 class Refused(FnrunError):  # noqa: N818 - a verdict
@@ -51,6 +54,6 @@ def is_public(address: str) -> bool:
             found = inner
         elif found.scope_id is not None or found not in _GLOBAL:
             return False
-    if found in _HOSTS_OWN or found.is_multicast or found.is_reserved:
+    if found.is_multicast or found.is_reserved or any(found in network for network in _NOT_PUBLIC):
         return False
     return found.is_global

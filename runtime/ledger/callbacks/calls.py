@@ -1,0 +1,46 @@
+"""What is asked of the ledger about callbacks, each one script.
+
+Run by those who deliver them, and by the API. No I/O here.
+"""
+
+from collections.abc import Iterable, Sequence
+from typing import Any, Literal
+
+from runtime.ledger.callbacks.records import CallbackView, Message, Told
+from runtime.ledger.calls import Argument, Call
+from runtime.ledger.ledger import Ledger
+
+
+def take(ledger: Ledger, most: int, lease_seconds: float) -> Call[list[Message]]:
+    """At most so many messages whose time has come. Whoever holds one longer than its lease shares it with others."""
+    return ledger.call("callbacks/take", (most, round(lease_seconds * 1000)), _read_messages)
+
+
+def tell(ledger: Ledger, told: Iterable[Told]) -> Call[list[bool]]:
+    """Write what came of messages. False: refused, somebody else has that one by now."""
+    arguments: list[Argument] = []
+    for one in told:
+        status = "" if one.status is None else one.status
+        arguments += (one.id, one.token, one.verdict, status, one.error, round(one.pause_seconds * 1000))
+    return ledger.call("callbacks/told", arguments, lambda found: [bool(one) for one in found])
+
+
+def retry(ledger: Ledger, ids: Iterable[str]) -> Call[list[str]]:
+    """Try messages now: those that were given up, from the first try on, and those that wait.
+
+    For each: waiting; left alone: delivered, unknown.
+    """
+    return ledger.call("callbacks/again", tuple(ids), lambda found: [word.decode() for word in found])
+
+
+def find(ledger: Ledger, state: Literal["waiting", "dead"], most: int) -> Call[tuple[int, list[CallbackView]]]:
+    """How many messages wait, or are given up, and some of them: the next first, and the newest."""
+    return ledger.call("callbacks/list", (state, most), _read_list)
+
+
+def _read_messages(found: Sequence[Any]) -> list[Message]:
+    return [Message.of(*one) for one in found]
+
+
+def _read_list(found: Sequence[Any]) -> tuple[int, list[CallbackView]]:
+    return found[0], [CallbackView.of(one) for one in found[1:]]
