@@ -10,6 +10,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
@@ -18,7 +19,7 @@ import redis.asyncio
 from runtime.base.errors import StoreDown
 from runtime.base.logs import get_logger
 from runtime.base.sections import CallbackSettings
-from runtime.base.web.places import Refused
+from runtime.base.web.places import Refused, check_url
 from runtime.base.webhooks import secret_of
 from runtime.ledger.callbacks.calls import take, tell
 from runtime.ledger.callbacks.policy import check_host
@@ -33,10 +34,7 @@ if TYPE_CHECKING:  # it loads httpx, which a worker without callbacks does witho
 log = get_logger(__name__)
 
 _MOST = 32
-_MOST_PER_HOST = 8
-"""One receiver that is slow shall not hold up all others."""
 _LOOK_SECONDS = 0.25
-_CROWDED_SECONDS = 1.0
 _DOWN_SECONDS = 1.0
 _LEASE_SPARE_SECONDS = 5.0
 _LONGEST_ERROR = 300
@@ -129,48 +127,48 @@ class Deliverer:
 
     async def _take(self, client: "redis.asyncio.Redis") -> list[Message]:
         free = _MOST - len(self._tasks)
-        return await ado(client, take(self._ledger, free, self._lease_seconds)) if free else []
+        return await ado(client, take(self._ledger, free, self._lease_seconds, self._hosts)) if free else []
 
     def _begin(self, client: "redis.asyncio.Redis", message: Message) -> None:
+        host = urlsplit(message.url).netloc.lower()
+        self._hosts[host] += 1
         task = asyncio.get_running_loop().create_task(self._handle(client, message))
         self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        task.add_done_callback(partial(self._end, host))
+
+    def _end(self, host: str, task: "asyncio.Task[None]") -> None:
+        self._tasks.discard(task)
+        self._hosts[host] -= 1
+        if not self._hosts[host]:
+            del self._hosts[host]
 
     async def _handle(self, client: "redis.asyncio.Redis", message: Message) -> None:
+        told = await self._try(message)
+        if told.verdict == "dead":
+            log.error(
+                "a callback is given up", run_id=message.run_id, function=message.function, tries=message.tries + 1,
+                reason=told.error,
+            )  # fmt: skip
         try:
-            await ado(client, tell(self._ledger, [await self._try(message)]))
+            await ado(client, tell(self._ledger, [told]))
         except StoreDown as error:  # its lease runs out, and it is sent again
             log.warning("what came of a callback cannot be written", run_id=message.run_id, reason=str(error))
 
     async def _try(self, message: Message) -> Told:
-        host = urlsplit(message.url).hostname or ""
-        if self._hosts[host] >= _MOST_PER_HOST:
-            return Told(id=message.id, token=message.token, verdict="back", pause_seconds=_CROWDED_SECONDS)
         from runtime.outgoing.sender import Sent  # noqa: PLC0415 - see above
 
-        self._hosts[host] += 1
         try:
-            sent = await self._send(message, host)
-        except Exception as error:  # a fault of ours, which shall not be met again and again at once
+            sent = await self._send(message)
+        except Exception as error:  # a fault of ours, which shall not be met again at once, for ever
             log.exception("a callback cannot be sent", run_id=message.run_id)
             sent = Sent(error=f"{type(error).__name__}: {error}")
-        finally:
-            self._hosts[host] -= 1
-            if not self._hosts[host]:
-                del self._hosts[host]
-        told = judge(message, sent, self._settings, random.random)
-        if told.verdict == "dead":
-            log.error(
-                "a callback is given up", run_id=message.run_id, function=message.function, tries=message.tries + 1,
-                host=host, reason=told.error,
-            )  # fmt: skip
-        return told
+        return judge(message, sent, self._settings, random.random)
 
-    async def _send(self, message: Message, host: str) -> "Sent":
+    async def _send(self, message: Message) -> "Sent":
         from runtime.outgoing.sender import Sender, Sent  # noqa: PLC0415 - see above
 
         try:
-            check_host(host, self._settings)  # the settings may have changed since it was accepted
+            check_host(check_url(message.url), self._settings)  # the settings may have changed since it was accepted
         except Refused as refused:
             return Sent(error=str(refused), refused=True)
         if not self._secrets:  # that is put right some time

@@ -1,12 +1,13 @@
 """What is told of the ends of runs: noted by the script that ends them, taken by leases, and given up some time."""
 
+from collections import Counter
 from typing import Any
 
 import pytest
 
 from runtime.base.errors import SubmitError
 from runtime.base.sections import CallbackSettings
-from runtime.ledger.callbacks.calls import find, retry, take, tell
+from runtime.ledger.callbacks.calls import MOST_PER_HOST, find, retry, take, tell
 from runtime.ledger.callbacks.records import CallbackView, Message, Told
 from runtime.ledger.calls import do
 from runtime.ledger.submit import submit_sync
@@ -139,11 +140,18 @@ def test_a_message_is_tried_again_when_it_is_said(trial: Trial):
     trial.now += 59.999
     assert taken(trial) == []
     trial.now += 0.001
-    again = took(trial)
-    assert again.tries == 1
-    assert told(trial, again, "back", pause_seconds=1.0)
-    trial.now += 1
     assert took(trial).tries == 1
+
+
+def test_messages_for_one_host_wait_where_it_has_enough_and_hold_up_no_other(trial: Trial):
+    for url in [*["https://Slow.example.com:8443/a"] * 12, URL]:
+        trial.accept(callback=url)
+        trial.finish(trial.claim_one())
+    found = do(trial.client, take(trial.ledger, 30, LEASE, {"slow.example.com:8443": 3}))
+    assert Counter(one.url for one in found) == {"https://Slow.example.com:8443/a": MOST_PER_HOST - 3, URL: 1}
+    assert taken(trial) == []
+    trial.now += 1
+    assert len(taken(trial)) == 12 - (MOST_PER_HOST - 3)
 
 
 def test_what_is_given_up_is_listed_and_can_be_tried_again(trial: Trial):

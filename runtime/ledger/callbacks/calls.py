@@ -3,17 +3,27 @@
 Run by those who deliver them, and by the API. No I/O here.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any, Literal
 
 from runtime.ledger.callbacks.records import CallbackView, Message, Told
 from runtime.ledger.calls import Argument, Call
 from runtime.ledger.ledger import Ledger
 
+MOST_PER_HOST = 8
+"""Messages that one process sends to one host at a time: one that is slow shall not hold up all others."""
 
-def take(ledger: Ledger, most: int, lease_seconds: float) -> Call[list[Message]]:
-    """At most so many messages whose time has come. Whoever holds one longer than its lease shares it with others."""
-    return ledger.call("callbacks/take", (most, round(lease_seconds * 1000)), _read_messages)
+
+def take(
+    ledger: Ledger, most: int, lease_seconds: float, hosts: Mapping[str, int] = MappingProxyType({})
+) -> Call[list[Message]]:
+    """At most so many messages whose time has come. Whoever holds one longer than its lease shares it with others.
+
+    hosts: how many messages are being sent to each, with its port where the URL says one, in lower case.
+    """
+    sent = [part for pair in hosts.items() for part in pair]
+    return ledger.call("callbacks/take", (most, round(lease_seconds * 1000), MOST_PER_HOST, *sent), _read_messages)
 
 
 def tell(ledger: Ledger, told: Iterable[Told]) -> Call[list[bool]]:

@@ -11,7 +11,7 @@ import msgspec
 CallbackState = Literal["open", "waiting", "delivered", "dead"]
 """open: its run is not over. waiting: for its first try, or the next. dead: given up."""
 
-Verdict = Literal["delivered", "waiting", "dead", "back"]
+Verdict = Literal["delivered", "waiting", "dead"]
 
 
 class CallbackView(msgspec.Struct, frozen=True, kw_only=True):
@@ -106,7 +106,7 @@ class Message(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Told(msgspec.Struct, frozen=True, kw_only=True):
-    """What came of a try. pause_seconds: until the next one, for "waiting" and "back" (it was not tried)."""
+    """What came of a try. pause_seconds: until the next one, for "waiting"."""
 
     id: str
     token: int

@@ -1,5 +1,4 @@
--- Write what came of messages. ARGV of each: message, token, verdict (delivered, waiting: try again, dead, back: it was not
--- tried), status ('' for none), error, ms until the next try. Returns 1 for each that was written, 0 for one that is
+-- Write what came of messages. ARGV of each: message, token, verdict (delivered, waiting: try again, dead), status ('' for none), error, ms until the next try. Returns 1 for each that was written, 0 for one that is
 -- somebody else's by now, or no more.
 local DEAD_KEPT = 10000
 local answer = {}
@@ -10,9 +9,6 @@ local function write(message, token, verdict, status, error, pause)
   -- What has been delivered is, whoever else tries by now.
   if found[2] ~= 'waiting' or (found[1] ~= token and verdict ~= 'delivered') then
     return 0
-  elseif verdict == 'back' then
-    redis.call('ZADD', waiting, now + pause, message)
-    return 1
   end
   redis.call('HINCRBY', key, 'tries', 1)
   redis.call('HSET', key, 'state', verdict, 'status', status, 'error', error, 'tried', now, 'next', now + pause)
