@@ -51,7 +51,7 @@ def pause_of(tries: int, asked_seconds: float | None, settings: CallbackSettings
     met by all at once. draw: from [0, 1).
     """
     longest = float(settings.retry_longest)
-    usual = min(longest, float(settings.retry_first) * 3 ** min(tries - 1, 30))
+    usual = min(longest, float(settings.retry_first) * 3.0 ** min(tries - 1, 30))
     return max(usual * (1 + _JITTER * draw()), min(asked_seconds or 0.0, longest))
 
 
