@@ -11,6 +11,7 @@ import signal
 import socket
 import sys
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -192,7 +193,13 @@ class HttpRole:
         )
         self.shell = Shell(self.core, log_all=settings.log.requests == "all", overload=self.overload)
         self.app = build_app(self.shell, lifespan.middleware, settings.cors, open_locally=open_locally)
-        later = Later(desk=desk, longest_wait_seconds=float(settings.http.timeout), stopping=lambda: self.core.draining)
+        later = Later(
+            desk=desk,
+            longest_wait_seconds=float(settings.http.timeout),
+            stopping=lambda: self.core.draining,
+            # A public function's callers, too: else anybody could have us send requests.
+            may_call_back=partial(self.core.access.check, public=False, action="invoke"),
+        )
         counts = lambda: {name: guard.counts for name, guard in self.invoker.guards.items()}  # noqa: E731
         self._site = Site(self.invoker, settings.http, lifespan, later, self.core.access, counts)
         self._routes: dict[Function, list[Route]] = {}

@@ -30,6 +30,7 @@ from runtime.invoke.watchdog import Culprit
 from runtime.ledger.desk import Desk, open_desk, use
 from runtime.ledger.metrics.flushing import Flush
 from runtime.observe.counts import note_ready, sample
+from runtime.outgoing.callbacks import Deliverer
 from runtime.processes import Line, Message, end_without_parent
 from runtime.roles import Project, end_process, loop_factory
 from runtime.tasks.around import WithBackground
@@ -42,6 +43,9 @@ log = logs.get_logger(__name__)
 
 _END_SECONDS = 20.0
 """What an end may take beyond the drain time: handlers that swallow their cancellation, resources that close slowly."""
+
+_CALLBACK_SECONDS = 3.0
+"""What may be spent then on what is being sent; others send it again."""
 
 _NOT_CELERYS = {
     "worker": "a worker is started by `fnrun serve`, or alone by `fnrun serve --only worker`",
@@ -118,6 +122,7 @@ class WorkerRole:
         self._flush = Flush(desk.store, desk.ledger, self._sample)
         self.registry = project.registry
         desk.registry = lambda: self.registry
+        self._callbacks = Deliverer(desk.store.connect_async, desk.ledger, settings.callbacks)
         self._following: Future[None] | None = None
         """Kept, because a loop itself keeps no task."""
         app = App(desk.store.broker_url, desk.store.namespace)
@@ -131,11 +136,14 @@ class WorkerRole:
             self._flush.start()
             note_ready()
             self._following = self._crew.on_loop(self._follow(self._parent))
+            self._callbacks.start()
 
         functions = self.registry.functions.values()
-        code = self._worker.run(functions, self._resources, loop_factory() or asyncio.new_event_loop, on_ready)
-        self._flush.end()
-        return code
+        try:
+            return self._worker.run(functions, self._resources, loop_factory() or asyncio.new_event_loop, on_ready)
+        finally:
+            self._callbacks.stop(_CALLBACK_SECONDS)
+            self._flush.end()
 
     def _sample(self) -> None:
         """Say what is at work here."""

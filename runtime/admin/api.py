@@ -9,6 +9,7 @@ from importlib.metadata import version
 from typing import Any
 
 from runtime.admin.background import background_routes
+from runtime.admin.callbacks import callback_routes
 from runtime.admin.health import health_routes
 from runtime.admin.limits import limit_routes
 from runtime.admin.metrics.routes import metrics_routes
@@ -54,6 +55,7 @@ def system_routes(core: HttpCore, registry: Registry, site: Site) -> Iterator[Ro
     yield docs_route(settings)
     yield from run_routes(core.access, registry, site)
     yield from queue_routes(site.later)
+    yield from callback_routes(site.later)
     yield from limit_routes(site)
     yield from metrics_routes(site.desk, VERSION)
     yield stats_route(site.later)

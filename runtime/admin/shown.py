@@ -6,6 +6,7 @@ Called by the admin API. Pure. Who may not read all is not told all.
 from datetime import UTC, datetime
 from typing import Any
 
+from runtime.ledger.callbacks.records import CallbackView
 from runtime.ledger.records import Failure
 from runtime.ledger.schedules.views import Backfilled, ScheduleView
 from runtime.ledger.views import Attempt, QueueView, RunView
@@ -44,6 +45,7 @@ def show_run(view: RunView, reach: Reach = "read", children: tuple[list[str], bo
         "flow": view.flow or None if reach == "read" else None,
         "step": view.step,
         "steps": view.steps,
+        "callback": None if view.callback is None else show_callback(view.callback, reach),
         "children": children[0] or None,
         "more_children": children[1] or None,
         "trace": view.trace or None,
@@ -52,6 +54,26 @@ def show_run(view: RunView, reach: Reach = "read", children: tuple[list[str], bo
         "payload": view.payload if reach == "read" else None,
         "result": view.result,
         "failure": _failure(view.failure, reach) if view.failure is not None else None,
+    }
+    return {name: value for name, value in shown.items() if value is not None}
+
+
+def show_callback(view: CallbackView, reach: Reach = "read") -> dict[str, Any]:
+    """One callback. What its URL says behind "?" may be secret; whoever may not read all is told no host either."""
+    address, query, _ = view.url.partition("?")
+    shown = {
+        "id": view.id or None,
+        "url": address + ("?****" if query else "") if reach == "read" else None,
+        "state": view.state,
+        "tries": view.tries,
+        "status": view.status,
+        "error": view.error or None if reach == "read" else None,
+        "tried_at": _time(view.tried),
+        "next_at": _time(view.next),
+        "run": view.run_id or None,
+        "function": view.function or None,
+        "outcome": view.outcome or None,
+        "ended_at": _time(view.ended) if view.run_id else None,
     }
     return {name: value for name, value in shown.items() if value is not None}
 

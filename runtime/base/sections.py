@@ -164,6 +164,21 @@ class LogSettings(_Section, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     requests: Literal["problems", "all"] = "problems"
 
 
+class CallbackSettings(_Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """[callbacks]: where it may be told that runs have ended, how that is signed, and for how long it is tried.
+
+    allow: patterns of hosts, "*.example.com"; all if empty.
+    """
+
+    secrets: tuple[Secret, ...] = ()
+    allow: tuple[_Name, ...] = ()
+    allow_private: bool = False
+    timeout: Seconds = Seconds(10)
+    attempts: _Count = 14
+    retry_first: Seconds = Seconds(5)
+    retry_longest: Seconds = Seconds(4 * 3600)
+
+
 class FunctionSettings(_Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """[functions."name"]: what overrides the code; None leaves what the code says."""
 
@@ -191,6 +206,7 @@ class Settings(_Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
     background: BackgroundSettings = BackgroundSettings()
     log: LogSettings = LogSettings()
     isolation: IsolationSettings = IsolationSettings()
+    callbacks: CallbackSettings = CallbackSettings()
     functions: dict[str, FunctionSettings] = {}
     schedules: dict[str, ScheduleTable] = {}
     connections: dict[_Variable, ConnectionTable] = {}

@@ -17,14 +17,15 @@ import msgspec
 
 from runtime.base.addresses import EMBEDDED, Address, mask
 from runtime.base.durations import Seconds, Size
-from runtime.base.errors import SettingsError, did_you_mean
+from runtime.base.errors import FnrunError, SettingsError, did_you_mean
 from runtime.base.schedules import SCHEDULE_ID, ScheduleTable
 from runtime.base.secrets.connections import ConnectionTable, url_of
 from runtime.base.secrets.files import SECRETS_FILE
 from runtime.base.secrets.masking import Secret, hide
 from runtime.base.secrets.opening import Opening, split
 from runtime.base.secrets.vault import KEY_VARIABLES, OURS, Vault
-from runtime.base.sections import FunctionSettings, QueueSettings, Settings, StoreSettings
+from runtime.base.sections import CallbackSettings, FunctionSettings, QueueSettings, Settings, StoreSettings
+from runtime.base.webhooks import secret_of
 
 FILE_NAME = "functions.toml"
 _MASKED = re.compile(r"key|secret|token|password|passwd|credential", re.IGNORECASE)
@@ -115,6 +116,8 @@ def load_settings(
     settings = msgspec.structs.replace(settings, store=_whole(settings.store, sources, sealed=sealed))
     _check_store(settings.store, sources)
     _check_queue(settings.queue, sources)
+    if not sealed:
+        _check_callbacks(settings.callbacks, sources)
     _check_schedules(settings.schedules)
     vault.connections = {
         name: partial(_url_of, name, table, vault) for name, table in settings.connections.items() if not sealed
@@ -208,6 +211,14 @@ def is_secret_variable(name: str) -> bool:
         return name in KEY_VARIABLES
     kind = get_type_hints(type(getattr(Settings(), section))).get(key)
     return kind is Secret or Secret in get_args(kind)
+
+
+def _check_callbacks(callbacks: CallbackSettings, sources: Mapping[str, str]) -> None:
+    for text in callbacks.secrets:
+        try:
+            secret_of(text)
+        except FnrunError as error:
+            raise SettingsError(f"{sources['callbacks.secrets']}: callbacks.secrets: {error}") from None
 
 
 def _is_list(section: str, key: str) -> bool:

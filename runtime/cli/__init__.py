@@ -18,7 +18,7 @@ _COMMANDS = {
     "limits": "limits",
     "observing.stats": "stats",
     "project": "check config list openapi",
-    "queues": "queues",
+    "queues": "callbacks queues",
     "runs": "runs",
     "schedules": "schedules",
     "secrets": "secrets",

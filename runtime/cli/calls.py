@@ -37,13 +37,15 @@ _HEALTH_SECONDS = 3.0
 @click.option("--data", default="{}", help="Arguments by name as a JSON object; @FILE reads a file, - reads stdin.")
 @click.option("--async", "later", is_flag=True, help="Let a worker run it; print the run's id.")
 @click.option("--wait", help='With --async: wait so long, "30s" for instance, and print the result.')
+@click.option("--callback", help="With --async: a URL that is told, signed, how the run ended.")
 @for_systems
 @click.pass_obj
 def invoke(root: Path, /, name: str, data: str, later: bool, wait: str | None, **where: str | None) -> None:
     """Run one function and print its result."""
     payload, url, key = _payload(data), where["url"], where["key"]
-    if wait is not None and not later:
-        raise click.UsageError("--wait is for --async")
+    for option in ("wait", "callback"):
+        if (wait if option == "wait" else where["callback"]) is not None and not later:
+            raise click.UsageError(f"--{option} is for --async")
     if later:
         _invoke_later(root, name, payload, wait, where)
     elif url:
@@ -67,7 +69,10 @@ def _invoke_later(root: Path, name: str, payload: bytes, wait: str | None, where
     function = None if where["url"] else _function_here(root, name)[1]
     with open_system(root, where, function) as system:
         answer = system.ask(
-            "POST", f"/_/functions/{quote(name)}/invoke", body=payload, headers={"prefer": "respond-async"}
+            "POST",
+            f"/_/functions/{quote(name)}/invoke",
+            body=payload,
+            headers={"prefer": "respond-async"} | ({"x-callback-url": url} if (url := where["callback"]) else {}),
         )
         if answer.status != HTTPStatus.ACCEPTED:
             raise click.ClickException(

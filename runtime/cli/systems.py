@@ -165,6 +165,7 @@ def _here(root: Path, settings: Settings, registry: Registry | None, function: F
 
 def _route(core: "HttpCore", site: "Site", function: Function | None) -> None:
     from runtime.admin.api import invoke_route  # noqa: PLC0415
+    from runtime.admin.callbacks import callback_routes  # noqa: PLC0415
     from runtime.admin.limits import limit_routes  # noqa: PLC0415
     from runtime.admin.queues import queue_routes  # noqa: PLC0415
     from runtime.admin.runs import run_routes  # noqa: PLC0415
@@ -172,7 +173,7 @@ def _route(core: "HttpCore", site: "Site", function: Function | None) -> None:
 
     later = site.later
     routes = run_routes(core.access, Registry(), site), queue_routes(later), limit_routes(site), schedule_routes(later)
-    for route in chain(*routes):
+    for route in chain(*routes, callback_routes(later)):
         core.table.add(*route)
     if function is not None:
         core.table.add(*invoke_route(function, site, "cli"))

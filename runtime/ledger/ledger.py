@@ -97,7 +97,7 @@ class Ledger:
         queues = flow.steps()
         arguments: list[Argument] = [
             flow.id, flow.function, flow.priority, _due_of(flow), flow.dedupe, max(1, _ms(flow.dedupe_seconds)),
-            flow.parent, flow.trace, flow.max_length, flow.payload_max, queues.total(), len(queues),
+            flow.parent, flow.trace, flow.max_length, flow.payload_max, queues.total(), flow.callback, len(queues),
         ]  # fmt: skip
         arguments += [part for pair in queues.items() for part in pair]
         arguments += stored(flow.nodes)
@@ -253,7 +253,7 @@ def fields_of(run: Submission) -> tuple[Argument, ...]:
         run.id, run.function, run.queue, run.payload, run.trigger, run.priority,
         _due_of(run),
         "" if run.max_age_seconds is None else _ms(run.max_age_seconds),
-        run.dedupe, max(1, _ms(run.dedupe_seconds)), run.parent, run.trace, run.max_length, run.key or "",
+        run.dedupe, max(1, _ms(run.dedupe_seconds)), run.parent, run.trace, run.max_length, run.key or "", run.callback,
     )  # fmt: skip
 
 

@@ -11,6 +11,7 @@ import msgspec
 
 from runtime.base.durations import Duration, parse_duration
 from runtime.base.errors import DeclarationError, SubmitError, did_you_mean
+from runtime.base.web.places import Refused, check_url
 from runtime.declare.timing.rules import check_queue
 
 RUN_ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
@@ -24,7 +25,7 @@ class Using(TypedDict, total=False):
     queue: its name. priority: 0 to 9, 9 the most urgent; 5 if not said. delay: a duration. at: a date with an offset,
     ISO 8601 or aware. id: of the run: 1 to 64 of A-Z a-z 0-9 _ -; if there is such a run, that one is returned. dedupe:
     of the runs of a function that say the same within 24 h, only the first is accepted. max_age: if it has not begun so
-    long after it was due, it fails with "expired".
+    long after it was due, it fails with "expired". callback: a URL that is told, signed, how it ended.
     """
 
     queue: str | None
@@ -34,6 +35,7 @@ class Using(TypedDict, total=False):
     id: str | None
     dedupe: str | None
     max_age: Duration | None
+    callback: str | None
 
 
 class StepUsing(TypedDict, total=False):
@@ -59,6 +61,7 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     id: str | None = None
     dedupe: str = ""
     max_age_seconds: float | None = None
+    callback: str = ""
 
 
 def options_of(using: Using | StepUsing, what: Literal["submit", "step"] = "submit") -> Options:
@@ -115,6 +118,16 @@ def _dedupe(value: Any) -> str:
     return value
 
 
+def _callback(value: Any) -> str:
+    if not isinstance(value, str):
+        raise TypeError('a URL, "https://example.com/hook"')
+    try:
+        check_url(value)
+    except Refused as refused:
+        raise ValueError(str(refused)) from None
+    return value
+
+
 _READERS = {
     "queue": ("queue", check_queue),
     "priority": ("priority", _priority),
@@ -123,4 +136,5 @@ _READERS = {
     "id": ("id", _id),
     "dedupe": ("dedupe", _dedupe),
     "max_age": ("max_age_seconds", parse_duration),
+    "callback": ("callback", _callback),
 }

@@ -36,7 +36,7 @@ class Submission(msgspec.Struct, frozen=True, kw_only=True):
     for never. priority: 0 to 9, 9 the most urgent. dedupe: of several runs of a function that say the same, within
     dedupe_seconds, only the first is accepted. parent: the run that submitted it. max_length: refuse if the queue has
     so many open runs; 0 for no limit. trace: a W3C traceparent, or "". key: by which the function's limits are apart;
-    None for one without key=, or if it is not known here.
+    None for one without key=, or if it is not known here. callback: a URL that is told of its end, "" for none.
     """
 
     id: str
@@ -54,6 +54,7 @@ class Submission(msgspec.Struct, frozen=True, kw_only=True):
     trace: str = ""
     max_length: int = 0
     key: str | None = None
+    callback: str = ""
 
 
 class Accepted(msgspec.Struct, frozen=True):

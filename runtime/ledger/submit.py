@@ -12,6 +12,7 @@ import msgspec
 
 from runtime.base.errors import InputError, QueueFull, SubmitError
 from runtime.base.ids import new_run_id
+from runtime.base.web.places import Refused
 from runtime.declare.context import current as current_context
 from runtime.ledger.flows.nodes import FlowSubmission
 from runtime.ledger.flows.steps import Flow, Part
@@ -92,6 +93,7 @@ class _Options:
             trace=trace,
             max_length=desk.max_length,
             key=key,
+            callback=_callback_of(options, desk),
         )
         return _Prepared(submission, target.returns, submission.queue)
 
@@ -115,6 +117,7 @@ class _Options:
             dedupe=options.dedupe,
             max_length=desk.max_length,
             payload_max=desk.payload_max,
+            callback=_callback_of(options, desk),
         )
         return _Prepared(submission, plan.returns, ", ".join(plan.queues))
 
@@ -150,6 +153,18 @@ def _as_submit_error(what: str) -> Iterator[None]:
         yield
     except InputError as error:
         raise SubmitError(f"{what}: {error}") from None
+
+
+def _callback_of(options: Options, desk: "Desk") -> str:
+    """The URL that is told of the end. SubmitError if that may not be."""
+    if options.callback:
+        from runtime.ledger.callbacks.policy import check_callback  # noqa: PLC0415 - as above
+
+        try:
+            check_callback(options.callback, desk.settings.callbacks)
+        except Refused as refused:
+            raise SubmitError(f"submit.using(callback={options.callback!r}): {refused}") from None
+    return options.callback
 
 
 def _origin() -> tuple[str, str]:

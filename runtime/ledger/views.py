@@ -8,6 +8,7 @@ from typing import Any, Self
 
 import msgspec
 
+from runtime.ledger.callbacks.records import CallbackView
 from runtime.ledger.records import DEFAULT_PRIORITY, FINISHED, Failure, Reason, State
 
 
@@ -43,6 +44,7 @@ class RunView(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
     result, payload: JSON; a payload that is none is a string here. failure: of the last attempt. due: when it begins,
     or began, at the earliest. flow, step: of a step, its flow's id, and the number of its node. steps: of a flow.
+    callback: who is told of its end, and what became of that.
     """
 
     id: str
@@ -72,6 +74,7 @@ class RunView(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     flow: str = ""
     step: int | None = None
     steps: FlowCounts | None = None
+    callback: CallbackView | None = None
 
     @property
     def is_finished(self) -> bool:
@@ -186,7 +189,7 @@ def read_queues(found: Sequence[Sequence[Any]]) -> list[QueueView]:
 
 
 def _whole(run_id: bytes, pairs: Sequence[bytes], log: Sequence[bytes], output: bytes | None, *rest: Any) -> RunView:
-    progress, payload, steps = rest
+    progress, payload, steps, callback = rest
     view = RunView.of(
         run_id.decode(),
         pairs,
@@ -194,6 +197,7 @@ def _whole(run_id: bytes, pairs: Sequence[bytes], log: Sequence[bytes], output: 
         progress=_raw(progress),
         payload=_as_json(payload),
         steps=FlowCounts(**dict(zip(FlowCounts.__struct_fields__, map(int, steps), strict=True))) if steps else None,
+        callback=CallbackView.of(callback) if callback else None,
     )
     if view.state == "succeeded":
         attempts = () if view.steps else view.attempts

@@ -35,6 +35,7 @@ PAGES = [
     "docs/secrets.md",
     "docs/celery.md",
     "docs/metrics.md",
+    "docs/callbacks.md",
 ]
 
 

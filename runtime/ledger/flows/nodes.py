@@ -53,6 +53,7 @@ class FlowSubmission(msgspec.Struct, frozen=True, kw_only=True):
     dedupe_seconds: float = 86_400.0
     max_length: int = 0
     payload_max: int = 0
+    callback: str = ""
 
     @property
     def function(self) -> str:

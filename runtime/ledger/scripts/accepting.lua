@@ -34,11 +34,19 @@ local function due_of(due)
   return string.sub(due, 1, 1) == '+' and string.format('%d', now + tonumber(string.sub(due, 2))) or due
 end
 
+-- Further fields of a run that somebody is to be told of the end of. url: '' for none.
+local function with_callback(url)
+  if url ~= '' then
+    redis.call('SET', ns .. 'callbacks_used', 1)
+    return {'callback', url}
+  end
+end
+
 -- Accept the submission whose fields begin at ARGV[at]: what became of it, and the id of the run there is.
-local SUBMISSION = 14
+local SUBMISSION = 15
 local function accept(at)
   local id, fn, q, payload, trigger, prio = unpack(ARGV, at, at + 5)
-  local due, age, dedupe, window, parent, trace, most, key = unpack(ARGV, at + 6, at + 13)
+  local due, age, dedupe, window, parent, trace, most, key, callback = unpack(ARGV, at + 6, at + 14)
   local known = known_as(id, fn, dedupe)
   if known then
     return 'known', known
@@ -49,6 +57,6 @@ local function accept(at)
   add_run({
     id = id, fn = fn, q = q, payload = payload, trigger = trigger, prio = prio, due = due_of(due), age = age,
     parent = parent, trace = trace, key = key ~= '' and key
-  })
+  }, with_callback(callback))
   return 'accepted', id
 end

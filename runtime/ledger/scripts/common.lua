@@ -8,6 +8,7 @@
 -- wait:{length of q}:{q}:{fn} waiting:{q} unknown:{q}   ready runs a worker met that does not know their function; by
 --                                         urgency; which functions have some; by ms of their end
 -- open:{fn} done:{fn} dead:{fn}  sorted sets of ids, for lists
+-- callback:{message} callbacks ...   who is to be told of the ends of runs: see callbacks.lua
 -- flow:{id} flows   a flow's nodes, and what is left to be done in flows: see flows.lua
 -- schedule:{id} ...   what is known of schedules: see schedules.lua and ticks.lua
 -- keyed:{lane}:{key} ...  runs that wait for a function's limits, and who holds its places: see limits/lanes.lua

@@ -1,5 +1,5 @@
 -- How runs end, and begin again. Behind runs.lua.
--- include: ticks
+-- include: ticks callbacks
 local ALONE = 3 -- crashes of a process of its own, after which a run is given up
 local LOST = 20 -- workers lost meanwhile, after which it is given up, too
 local LINKS = 10 -- on_failure functions of on_failure functions ...
@@ -124,6 +124,9 @@ local function close(id, fn, state, reason, output, flow)
   redis.call('PUBLISH', ns .. 'done:' .. id, state)
   if is_tick(id) then
     end_tick(id, state)
+  end
+  if are_callbacks_used() then
+    note_callback(id, fn, state, reason, output)
   end
   if flow then
     ended[#ended + 1] = {id = id, fn = fn, state = state, reason = reason, output = output, flow = flow}

@@ -8,17 +8,19 @@ import asyncio
 import re
 from collections.abc import Callable, Sequence
 from http import HTTPStatus
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import msgspec
 
 from runtime.base.errors import BackgroundClosed, BackgroundFull, FnrunError, Problem, QueueFull, StoreDown
 from runtime.base.ids import Trace
 from runtime.base.logs import get_logger
+from runtime.base.web.places import Refused
 from runtime.declare.registry import Function
 from runtime.declare.request import Request
 from runtime.invoke.binding import PayloadPlan
 from runtime.invoke.idempotency import plan_limit_key
+from runtime.ledger.callbacks.policy import check_callback
 from runtime.ledger.calls import Call
 from runtime.ledger.desk import Desk
 from runtime.ledger.ledger import Ledger
@@ -32,6 +34,7 @@ log = get_logger(__name__)
 
 T = TypeVar("T")
 
+_CALLBACK = b"x-callback-url"
 _LOOK_SECONDS = 0.5
 _STORE_RETRY_SECONDS = "5"
 _FULL_RETRY_SECONDS = "10"
@@ -39,15 +42,24 @@ _PROBLEM = re.compile(r"([45]\d\d) (.+)", re.DOTALL)
 _BYTES = (bytes, bytearray, memoryview)
 
 
+class MayCallBack(Protocol):
+    """Whether the caller of a function may have others told of the end of its run."""
+
+    def __call__(self, request: Request, *, function: str) -> None:
+        """Problem (401, 403) if not."""
+
+
 class Later(msgspec.Struct, frozen=True, kw_only=True):
     """What a process does later, or not itself. desk: None where there is no store.
 
-    longest_wait_seconds: of a `wait=`. stopping: whether the process is.
+    longest_wait_seconds: of a `wait=`. stopping: whether the process is. may_call_back: asked where a caller wants a
+    callback.
     """
 
     desk: Desk | None = None
     longest_wait_seconds: float = 30.0
     stopping: Callable[[], bool] = lambda: False
+    may_call_back: "MayCallBack" = lambda request, *, function: None  # noqa: ARG005 - as its callers name them
 
     def at_hand(self) -> Desk:
         """The desk. StoreDown if there is none."""
@@ -115,12 +127,21 @@ class LaterRoute:
         )
 
     def preference_of(self, request: Request) -> Preference | None:
-        """What a request prefers; None for an answer as usual."""
-        return preference_of(request, self._later.longest_wait_seconds)
+        """What a request prefers; None for an answer as usual. Problem if it may not have it."""
+        found = preference_of(request, self._later.longest_wait_seconds)
+        url = None if found is None else request.header(_CALLBACK)
+        if found is None or url is None:
+            return found
+        self._later.may_call_back(request, function=self._function.name)
+        try:
+            check_callback(url, self._later.at_hand().settings.callbacks)
+        except Refused as refused:
+            raise Problem(422, detail=f"{_CALLBACK.decode().title()}: {refused}") from None
+        return msgspec.structs.replace(found, callback=url)
 
     async def answer(self, run_id: str, trace: Trace, arguments: dict[str, Any], preference: Preference) -> Answer:
         """Accept a run; then its result, if it comes in time, or else 202."""
-        run = self.submission(run_id, trace, arguments)
+        run = self.submission(run_id, trace, arguments, preference)
         accepted = await self._later.at_hand().accept(run)
         if accepted.verdict == "full":
             raise QueueFull(run.queue, run.max_length)
@@ -144,7 +165,7 @@ class LaterRoute:
         answer.headers.append(applied)
         return answer
 
-    def submission(self, run_id: str, trace: Trace, arguments: dict[str, Any]) -> Submission:
+    def submission(self, run_id: str, trace: Trace, arguments: dict[str, Any], preference: Preference) -> Submission:
         """The run that a call is, for those who want to be answered later."""
         return Submission(
             id=run_id,
@@ -157,6 +178,7 @@ class LaterRoute:
             trace=f"00-{trace.trace_id}-{trace.parent_id}-{trace.flags}" if trace.parent_id else "",
             max_length=self._later.at_hand().max_length,
             key=limit_key_of(self._key, arguments),
+            callback=preference.callback,
         )
 
     def answer_finished(self, view: RunView, headers: Sequence[tuple[bytes, bytes]] = ()) -> Answer:

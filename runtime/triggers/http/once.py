@@ -131,7 +131,7 @@ class OnceRoute:
     ) -> Answer:
         """Accept a run, unless there is one with this key; then its result, if it comes in time, or else 202."""
         assert self._route is not None  # noqa: S101 - who prefers has been asked of it
-        run = self._route.submission(run_id, trace, arguments)
+        run = self._route.submission(run_id, trace, arguments, preference)
         found = await accept_once(self._later.at_hand(), asked.key, asked.request, run)
         if found.verdict == "full":
             raise QueueFull(run.queue, run.max_length)

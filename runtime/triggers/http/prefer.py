@@ -24,9 +24,10 @@ VARY = (b"vary", b"prefer")
 
 
 class Preference(msgspec.Struct, frozen=True):
-    """A run is wanted. wait_seconds: how long to wait for its end, None for not at all."""
+    """A run is wanted. wait_seconds: for its end, None: not at all. callback: a URL that is told of it."""
 
     wait_seconds: int | None = None
+    callback: str = ""
 
     def applied(self) -> str:
         """What Preference-Applied says."""

@@ -1,0 +1,1 @@
+"""What is known of the web at large, before anything is sent there."""

@@ -1,0 +1,35 @@
+-- Take messages whose time has come; they are somebody else's when the lease is over. ARGV: how many, lease (ms), how many of
+-- one host, then host, how many of it are being sent, of each. Returns for each: message, all its fields.
+local LOOKED = 500 -- messages, of which those of hosts that have enough wait a little, so that all get their turn
+local CROWDED = 1000 -- ms
+local most, lease, per_host = tonumber(ARGV[FIRST]), tonumber(ARGV[FIRST + 1]), tonumber(ARGV[FIRST + 2])
+local waiting, answer, counts = ns .. 'callbacks', {}, {}
+for at = FIRST + 3, #ARGV, 2 do
+  counts[ARGV[at]] = tonumber(ARGV[at + 1])
+end
+
+local function take(message)
+  local key = ns .. 'callback:' .. message
+  local url = redis.call('HGET', key, 'url')
+  if not url then
+    redis.call('ZREM', waiting, message) -- nobody took it for all its time
+    return
+  end
+  local host = string.lower(string.match(url, '^%a+://([^/?#]*)') or '')
+  if (counts[host] or 0) >= per_host then
+    redis.call('ZADD', waiting, now + CROWDED, message)
+    return
+  end
+  counts[host] = (counts[host] or 0) + 1
+  redis.call('ZADD', waiting, now + lease, message)
+  redis.call('HINCRBY', key, 'token', 1)
+  answer[#answer + 1] = {message, redis.call('HGETALL', key)}
+end
+
+for _, message in ipairs(redis.call('ZRANGEBYSCORE', waiting, '-inf', now, 'LIMIT', 0, LOOKED)) do
+  if #answer >= most then
+    break
+  end
+  take(message)
+end
+return answer
