@@ -10,9 +10,7 @@ import click
 import msgspec
 
 from runtime import roles
-from runtime.base import logs
 from runtime.base.settings import load_settings
-from runtime.declare.context import log_fields
 from runtime.tasks.performed import ending_with_calls, opens
 from runtime.tasks.processes import COMMAND
 
@@ -54,8 +52,7 @@ def function_child(root: Path, line: int, alone: bool) -> None:
     from runtime import zygote  # noqa: PLC0415 - no other command forks
 
     def prepare() -> "Opens":
-        said = load_settings(root).settings.log
-        logs.configure(style=said.format, level=said.level, fields=log_fields)
+        roles.begin_log(root, load_settings(root).settings, direct=True)
         return opens
 
     zygote.serve_cells(socket.socket(fileno=line), prepare, alone=alone)
@@ -80,7 +77,7 @@ def serve_cells(
         said = {} if given is None else msgspec.json.decode(os.pread(given, _MOST_GIVEN, 0), type=dict[str, str])
         project = roles.load_project(root, environ={**os.environ, **said})
         settings = project.settings
-        logs.configure(style=settings.log.format, level=settings.log.level, fields=log_fields)
+        roles.begin_log(root, settings, direct=True)
         make_desk_with(lambda: _desk_again(project))
         return opens_of(project)
 

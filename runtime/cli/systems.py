@@ -149,7 +149,7 @@ def _here(root: Path, settings: Settings, registry: Registry | None, function: F
     from runtime.triggers.http.core import HttpCore, Site  # noqa: PLC0415
     from runtime.triggers.http.durable import Later  # noqa: PLC0415
 
-    logs.configure(style=settings.log.format, level=settings.log.level, stream=sys.stderr)
+    logs.begin(root, settings.log, stream=sys.stderr, direct=True)
     desk = open_desk(root, settings)
     if registry is not None:
         desk.registry = lambda: registry

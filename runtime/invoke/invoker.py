@@ -15,7 +15,8 @@ from types import AsyncGeneratorType, GeneratorType, MappingProxyType
 from typing import Any
 
 from runtime.base.errors import BackgroundClosed, BackgroundFull, InputError, Problem, QueueFull, StoreDown
-from runtime.base.logs import get_logger
+from runtime.base.logs import end_prints, get_logger
+from runtime.base.logs.prints import has_begun
 from runtime.declare.context import Context, Tick, current
 from runtime.declare.policies import RetryAfter
 from runtime.declare.registry import Function
@@ -130,6 +131,8 @@ class Invoker:
             context.cancelled = True
             raise
         finally:
+            if has_begun():
+                end_prints(invocation.run_id)
             current.reset(token)
         if outcome.reason == "timeout":
             context.cancelled = True

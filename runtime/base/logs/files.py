@@ -34,7 +34,7 @@ class Rotation(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class LogFile:
-    """The file at `path`; those put aside stand beside it, their time in their names: fnrun.20300102T000000.000Z.log."""
+    """The file at `path`. Those put aside stand beside it, named by their time."""
 
     def __init__(self, path: Path, rotation: Rotation = Rotation(), clock: Callable[[], float] = time.time) -> None:  # noqa: B008 - frozen
         self.name = str(path)
@@ -150,7 +150,8 @@ class LogFile:
 
     def _clean(self) -> None:
         """Remove the oldest of those put aside."""
-        ours = re.compile(rf"{re.escape(self._path.stem)}\.\d{{8}}T\d{{6}}\.\d{{3}}(-\d+)?Z{re.escape(self._path.suffix)}")
+        stem, suffix = re.escape(self._path.stem), re.escape(self._path.suffix)
+        ours = re.compile(rf"{stem}\.\d{{8}}T\d{{6}}\.\d{{3}}(-\d+)?Z{suffix}")
         aside = (one for one in self._path.parent.iterdir() if ours.fullmatch(one.name))
         found = sorted(aside, key=lambda one: one.stat().st_mtime, reverse=True)
         oldest = self._clock() - self._rotation.keep

@@ -68,7 +68,7 @@ def begin(
     )
 
 
-def configure(
+def configure(  # noqa: PLR0913 - each by its name, in few places
     *,
     style: Format,
     level: Level,

@@ -1,7 +1,7 @@
 """Write lines off the threads that have them: a thread for each target, over a queue that is bounded.
 
-Used by setup. Whoever has a line never waits for a disk or a reader of a pipe: what does not fit is dropped, counted and
-told. A forked process, which has no such thread, and a cell, which may be killed at any moment, write at once.
+Used by setup. Whoever has a line never waits for a disk or a reader of a pipe: what does not fit is dropped, counted
+and told. A forked process, which has no such thread, and a cell, which may be killed at any moment, write at once.
 """
 
 import atexit
