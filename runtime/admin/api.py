@@ -11,6 +11,7 @@ from typing import Any
 from runtime.admin.background import background_routes
 from runtime.admin.health import health_routes
 from runtime.admin.limits import limit_routes
+from runtime.admin.logs import log_routes
 from runtime.admin.pages import docs_route
 from runtime.admin.queues import queue_routes
 from runtime.admin.runs import run_routes
@@ -51,6 +52,7 @@ def system_routes(core: HttpCore, registry: Registry, site: Site) -> Iterator[Ro
     yield "GET", "/_/functions", Endpoint(handle=functions, public=False, action="read")
     yield docs_route(settings)
     yield from run_routes(core.access, registry, site)
+    yield from log_routes(site)
     yield from queue_routes(site.later)
     yield from limit_routes(site)
     yield from schedule_routes(site.later)

@@ -32,6 +32,7 @@ from runtime.triggers.queue.clients.messages import TRIGGER, by_name
 from runtime.triggers.queue.leases import Fate, Lease
 from runtime.triggers.queue.outcomes.places import place_of
 from runtime.triggers.queue.outcomes.results import BadResult, Results, TooLong
+from runtime.triggers.queue.outcomes.told import tell
 from runtime.triggers.queue.plans import RunPlan, plan_runs
 
 log = get_logger(__name__)
@@ -133,6 +134,8 @@ class Execution:
         if not self._tasks:
             self._idle.set()
         ending = self._ending_of(lease, task)
+        if self._worker:  # else this is a cell
+            tell(lease, ending)
         left = [one for one in lease.left if not one.done()]
         plan = self.plans.get(lease.run.function)
         if left and lease.run.has_place and plan is not None and plan.limits is not None:
