@@ -55,7 +55,7 @@ def masked(value: Any) -> Any:
         return {masked(name): masked(one) for name, one in value.items()}
     if isinstance(value, list | tuple | set | frozenset):
         return [masked(one) for one in value]
-    return value
+    return value if value is None or isinstance(value, bool | int | float) else _mask(repr(value))
 
 
 def keep_with(keep: Keep | None) -> None:

@@ -146,12 +146,17 @@ class _Writing(logging.Handler):
         import structlog  # noqa: PLC0415 - see loggers
 
         super().__init__()
-        render: list[structlog.typing.Processor] = [_stamp(local=console), _drop_meta, _mask_values]
+        render: list[structlog.typing.Processor] = [_stamp(local=console), _drop_meta]
         if console:
             plain = structlog.dev.plain_traceback
-            render = [_brief, *render, structlog.dev.ConsoleRenderer(colors=colors, exception_formatter=plain)]
+            render = [
+                _brief,
+                *render,
+                _mask_values,
+                structlog.dev.ConsoleRenderer(colors=colors, exception_formatter=plain),
+            ]
         else:
-            render += [structlog.processors.format_exc_info, structlog.processors.JSONRenderer()]
+            render += [structlog.processors.format_exc_info, _mask_values, structlog.processors.JSONRenderer()]
         self.setFormatter(_formatter(shared, render))
         self._writer = Writer(target, self._tell_dropped, direct=direct)
 
@@ -220,7 +225,7 @@ def _brief(_logger: object, _method: str, event: "structlog.typing.EventDict") -
 
 
 def _mask_values(_logger: object, _method: str, event: "structlog.typing.EventDict") -> "structlog.typing.EventDict":
-    return masked(event)  # type: ignore[no-any-return]  # a dict of a dict
+    return {name: value if name == "exc_info" else masked(value) for name, value in event.items()}
 
 
 def _as_line(_logger: object, _method: str, event: "structlog.typing.EventDict") -> str:

@@ -66,10 +66,10 @@ def _keep(ledger: Ledger, most: int, most_bytes: int, arguments: Sequence[Argume
 
 def read_lines(ledger: Ledger, run_id: str, *, after: int = 0, limit: int = 1000) -> Call[Lines | None]:
     """Lines of a run, from the one behind number `after`; below 0: so many of the last. None: no such run."""
-    return ledger.call("read_lines", (run_id, after, limit), lambda found: _read(found, after))
+    return ledger.call("read_lines", (run_id, after, limit), _read)
 
 
-def _read(found: Sequence[Any] | None, after: int) -> Lines | None:
+def _read(found: Sequence[Any] | None) -> Lines | None:
     if not found:
         return None
     state, total, kept, first, texts = found
@@ -80,6 +80,6 @@ def _read(found: Sequence[Any] | None, after: int) -> Lines | None:
         lines=lines,
         total=total,
         kept=kept,
-        next=first + len(lines) - 1 if lines else max(after, 0),
+        next=first + len(lines) - 1 if lines else total,
         is_finished=state.decode() in FINISHED,
     )
