@@ -16,7 +16,7 @@ from typing import Any
 
 from runtime.base.errors import BackgroundClosed, BackgroundFull, InputError, Problem, QueueFull, StoreDown
 from runtime.base.logs import end_prints, get_logger
-from runtime.base.logs.prints import has_begun
+from runtime.base.logs.prints import begun
 from runtime.declare.context import Context, Tick, current
 from runtime.declare.policies import RetryAfter
 from runtime.declare.registry import Function
@@ -131,7 +131,7 @@ class Invoker:
             context.cancelled = True
             raise
         finally:
-            if has_begun():
+            if begun:
                 end_prints(invocation.run_id)
             current.reset(token)
         if outcome.reason == "timeout":

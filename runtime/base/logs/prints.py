@@ -19,7 +19,7 @@ _LONGEST = 16_000
 
 Fields = Callable[[], Mapping[str, Any]]
 
-_begun: dict[tuple[str, str], str] = {}
+begun: dict[tuple[str, str], str] = {}
 """What is printed and has no end of line yet, by the run and the stream."""
 _inside = threading.local()
 
@@ -43,12 +43,12 @@ class Printed(io.TextIOBase):
                 self._stream.flush()
             return count
         run = (str(fields.get("run_id", "")), self._name)
-        *lines, rest = (_begun.pop(run, "") + text).split("\n")
+        *lines, rest = (begun.pop(run, "") + text).split("\n")
         if len(rest) > _LONGEST:
             lines.append(rest)
             rest = ""
         if rest:
-            _begun[run] = rest
+            begun[run] = rest
         for line in lines:
             _tell(line, self._name)
         return len(text)
@@ -111,13 +111,8 @@ def _around(stream: TextIO, name: str, fields: Fields) -> TextIO:
 def end_prints(run_id: str) -> None:
     """A handler has ended: what it printed without an end of line is a line, too. In its context."""
     for name in ("stdout", "stderr"):
-        if rest := _begun.pop((run_id, name), ""):
+        if rest := begun.pop((run_id, name), ""):
             _tell(rest, name)
-
-
-def has_begun() -> bool:
-    """Whether anything is printed that has no end yet."""
-    return bool(_begun)
 
 
 def _tell(line: str, name: str) -> None:

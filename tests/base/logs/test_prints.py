@@ -8,7 +8,7 @@ import msgspec
 import pytest
 
 from runtime.base.logs import catch_prints, configure, end_prints
-from runtime.base.logs.prints import Printed, has_begun
+from runtime.base.logs.prints import Printed, begun
 
 
 @pytest.fixture
@@ -52,7 +52,7 @@ def test_what_two_handlers_print_by_halves_does_not_mix(at_work):
     at_work["run_id"] = "r2"
     end_prints("r2")
     assert at_work.lines() == [("first one", "stdout"), ("second ", "stdout")]
-    assert not has_begun()
+    assert not begun
 
 
 def test_outside_of_a_handler_a_print_is_as_it_was_at_once(at_work):
