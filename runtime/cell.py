@@ -17,8 +17,8 @@ from collections.abc import Callable, Coroutine
 from contextlib import AbstractAsyncContextManager, suppress
 from typing import Any, NoReturn
 
-from runtime.base.logs import get_logger
-from runtime.invoke.isolation.frames import ANSWER, BEGAN, HEAD, LAST, PROGRESS, frame
+from runtime.base.logs import get_logger, keep_with
+from runtime.invoke.isolation.frames import ANSWER, BEGAN, HEAD, LAST, LINE, PROGRESS, frame
 from runtime.invoke.isolation.kernel import adopt_orphans, die_with_parent
 
 log = get_logger(__name__)
@@ -45,6 +45,11 @@ class Tell:
         """Say that what the job needs is open: the worker counts its time from now on."""
         if self._wire is not None:
             self._wire.send(BEGAN, b"")
+
+    def keep(self, run_id: str, line: bytes) -> None:
+        """Tell of a line that a run has logged: the worker keeps it."""
+        if self._wire is not None:
+            self._wire.send(LINE, run_id.encode() + b"\n" + line)
 
     def end(self) -> None:
         """Tell nothing more: what a job left behind would speak in the next one's name."""
@@ -109,6 +114,7 @@ async def _do_jobs(wire: "_Wire", opens: Opens) -> None:
     async with opens() as perform:
         while (job := await wire.next_job()) is not None:
             tell = Tell(wire)
+            keep_with(tell.keep)
             answer = await perform(job, tell)
             if os.getpid() != pid:  # a fork that the handler made, and in which it has returned, too
                 os._exit(0)

@@ -85,7 +85,7 @@ def serve(project: Project, sock: socket.socket, parent: Parent) -> NoReturn:
     from runtime.ledger.desk import open_desk, use  # noqa: PLC0415 - the CLI's other commands need no store
 
     settings = project.settings
-    logs.configure(style=settings.log.format, level=settings.log.level, fields=log_fields)
+    begin_log(project.root, settings)
     if parent.announce:
         announce_failures(project.registry.failures)
     if project.registry.lifespan is None:
@@ -109,9 +109,16 @@ def serve(project: Project, sock: socket.socket, parent: Parent) -> NoReturn:
     end_process(0)
 
 
+def begin_log(root: Path, settings: Settings, *, direct: bool = False) -> None:
+    """Log as the settings say, with what handlers log and print. direct: see logs.begin."""
+    logs.begin(root, settings.log, fields=log_fields, direct=direct)
+    logs.catch_prints(log_fields)
+
+
 def end_process(code: int) -> NoReturn:
     """End now, after what was registered with atexit. Python itself would first wait for threads that may never end."""
     atexit._run_exitfuncs()
+    logs.flush()
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(code)

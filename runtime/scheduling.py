@@ -14,7 +14,6 @@ import msgspec
 
 from runtime.base import logs
 from runtime.base.errors import StartError
-from runtime.declare.context import log_fields
 from runtime.declare.registry import Registry
 from runtime.following import Parent, announce_failures, follow, watch_loop
 from runtime.ledger.desk import Desk, open_desk, use
@@ -22,7 +21,7 @@ from runtime.ledger.metrics.flushing import Flush
 from runtime.ledger.schedules.definitions import definitions_of
 from runtime.observe.counts import note_ready
 from runtime.processes import Line, Message, end_without_parent
-from runtime.roles import Project, end_process, loop_factory, stop_event
+from runtime.roles import Project, begin_log, end_process, loop_factory, stop_event
 from runtime.triggers.schedule.scheduler import Scheduler
 
 log = logs.get_logger(__name__)
@@ -34,7 +33,7 @@ _END_SECONDS = 10.0
 def schedule(project: Project, parent: Parent | None = None) -> NoReturn:
     """Fire what is due until SIGTERM or SIGINT, or until the parent is gone; then end the process."""
     settings = project.settings
-    logs.configure(style=settings.log.format, level=settings.log.level, fields=log_fields)
+    begin_log(project.root, settings)
     if parent is None or parent.announce:
         announce_failures(project.registry.failures)
     if parent is not None:

@@ -18,7 +18,6 @@ from typing_extensions import override
 from runtime.base import logs
 from runtime.base.errors import StartError
 from runtime.base.store import Store
-from runtime.declare.context import log_fields
 from runtime.declare.lifespan import Lifespan
 from runtime.declare.registry import Registry
 from runtime.following import Parent, announce_failures, follow, watch_loop
@@ -28,11 +27,12 @@ from runtime.invoke.isolation.surroundings import cell_command, isolated_of
 from runtime.invoke.resources import Resources
 from runtime.invoke.watchdog import Culprit
 from runtime.ledger.desk import Desk, open_desk, use
+from runtime.ledger.lines.keeper import Bounds
 from runtime.ledger.metrics.flushing import Flush
 from runtime.observe.counts import note_ready, sample
 from runtime.outgoing.callbacks import Deliverer
 from runtime.processes import Line, Message, end_without_parent
-from runtime.roles import Project, end_process, loop_factory
+from runtime.roles import Project, begin_log, end_process, loop_factory
 from runtime.tasks.around import WithBackground
 from runtime.triggers.queue.app import App
 from runtime.triggers.queue.crew import Crew
@@ -62,7 +62,7 @@ _NOT_CELERYS = {
 def work(project: Project, parent: Parent) -> NoReturn:
     """Run what is queued until SIGTERM or SIGINT, or until the parent is gone; then drain and end the process."""
     settings = project.settings
-    logs.configure(style=settings.log.format, level=settings.log.level, fields=log_fields)
+    begin_log(project.root, settings)
     if parent.announce:
         announce_failures(project.registry.failures)
     if project.registry.lifespan is None:
@@ -117,6 +117,7 @@ class WorkerRole:
                 payload_max=desk.payload_max,
                 max_length=desk.max_length,
                 cell_command=cell_command(project.root),
+                lines=Bounds(settings.log.run_lines, int(settings.log.run_bytes)),
             ),
         )
         self._flush = Flush(desk.store, desk.ledger, self._sample)

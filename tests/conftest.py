@@ -38,14 +38,14 @@ def anyio_backend() -> str:
 
 
 class Lines(LogCapture):
-    """Log lines as dicts: in `entries`, those of requests apart in `requests`."""
+    """Log lines as dicts: in `entries`; those of requests and runs apart in `requests`."""
 
     def __init__(self) -> None:
         super().__init__()
         self.requests: list[dict] = []
 
     def __call__(self, logger, name, event):
-        if event["event"] == "request":
+        if event["event"] in ("request", "run"):
             self.requests.append(dict(event))
             raise structlog.DropEvent
         return super().__call__(logger, name, event)

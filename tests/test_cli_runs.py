@@ -12,6 +12,7 @@ import pytest
 from runtime.ledger.desk import Desk
 from tests.commands import Command, command, good
 from tests.desks import Worker, refuse_message, submit, view_of
+from tests.ledger.test_lines import keep
 from tests.ledger.trees import group, step, submission
 
 FILES = {
@@ -245,3 +246,25 @@ def test_limits_are_listed(fnrun):
     (found,) = json.loads(good(fnrun("limits", "--json")))
     assert found["rate"] == {"count": 10, "seconds": 60, "burst": 10}
     assert found["breaker"] == {"state": "closed", "failures": 2, "reset_seconds": 30, "open_seconds": 0}
+
+
+def test_what_a_run_has_logged_is_printed_and_followed_to_its_end(fnrun, desk: Desk):
+    run_id, worker = submit(desk, "shop.sell", queue="sales"), Worker(desk, "shop.sell", queues=("sales",))
+    run = worker.claim()
+    keep(desk, run_id, range(1200), most=1100)
+    ending = threading.Timer(0.3, lambda: (keep(desk, run_id, ["\x1b[31mlast"], most=2000), worker.finish(run)))
+    ending.start()
+    found = fnrun("runs", "logs", "-f", run_id)
+    ending.join()
+    lines = good(found).splitlines()
+    assert (len(lines), lines[0], lines[-1]) == (
+        1101,
+        "1970-01-01T00:00:01.000Z [info] 100",
+        "1970-01-01T00:00:01.000Z [info] \\x1b[31mlast",
+    )
+    assert "100 older lines are not kept" in found.stderr
+    assert json.loads(good(fnrun("runs", "logs", run_id, "--json")).splitlines()[-1])["number"] == 1201
+    shown = good(fnrun("runs", "show", run_id))
+    assert f"(1101 more: `fnrun runs logs {run_id}`)" in shown
+    assert shown.count("[info]") == 100
+    assert "there is no run" in fnrun("runs", "logs", "nobody").stderr

@@ -12,6 +12,7 @@ from runtime.admin.background import background_routes
 from runtime.admin.callbacks import callback_routes
 from runtime.admin.health import health_routes
 from runtime.admin.limits import limit_routes
+from runtime.admin.logs import log_routes
 from runtime.admin.metrics.routes import metrics_routes
 from runtime.admin.metrics.stats import stats_route
 from runtime.admin.pages import docs_route
@@ -54,6 +55,7 @@ def system_routes(core: HttpCore, registry: Registry, site: Site) -> Iterator[Ro
     yield "GET", "/_/functions", Endpoint(handle=functions, public=False, action="read")
     yield docs_route(settings)
     yield from run_routes(core.access, registry, site)
+    yield from log_routes(site)
     yield from queue_routes(site.later)
     yield from callback_routes(site.later)
     yield from limit_routes(site)

@@ -14,6 +14,7 @@ import anyio
 import msgspec
 
 from runtime.admin.children import page_of_children, some_children
+from runtime.admin.logs import last_lines, show_lines
 from runtime.admin.queries import (
     DONE,
     REFUSED_MESSAGE,
@@ -105,7 +106,11 @@ class _Runs:
         if wait is not None and not view.is_finished:
             view = await self._later.finished(view.id, wait) or (await self._views([view.id]))[0] or view
         children = await some_children(self._later.ask, view.id) if reach == "read" else ([], False)
-        answer = answer_of(show_run(view, reach, children))
+        shown = show_run(view, reach, children)
+        if reach == "read" and (said := await last_lines(self._later.ask, view.id)) is not None and said.total:
+            shown["logs"] = show_lines(said)["lines"]
+            shown["more_logs"] = said.total - len(said.lines)
+        answer = answer_of(shown)
         answer.headers += [(b"cache-control", b"no-store"), VARY]
         if wait is not None:
             answer.headers.append((b"preference-applied", f"wait={wait}".encode()))

@@ -157,11 +157,22 @@ class IsolationSettings(_Section, frozen=True, kw_only=True, forbid_unknown_fiel
 
 
 class LogSettings(_Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """[log]: how lines look, from which level, and whether each request gets one."""
+    """[log]: how lines look, from which level, which requests and runs get one, and where they are kept.
+
+    levels: of loggers, by their names. file: beside stdout, rotated by size and time. run_lines, run_bytes: kept a run.
+    """
 
     format: Format = "auto"
     level: Level = "info"
+    levels: dict[str, Level] = {}
     requests: Literal["problems", "all"] = "problems"
+    file: str = ""
+    rotate_size: Size = Size(50_000_000)
+    rotate_every: Seconds = Seconds(86_400)
+    keep: Seconds = Seconds(14 * 86_400)
+    keep_files: _Count = 30
+    run_lines: Annotated[int, msgspec.Meta(ge=0)] = 1000
+    run_bytes: Size = Size(256_000)
 
 
 class CallbackSettings(_Section, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -57,7 +57,7 @@ def invoke(root: Path, /, name: str, data: str, later: bool, wait: str | None, *
 def _function_here(root: Path, name: str) -> tuple[roles.Project, Function]:
     project = roles.load_project(root)
     settings = project.settings
-    logs.configure(style=settings.log.format, level=settings.log.level, stream=sys.stderr, fields=log_fields)
+    logs.begin(root, settings.log, stream=sys.stderr, fields=log_fields, direct=True)
     if name not in project.registry.functions:
         print_failures(project)
     return project, project.registry.get(name)

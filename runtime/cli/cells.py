@@ -10,11 +10,9 @@ import click
 import msgspec
 
 from runtime import roles
-from runtime.base import logs
 from runtime.base.errors import SettingsError
 from runtime.base.sections import Settings
 from runtime.base.settings import load_settings
-from runtime.declare.context import log_fields
 from runtime.tasks.performed import ending_with_calls, opens
 from runtime.tasks.processes import COMMAND
 
@@ -56,8 +54,7 @@ def function_child(root: Path, line: int, alone: bool) -> None:
     from runtime import zygote  # noqa: PLC0415 - no other command forks
 
     def prepare() -> "Opens":
-        said = _settings_here(root).log
-        logs.configure(style=said.format, level=said.level, fields=log_fields)
+        roles.begin_log(root, _settings_here(root), direct=True)
         return opens
 
     zygote.serve_cells(socket.socket(fileno=line), prepare, alone=alone)
@@ -91,7 +88,7 @@ def serve_cells(
         # A process for isolated functions is told its settings; it shall open no secrets.
         project = roles.load_project(root, environ={**os.environ, **said}, sealed=given is not None)
         settings = project.settings
-        logs.configure(style=settings.log.format, level=settings.log.level, fields=log_fields)
+        roles.begin_log(root, settings, direct=True)
         make_desk_with(lambda: _desk_again(project))
         return opens_of(project)
 

@@ -1,6 +1,7 @@
 """`fnrun runs`: look at runs and act on them, in the project's own store or on a running system."""
 
 import json
+import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -17,6 +18,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 _PAGE = 1000
 _MOST = 100_000
+_FOLLOW_SECONDS = 0.5
 
 
 def _selecting(limit: int) -> Callable[[F], F]:
@@ -76,6 +78,7 @@ def show_run(root: Path, /, run_id: str, as_json: bool, **where: str | None) -> 
         print_json(run)
         return
     attempts, failure = run.pop("attempts", []), run.pop("failure", None)
+    logged, more = run.pop("logs", []), run.pop("more_logs", 0)
     print_fields(run, 13)
     for one in attempts:
         when = f"{to_second(one.get('began_at', ''))} to {to_second(one.get('finished_at', ''))}"
@@ -85,6 +88,46 @@ def show_run(root: Path, /, run_id: str, as_json: bool, **where: str | None) -> 
         click.echo(f"failure:      {plain(failure['type'])}: {plain(failure['message'])}")
         if "traceback" in failure:
             click.echo(plain(failure["traceback"], lines=True).rstrip())
+    if logged:
+        click.echo("logs:" + (f"         ({more} more: `fnrun runs logs {run_id}`)" if more else ""))
+        _print_lines(logged)
+
+
+@runs.command("logs")
+@click.argument("run_id")
+@click.option("-f", "--follow", is_flag=True, help="Go on until the run has ended.")
+@click.option("--json", "as_json", is_flag=True, help="Print each line as JSON.")
+@for_systems
+@click.pass_obj
+def show_logs(root: Path, /, run_id: str, follow: bool, as_json: bool, **where: str | None) -> None:
+    """Show what a run has logged, the last lines of it that are kept."""
+    after, told = 0, False
+    with open_system(root, where) as system:
+        while True:
+            found = asked(system.ask("GET", f"{_path(run_id)}/logs", query={"after": str(after)}))
+            if found["dropped"] > after and not told:
+                told = True
+                click.echo(f"{found['dropped']} older lines are not kept", err=True)
+            _print_lines(found["lines"], as_json=as_json)
+            after = found["next"]
+            if after < found["total"]:
+                continue
+            if found["finished"] or not follow:
+                return
+            time.sleep(_FOLLOW_SECONDS)
+
+
+def _print_lines(lines: Sequence[Mapping[str, Any]], *, as_json: bool = False) -> None:
+    for line in lines:
+        if as_json:
+            click.echo(json.dumps(line, ensure_ascii=False))
+            continue
+        fields = " ".join(f"{name}={value}" for name, value in line.get("fields", {}).items())
+        attempt = f"attempt={line['attempt']}" if "attempt" in line else ""
+        parts = (line["at"], f"[{line['level']}]", line["text"], fields, attempt)
+        click.echo(" ".join(plain(part) for part in parts if part))
+        if "exception" in line:
+            click.echo(plain(line["exception"], lines=True).rstrip())
 
 
 def _acting(command: F) -> F:

@@ -38,7 +38,7 @@ def dev(root: Path, bind: str | None) -> None:
     given |= {p.replace(".", "__"): v for p, v in _DEV_DEFAULTS.items() if p not in loaded.sources}
     given["http__http3"] = "false"  # its port cannot be handed from one process to the next
     environ = os.environ | _variables(given)
-    logs.configure(style=settings.log.format, level=settings.log.level)
+    logs.begin(root, settings.log)
     _warn(loaded)
     with ExitStack() as opened:
         places, silence = [], float(settings.serve.blocked_limit)
@@ -147,7 +147,7 @@ def _supervise(root: Path, settings: Settings, environ: Mapping[str, str]) -> No
 
         def go_on() -> None:
             """What can wait until the children are started, but no longer than the first line of the log."""
-            logs.configure(style=settings.log.format, level=settings.log.level)
+            logs.begin(root, settings.log)
             if settings.store.url == EMBEDDED:
                 threading.Thread(target=_use_embedded, args=[root], daemon=True).start()
 

@@ -149,7 +149,7 @@ def _here(root: Path, settings: Settings, registry: Registry | None, function: F
     from runtime.triggers.http.core import HttpCore, Site  # noqa: PLC0415
     from runtime.triggers.http.durable import Later  # noqa: PLC0415
 
-    logs.configure(style=settings.log.format, level=settings.log.level, stream=sys.stderr)
+    logs.begin(root, settings.log, stream=sys.stderr, direct=True)
     desk = open_desk(root, settings)
     if registry is not None:
         desk.registry = lambda: registry
@@ -167,12 +167,14 @@ def _route(core: "HttpCore", site: "Site", function: Function | None) -> None:
     from runtime.admin.api import invoke_route  # noqa: PLC0415
     from runtime.admin.callbacks import callback_routes  # noqa: PLC0415
     from runtime.admin.limits import limit_routes  # noqa: PLC0415
+    from runtime.admin.logs import log_routes  # noqa: PLC0415
     from runtime.admin.queues import queue_routes  # noqa: PLC0415
     from runtime.admin.runs import run_routes  # noqa: PLC0415
     from runtime.admin.schedules import schedule_routes  # noqa: PLC0415
 
     later = site.later
-    routes = run_routes(core.access, Registry(), site), queue_routes(later), limit_routes(site), schedule_routes(later)
+    runs = run_routes(core.access, Registry(), site), log_routes(site)
+    routes = *runs, queue_routes(later), limit_routes(site), schedule_routes(later)
     for route in chain(*routes, callback_routes(later)):
         core.table.add(*route)
     if function is not None:

@@ -121,12 +121,13 @@ def log_fields() -> dict[str, Any]:
     context = current.get(None)
     if context is None:
         return {}
-    fields = {"run_id": context.run_id, "function": context.function, "trigger": context.trigger}
-    if context.attempt > 1:
-        fields["attempt"] = str(context.attempt)
-    if context.trace.trace_id != context.run_id:
-        fields["trace_id"] = context.trace.trace_id
-    return fields
+    return {
+        "run_id": context.run_id,
+        "function": context.function,
+        "trigger": context.trigger,
+        "attempt": context.attempt,
+        "trace_id": context.trace.trace_id,
+    }
 
 
 class Tick(msgspec.Struct, frozen=True, kw_only=True):

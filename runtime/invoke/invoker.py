@@ -15,7 +15,8 @@ from types import AsyncGeneratorType, GeneratorType, MappingProxyType
 from typing import Any
 
 from runtime.base.errors import BackgroundClosed, BackgroundFull, InputError, Problem, QueueFull, StoreDown
-from runtime.base.logs import get_logger
+from runtime.base.logs import end_prints, get_logger
+from runtime.base.logs.prints import begun
 from runtime.base.secrets.vault import KEY_VARIABLES
 from runtime.declare.context import Context, Tick, current
 from runtime.declare.policies import RetryAfter
@@ -136,6 +137,8 @@ class Invoker:
             context.cancelled = True
             raise
         finally:
+            if begun:
+                end_prints(invocation.run_id)
             current.reset(token)
         if outcome.reason == "timeout":
             context.cancelled = True

@@ -20,7 +20,7 @@ from types import FrameType
 
 import msgspec
 
-from runtime.base.logs import get_logger
+from runtime.base.logs import flush, get_logger
 from runtime.base.pulse import STUCK, Pulse
 from runtime.declare.context import current
 from runtime.observe import counts
@@ -28,6 +28,7 @@ from runtime.observe import counts
 log = get_logger(__name__)
 
 _LOOK_SECONDS = 0.25
+_FLUSH_SECONDS = 1.0
 _END_SECONDS = 5.0
 """How long the process may take to hand back what it holds."""
 _ORPHAN_SECONDS = 60.0
@@ -192,6 +193,7 @@ class Watchdog:
             seconds=seconds,
             stack=stack_of(frame),
         )
+        flush(_FLUSH_SECONDS)
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(STUCK)

@@ -68,7 +68,13 @@ def test_there_is_no_current_context_outside_of_a_handler():
 def test_log_lines_say_which_run(at_work):
     assert log_fields() == {}
     at_work()
-    assert log_fields() == {"run_id": RUN_ID, "function": "orders.create", "trigger": "http"}
+    assert log_fields() == {
+        "run_id": RUN_ID,
+        "function": "orders.create",
+        "trigger": "http",
+        "attempt": 1,
+        "trace_id": RUN_ID,
+    }
 
 
 def test_log_lines_say_more_of_a_later_attempt_in_a_callers_trace(at_work):
@@ -77,7 +83,7 @@ def test_log_lines_say_more_of_a_later_attempt_in_a_callers_trace(at_work):
         "run_id": RUN_ID,
         "function": "orders.create",
         "trigger": "http",
-        "attempt": "2",
+        "attempt": 2,
         "trace_id": "a" * 32,
     }
 

@@ -401,7 +401,7 @@ async def test_functions_that_start_threads_are_loaded_anew_for_each_job(monkeyp
     await eventually(lambda: is_gone(pid) and is_gone(program))
     with pytest.raises(CellDied, match="signal SIGSEGV"):
         await cells.run(b"segfault")
-    assert "sampler" in capfd.readouterr().out
+    assert "sampler" in capfd.readouterr().err
 
 
 async def test_a_job_for_which_there_is_no_process_has_not_begun(cells):

@@ -36,6 +36,7 @@ PAGES = [
     "docs/celery.md",
     "docs/metrics.md",
     "docs/callbacks.md",
+    "docs/logs.md",
 ]
 
 

@@ -55,6 +55,11 @@ def hide(values: Iterable[str]) -> None:
             _pattern = re.compile("|".join(re.escape(one) for one in longest_first))
 
 
+def hides() -> bool:
+    """Whether there are any."""
+    return _pattern is not None
+
+
 def mask(text: str) -> str:
     """The text with every secret replaced by `****`."""
     return text if _pattern is None else _pattern.sub(MASK, text)

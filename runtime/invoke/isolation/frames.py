@@ -7,8 +7,9 @@ runtime.cell, the other. Describes, does no I/O.
   a socket pair, whose other end the worker keeps.
 - Zygote to worker, over the line: reports, each REPORT.size bytes. READY has no number.
 - Worker to cell, over their socket pair: a frame a job, the next one after the answer. Then the end of what it says.
-- Cell to worker, for each job: BEGAN if it had to open something first, any number of PROGRESS frames, then the ANSWER,
-  or LAST: the answer of a cell that shall get no more jobs. A frame is a HEAD and as many bytes as it says.
+- Cell to worker, for each job: BEGAN if it had to open something first, any number of PROGRESS frames, and of LINE
+  frames (the id of a run, a line break, a line of its log as JSON), then the ANSWER, or LAST: the answer of a cell that
+  shall get no more jobs. A frame is a HEAD and as many bytes as it says.
 """
 
 import os
@@ -25,7 +26,7 @@ READY, STARTED, FAILED, ENDED = b"r", b"s", b"x", b"e"
 
 HEAD = struct.Struct("!cI")
 """The frame's kind, and how many bytes follow."""
-JOB, BEGAN, PROGRESS, ANSWER, LAST = b"j", b"b", b"p", b"a", b"l"
+JOB, BEGAN, PROGRESS, LINE, ANSWER, LAST = b"j", b"b", b"p", b"n", b"a", b"l"
 LONGEST_FRAME = 1 << 30
 
 

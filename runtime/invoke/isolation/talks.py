@@ -9,7 +9,8 @@ from collections.abc import Callable
 
 import msgspec
 
-from runtime.invoke.isolation.frames import ANSWER, BEGAN, HEAD, JOB, LAST, LONGEST_FRAME, PROGRESS, frame
+from runtime.base.logs.lines import keep
+from runtime.invoke.isolation.frames import ANSWER, BEGAN, HEAD, JOB, LAST, LINE, LONGEST_FRAME, PROGRESS, frame
 from runtime.invoke.isolation.zygote_client import CellDied, NoCell, Seat, Zygote
 
 _READ_BYTES = 1 << 20
@@ -19,7 +20,7 @@ _CLOSE_SECONDS = 5.0
 """The same, where it has to close what it has kept open for its jobs."""
 _OPEN_SECONDS = 60.0
 """How long a cell may take to open what its jobs need."""
-_KINDS = frozenset((BEGAN, PROGRESS, ANSWER, LAST))
+_KINDS = frozenset((BEGAN, PROGRESS, LINE, ANSWER, LAST))
 
 Progress = Callable[[bytes], None]
 
@@ -123,15 +124,22 @@ class Talk:
                 if kind in (ANSWER, LAST):
                     self.last = kind == LAST
                     return body
-                if kind == BEGAN:
-                    self._began.set()
-                elif on_progress is not None:
-                    on_progress(body)
+                if kind == LINE:
+                    run_id, _, line = body.partition(b"\n")
+                    keep(run_id.decode(), line)
+                else:
+                    self._note(kind, body, on_progress)
         except (ConnectionResetError, BrokenPipeError):  # so the kernel says that it had not read all there was
             self._unread = True
             return None
         except (OSError, EOFError):
             return None
+
+    def _note(self, kind: bytes, body: bytes, on_progress: Progress | None) -> None:
+        if kind == BEGAN:
+            self._began.set()
+        elif on_progress is not None:
+            on_progress(body)
 
     def let_go(self) -> None:
         """Tell it that the last answer is here, whereupon it ends; see that it does."""

@@ -49,6 +49,7 @@ local function reopen(id, fn, state)
   redis.call('PERSIST', run)
   redis.call('PERSIST', input)
   redis.call('PERSIST', log)
+  redis.call('PEXPIRE', ns .. 'lines:' .. id, LONGEST)
   redis.call('ZADD', ns .. 'open:' .. fn, stamp(), id)
   if is_tick(id) then
     reopen_tick(id)

@@ -4,6 +4,7 @@
 --
 -- run:{id}    hash: fn q state prio trigger token failures crashes accepted due ...   (lasting while the run is open)
 -- in:{id} out:{id} log:{id} progress:{id} children:{id}   payload, result or error, attempts, latest progress, ids
+-- lines:{id}    what it has logged, the newest: see keep_lines.lua
 -- ready:{q} due:{q} leases:{q}   sorted sets of ids by urgency, by ms, by ms
 -- wait:{length of q}:{q}:{fn} waiting:{q} unknown:{q}   ready runs a worker met that does not know their function; by
 --                                         urgency; which functions have some; by ms of their end
@@ -145,5 +146,6 @@ local function leave_wait(id, q, fn)
 end
 
 local function keys_of(id)
-  return ns .. 'run:' .. id, ns .. 'in:' .. id, ns .. 'out:' .. id, ns .. 'log:' .. id, ns .. 'progress:' .. id
+  return ns .. 'run:' .. id, ns .. 'in:' .. id, ns .. 'out:' .. id, ns .. 'log:' .. id, ns .. 'progress:' .. id,
+    ns .. 'lines:' .. id
 end

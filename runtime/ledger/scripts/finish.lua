@@ -10,7 +10,8 @@ for at = FIRST, #ARGV, 11 do
   local verdict, lease = ARGV[at + 9], tonumber(ARGV[at + 10])
   local run, _, output = keys_of(id)
   local found = redis.call(
-    'HMGET', run, 'token', 'state', 'fn', 'q', 'prio', 'cancel', 'due', 'flow', 'once', 'slot', 'breaker'
+    'HMGET', run, 'token', 'state', 'fn', 'q', 'prio', 'cancel', 'due', 'flow', 'once', 'slot', 'breaker',
+    'lines'
   )
   local fn, q, flow = found[3], found[4], found[8]
   local valid = found[1] == token and found[2] == 'running'
@@ -53,6 +54,10 @@ for at = FIRST, #ARGV, 11 do
       if good and reason == '' and found[9] then -- a fallback is no outcome for others
         settle_once(found[9], id, result)
       end
+    end
+    if found[12] then -- what it has logged goes with it
+      local left = redis.call('PTTL', run)
+      redis.call('PEXPIRE', ns .. 'lines:' .. id, left > 0 and left or LONGEST)
     end
   end
   answer[#answer + 1] = valid and 1 or 0

@@ -45,6 +45,7 @@ class Answer(msgspec.Struct):
     headers: Headers
     body: "bytes | Parts | Response"
     run_id: str = ""
+    function: str = ""
 
 
 class ResultPlan(msgspec.Struct, frozen=True, kw_only=True):

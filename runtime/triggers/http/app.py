@@ -133,6 +133,7 @@ class Shell:
                 status=int(answer.status),  # an HTTPStatus would be shown as what it is
                 ms=round((time.perf_counter() - started) * 1000, 1),
                 run_id=answer.run_id,
+                **({"function": answer.function} if answer.function else {}),
             )
 
 

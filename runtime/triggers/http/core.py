@@ -59,13 +59,17 @@ class Link(Protocol):
         """Return when the client has gone away, however much of the body is unread."""
 
 
-class Call(msgspec.Struct, frozen=True):
-    """A request on its way, with the identity every answer to it carries. link: None where no client can leave."""
+class Call(msgspec.Struct):
+    """A request on its way, with the identity every answer to it carries. link: None where no client can leave.
+
+    function: whose route it is, once that is known; "" for the runtime's own.
+    """
 
     request: Request
     run_id: str
     trace: Trace
     link: Link | None = None
+    function: str = ""
 
 
 class Endpoint(msgspec.Struct, frozen=True, kw_only=True):
@@ -127,8 +131,9 @@ class HttpCore:
         """The answer to a request; never raises, but for the cancellation of its caller."""
         given_trace = request.header(b"traceparent")
         trace = trace_of(run_id, given_trace)
+        call = Call(request, run_id, trace, link)
         try:
-            answer = await self._route(Call(request, run_id, trace, link))
+            answer = await self._route(call)
         except (Problem, InputError) as error:
             answer = problem_answer(run_id, error)
         except REFUSALS as error:
@@ -141,7 +146,7 @@ class HttpCore:
         except Exception:  # a fault of ours, answered like any other
             log.exception("request failed inside the runtime", run_id=run_id, path=request.path)
             answer = problem_answer(run_id, Problem(500, detail="a fault of the runtime; its log has the run id"))
-        answer.run_id = run_id
+        answer.run_id, answer.function = run_id, call.function
         answer.headers.append((b"x-run-id", run_id.encode()))
         if given_trace is not None:
             answer.headers.append((b"traceparent", trace.traceparent.encode()))
@@ -159,6 +164,7 @@ class HttpCore:
             endpoint = match.endpoints.get("GET")
         if endpoint is None:
             return _answer_without_endpoint(request, match)
+        call.function = endpoint.function
         if self.draining and not endpoint.open:
             raise Problem(
                 503,

@@ -21,10 +21,11 @@ from runtime.declare.registry import Function
 from runtime.invoke.execute import settle
 from runtime.invoke.invoker import Invoker
 from runtime.invoke.isolation.cells import Cells
-from runtime.ledger.calls import ado, do
+from runtime.ledger.calls import Call, ado, do
 from runtime.ledger.desk import Store
 from runtime.ledger.ledger import Ledger
 from runtime.ledger.limits.calls import assign
+from runtime.ledger.lines.keeper import RunLines
 from runtime.ledger.once import take_by_run
 from runtime.ledger.records import Ending
 from runtime.ledger.targets import limits_map, on_failure_map
@@ -35,7 +36,7 @@ from runtime.triggers.queue.execution import Execution
 from runtime.triggers.queue.leases import Lease, Leases
 from runtime.triggers.queue.outbox import Outbox
 from runtime.triggers.queue.outcomes.places import Assigning, hand_over
-from runtime.triggers.queue.parts import Opens, Options
+from runtime.triggers.queue.parts import Keeps, Opens, Options
 from runtime.triggers.queue.plans import queues_of
 from runtime.triggers.queue.upkeep import Duties, Surrender, keepers_of
 
@@ -59,12 +60,11 @@ class Crew:
         self._store = store
         self._ledger = ledger
         self._options = options
-        self._client = store.connect()
-        self._hub_client = store.connect()
-        self._reaps = store.connect()
+        self._client, self._hub_client, self._reaps = store.connect(), store.connect(), store.connect()
         self._invoker = invoker
         self._leases = Leases()
         self._claims = Claims(self._hub_client, ledger, options.worker, self._leases)
+        self._lines = RunLines(store.connect(), ledger, options.lines, self._leases.holds)
         self._surrender = Surrender(store, ledger, options.worker, self._leases)
         self._execution = Execution(
             invoker,
@@ -113,10 +113,9 @@ class Crew:
         self._async_client = self._store.connect_async()
         self._hurrying = asyncio.Event()
         self._cells = Cells(self._options.cell_command, self.limit)
-        self._outbox = Outbox(
-            lambda endings: ado(self._async_client, self._ledger.finish(endings)),
-            lambda ending: self._drop(ending.id, ending.token),
-        )
+        ask: Callable[[Call[Any]], Any] = lambda call: ado(self._async_client, call)  # noqa: E731
+        send = self._lines.before(lambda endings: ask(self._ledger.finish(endings)), ask)
+        self._outbox = Outbox(send, lambda ending: self._drop(ending.id, ending.token))
         self._assigning = Assigning(lambda runs: ado(self._async_client, assign(self._ledger, runs)), self._drop)
 
     def _begin_keeping(self) -> None:
@@ -129,7 +128,8 @@ class Crew:
             stop=lambda leases, fate: self._call_on_loop(self._execution.stop, leases, fate),
             drain=self.draining.step,
         )
-        self._keepers = keepers_of(self._leases, duties, self._options.beat_seconds, self._ledger.stays_seconds / 3)
+        seconds = self._options.beat_seconds, self._ledger.stays_seconds / 3
+        self._keepers: Sequence[Keeps] = (*keepers_of(self._leases, duties, *seconds), self._lines)
         for keeper in self._keepers:
             keeper.start()
 

@@ -33,6 +33,7 @@ from runtime.triggers.queue.leases import Fate, Lease
 from runtime.triggers.queue.outcomes.places import place_of
 from runtime.triggers.queue.outcomes.results import BadResult, Results, TooLong
 from runtime.triggers.queue.outcomes.tally import Tally
+from runtime.triggers.queue.outcomes.told import tell
 from runtime.triggers.queue.plans import RunPlan, plan_runs
 
 log = get_logger(__name__)
@@ -137,6 +138,8 @@ class Execution:
             self._idle.set()
         ending = self._ending_of(lease, task)
         self._tally.end(lease.run, ending)
+        if self._worker:  # else this is a cell
+            tell(lease, ending)
         left = [one for one in lease.left if not one.done()]
         plan = self.plans.get(lease.run.function)
         if left and lease.run.has_place and plan is not None and plan.limits is not None:

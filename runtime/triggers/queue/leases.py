@@ -62,6 +62,10 @@ class Leases:
         lease = self._leases[run.id] = Lease(run)
         return lease
 
+    def holds(self, run_id: str) -> bool:
+        """Whether a run is held."""
+        return run_id in self._leases
+
     def drop(self, run_id: str, token: int) -> Lease | None:
         """Hold it no longer, and return it; a later lease of the same run stays."""
         lease = self._leases.get(run_id)

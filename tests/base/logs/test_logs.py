@@ -1,30 +1,21 @@
 import io
 import logging
 import re
+import secrets
+import subprocess
+import sys
 import warnings
 from datetime import datetime
 
 import msgspec
 import pytest
-import structlog
 
-from runtime.base.logs import configure, get_logger
+from runtime.base.logs import configure, get_logger, keep_with, mask_with
 
 
 class Terminal(io.StringIO):
     def isatty(self):
         return True
-
-
-@pytest.fixture(autouse=True)
-def _restored_logging():
-    root = logging.getLogger()
-    handlers, level = list(root.handlers), root.level
-    yield
-    root.handlers[:] = handlers
-    root.setLevel(level)
-    logging.captureWarnings(capture=False)
-    structlog.reset_defaults()
 
 
 @pytest.fixture
@@ -155,3 +146,61 @@ def test_configuring_again_replaces_what_was_there():
     get_logger().error("shown")
     assert first.getvalue() == ""
     assert len(second.getvalue().splitlines()) == 1
+
+
+def test_a_logger_has_the_level_that_is_said_for_it():
+    stream = io.StringIO()
+    configure(style="json", level="info", stream=stream, levels={"noisy.part": "error", "shy": "debug"})
+    logging.getLogger("noisy.part.deep").warning("hidden")
+    get_logger("shy").debug("shown")
+    assert [msgspec.json.decode(line)["event"] for line in stream.getvalue().splitlines()] == ["shown"]
+
+
+def test_a_secret_is_hidden_wherever_a_line_has_it(lines):
+    secret, kept = f'{secrets.token_hex(8)}"\n', []
+    mask_with(lambda text: text.replace(secret, "****").replace(secret.strip(), "****"))
+    keep_with(lambda _, line: kept.append(line.decode()))
+    try:
+        fail_with(secret)
+    except ValueError:
+        get_logger("x").exception(f"with {secret}", url={"deep": [secret]}, odd=ValueError(secret))
+    logging.getLogger("library").warning("got %s", secret)
+    assert len(lines()) == len(kept) == 2
+    assert secret[:16] not in repr(lines()) + repr(kept)
+    assert lines()[0]["url"] == {"deep": ["****"]}
+
+
+def fail_with(secret):
+    raise ValueError(f"cannot call {secret}")
+
+
+def test_lines_of_a_run_are_given_to_who_keeps_them():
+    kept = []
+    keep_with(lambda run_id, line: kept.append((run_id, msgspec.json.decode(line))))
+    fields = {"run_id": "r1", "function": "f", "trigger": "http", "attempt": 2, "trace_id": "t"}
+    configure(style="console", level="info", stream=io.StringIO(), fields=lambda: fields)
+    get_logger().info("made", qty=2, odd={1, 2})
+    logging.getLogger("library").warning("x" * 20_000)
+    get_logger().info("large", data="y" * 20_000)
+    fields.clear()
+    get_logger().info("of nobody")
+    (one, first), (_, second), (_, third) = kept
+    assert (one, first.pop("time") > 0) == ("r1", True)
+    assert first == {"level": "info", "text": "made", "attempt": 2, "fields": {"qty": 2, "odd": [1, 2]}}
+    assert second["text"].endswith("x… [4000 more]")
+    assert third["fields"] == {"left out": "data"}
+
+
+def test_a_script_that_configures_nothing_sees_plain_tracebacks_and_no_chatter():
+    code = (
+        "from runtime.base.logs import get_logger\n"
+        "log = get_logger('ours')\n"
+        "log.info('chatter')\n"
+        "try:\n    password = 'hunter2'; 1 / 0\n"
+        "except ZeroDivisionError:\n    log.exception('failed at 100%', step=3)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == ""
+    assert done.stderr.startswith("failed at 100% step=3\nTraceback (most recent call last):\n")
+    assert done.stderr.endswith("ZeroDivisionError: division by zero\n")
+    assert "hunter2" not in done.stderr.replace("password = 'hunter2'; 1 / 0", "")

@@ -1,0 +1,1 @@
+"""What runs have logged, kept with them."""
