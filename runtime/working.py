@@ -9,6 +9,7 @@ import socket
 import sys
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
+from importlib.metadata import version
 from importlib.util import find_spec
 from typing import NoReturn
 
@@ -86,7 +87,14 @@ class WorkerRole:
         isolated = isolated_of(project.root, settings.isolation)
         self._resources = WithBackground(_Resources(lifespan, isolated, self._watch), settings.background)
         name, limit = worker_name(), settings.queue.concurrency
-        told = {"host": socket.gethostname(), "pid": os.getpid(), "concurrency": limit, "queues": settings.queue.queues}
+        told = {
+            "host": socket.gethostname(),
+            "pid": os.getpid(),
+            "version": version("fnrun"),
+            "dev": parent.dev,
+            "concurrency": limit,
+            "queues": settings.queue.queues,
+        }
         # Twice as many threads as runs: one that outlives its run's timeout keeps its place.
         expected = tuple(lifespan.exception_handlers)
         self._invoker = Invoker(

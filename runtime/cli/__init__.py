@@ -13,6 +13,7 @@ from runtime.base.garbage import collect_seldom
 _COMMANDS = {
     "calls": "health invoke",
     "cells": "cell-child function-child",
+    "doctor": "doctor",
     "keys": "keys",
     "limits": "limits",
     "project": "check config list openapi",
