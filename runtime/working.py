@@ -29,6 +29,7 @@ from runtime.invoke.isolation.surroundings import cell_command, isolated_of
 from runtime.invoke.resources import Resources
 from runtime.invoke.watchdog import Culprit
 from runtime.ledger.desk import Desk, open_desk, use
+from runtime.observe import traces
 from runtime.processes import Line, Message, end_without_parent
 from runtime.roles import Project, end_process, loop_factory
 from runtime.tasks.around import WithBackground
@@ -63,6 +64,8 @@ def work(project: Project, parent: Parent) -> NoReturn:
     if project.registry.lifespan is None:
         raise StartError("functions/_lifespan.py does not load, and nothing is run without its resources")
     end_without_parent(parent.line, float(settings.serve.drain) + _END_SECONDS)
+    if settings.traces.enabled:
+        traces.begin(role="worker")
     desk = open_desk(project.root, settings, again=not parent.first)
     use(desk)
     role = WorkerRole(project, desk, parent)

@@ -147,6 +147,12 @@ class LogSettings(_Section, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     requests: Literal["problems", "all"] = "problems"
 
 
+class TracesSettings(_Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """[traces]: whether spans are sent by OpenTelemetry, whose own variables OTEL_* say where to, and how many."""
+
+    enabled: bool = False
+
+
 class FunctionSettings(_Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """[functions."name"]: what overrides the code; None leaves what the code says."""
 
@@ -172,5 +178,6 @@ class Settings(_Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
     background: BackgroundSettings = BackgroundSettings()
     log: LogSettings = LogSettings()
     isolation: IsolationSettings = IsolationSettings()
+    traces: TracesSettings = TracesSettings()
     functions: dict[str, FunctionSettings] = {}
     schedules: dict[str, ScheduleTable] = {}

@@ -28,6 +28,7 @@ from runtime.invoke.isolation.zygote_client import CellDied, NoCell
 from runtime.invoke.limits.gate import Gate
 from runtime.invoke.limits.guard import Guard
 from runtime.invoke.limits.local import LocalGate
+from runtime.observe import traces
 
 log = get_logger(__name__)
 
@@ -144,6 +145,7 @@ class Invoker:
             return Outcome(state="succeeded", value=finished.value)
         if not finished.is_logged:
             self._log(finished.error)
+        traces.note_error(finished.error)
         died = isinstance(finished.error, CellDied) and not isinstance(finished.error, NoCell)
         reason: Reason = "crashed" if died else "error"
         return Outcome(state="failed", reason=reason, error=finished.error)
