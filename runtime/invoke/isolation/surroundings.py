@@ -21,6 +21,7 @@ _KEPT = frozenset(
 )
 _KEPT_FAMILIES = ("LC_", "PYTHON", "SSL_CERT_")
 _OURS = "FNRUN_"
+_TRACES = "OTEL_"
 
 
 def cell_command(root: Path) -> tuple[str, ...]:
@@ -29,13 +30,16 @@ def cell_command(root: Path) -> tuple[str, ...]:
 
 
 def clean_surroundings(environ: Mapping[str, str], named: Collection[str] = ()) -> Surroundings:
-    """What programs need to run at all, and the variables that are named. Our own settings go another way."""
+    """What programs need to run at all, and the variables that are named.
+
+    Our own settings, and those of traces, where there may be a receiver's key among them, go another way.
+    """
     seen = {
         name: value
         for name, value in environ.items()
         if name in _KEPT or name.startswith(_KEPT_FAMILIES) or (name in named and not name.startswith(_OURS))
     }
-    ours = {name: value for name, value in environ.items() if name.startswith(_OURS)}
+    ours = {name: value for name, value in environ.items() if name.startswith((_OURS, _TRACES))}
     return Surroundings(environ=seen, given=msgspec.json.encode(ours))
 
 
