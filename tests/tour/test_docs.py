@@ -33,6 +33,7 @@ PAGES = [
     "docs/idempotency.md",
     "docs/limits.md",
     "docs/celery.md",
+    "docs/traces.md",
 ]
 
 
