@@ -29,6 +29,7 @@ class Machine(msgspec.Struct, frozen=True, kw_only=True):
     unmet: requirements that what is installed does not meet. memory_limit: of the control group. nofile: the hard limit
     of open files, which processes of ours raise their own to; -1 for none. disk_free: where .fnrun is, or will be.
     missing_zones: of those that the project names. modes: of files that not everybody should read, or write, by paths.
+    has_traces: the extra otel is installed.
     """
 
     fnrun: str
@@ -42,6 +43,7 @@ class Machine(msgspec.Struct, frozen=True, kw_only=True):
     state_writable: bool = True
     missing_zones: tuple[str, ...] = ()
     modes: dict[str, int] = {}
+    has_traces: bool = True
 
 
 class StoreFacts(msgspec.Struct, frozen=True, kw_only=True):

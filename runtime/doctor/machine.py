@@ -8,6 +8,7 @@ import stat
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from importlib.metadata import PackageNotFoundError, requires, version
+from importlib.util import find_spec
 from pathlib import Path
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
@@ -41,6 +42,7 @@ def machine_of(root: Path, zones: Iterable[str]) -> Machine:
         state_writable=os.access(folder, os.W_OK | os.X_OK),
         missing_zones=tuple(sorted(name for name in zones if not _is_known(name))),
         modes=dict(_modes(root)),
+        has_traces=_has_traces(),
     )
 
 
@@ -57,6 +59,13 @@ def _unmet(required: Iterable[str]) -> Iterator[str]:
         else:
             if not one.specifier.contains(found, prereleases=True):
                 yield f"{one.name}{one.specifier}: {found} is installed"
+
+
+def _has_traces() -> bool:
+    try:
+        return find_spec("opentelemetry.exporter.otlp.proto.http") is not None
+    except ModuleNotFoundError:
+        return False
 
 
 def _memory() -> int | None:

@@ -5,7 +5,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from runtime.base.sections import HttpSettings, IsolationSettings, ServeSettings, Settings
+from runtime.base.sections import HttpSettings, IsolationSettings, ServeSettings, Settings, TracesSettings
 from runtime.doctor.checks import examine
 from runtime.doctor.facts import Code, Facts, Finding, Machine, Process, Roles, StoreFacts, Work
 from runtime.ledger.views import QueueView
@@ -179,6 +179,12 @@ def test_a_fault_of_the_machine_is_named(facts, about, level, said):
     (one,) = found(machine=facts).values()
     assert (one.area, one.about, one.level) == ("machine", about, level)
     assert said in one.text
+
+
+def test_traces_that_cannot_be_sent_are_a_problem():
+    assert found(machine={"has_traces": False}) == {}
+    (one,) = found(settings=settings(traces=TracesSettings(enabled=True)), machine={"has_traces": False}).values()
+    assert (one.about, one.level) == ("traces", "problem")
 
 
 def test_isolated_functions_may_not_take_more_than_there_is():

@@ -24,6 +24,9 @@ def check_machine(facts: Facts) -> Iterator[Finding]:
     yield _open_files(facts)
     yield _memory(facts)
     yield _disk(facts)
+    if facts.settings.traces.enabled and not machine.has_traces:
+        text = "[traces] enabled, and what sends them is not installed: nothing starts"
+        yield _of.bad("problem", "traces", text, "pip install 'fnrun[otel]', or switch traces off")
     if machine.missing_zones:
         text = f"unknown here: {names(machine.missing_zones)}"
         yield _of.bad("problem", "time zones", text, "correct the name, or pip install --upgrade tzdata")
