@@ -86,6 +86,26 @@ def test_a_store_that_is_away_is_a_problem_and_the_rest_is_still_told(write_proj
     assert "canary" not in result.output
 
 
+def test_what_a_store_does_not_permit_to_be_asked_is_said_to_be_unknown(write_project, tmp_path):
+    with TcpStore(tmp_path, "--user", "me", "on", ">canary", "~*", "&*", "+@all", "-info", "-config") as store:
+        url = store.url.replace("redis://", "redis://me:canary@")
+        root = write_project(**FUNCTIONS, **{"functions.toml": f'[store]\nurl = "{url}"\n[serve]\nonly = ["http"]\n'})
+        code, found = doctor(root, "--quiet")
+    assert code == 0
+    unknown = {about for about, one in found.items() if "could not be asked" in one["text"]}
+    assert unknown == {"store: persistence", "store: eviction"}
+    assert "canary" not in json.dumps(found)
+
+
+def test_a_store_that_does_not_answer_is_a_problem(write_project, tmp_path):
+    with TcpStore(tmp_path) as store:
+        root = write_project(**FUNCTIONS, **{"functions.toml": f'[store]\nurl = "{store.url}"\n'})
+        store.freeze()
+        code, found = doctor(root, "--quiet")
+        store.thaw()
+    assert (code, found["store: reached"]["level"]) == (1, "problem")
+
+
 @pytest.mark.live
 def test_a_system_that_runs_is_seen(write_project, start):
     with socket.create_server(("127.0.0.1", 0)) as free:
