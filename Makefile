@@ -19,7 +19,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help dev test browser check fmt fmt-check lint types arch cover bench bench-queue bench-ticks bench-isolation bench-overload build image lock clean again
+.PHONY: help dev test browser check fmt fmt-check lint types arch audit cover bench bench-queue bench-ticks bench-isolation bench-overload build image lock clean again
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' Makefile
@@ -46,7 +46,7 @@ browser: ## have the browser that the tests of pages drive
 	echo "The tests of pages want a browser: install chromium (Debian: apt-get install chromium) or Chrome, or set" \
 	  "FNRUN_TEST_BROWSER to the path of one." >&2
 
-check: fmt-check lint types arch cover ## everything that must pass before a merge
+check: fmt-check lint types arch audit cover ## everything that must pass before a merge
 
 fmt: $(READY) ## format the code and fix what can be fixed safely
 	@$(BIN)/ruff check --fix-only --quiet .
@@ -60,6 +60,10 @@ lint: $(READY) ## look for mistakes (ruff)
 
 types: $(READY) ## check the types (mypy, strict)
 	@$(BIN)/mypy
+
+# Where there is no network, that is said, and no fault.
+audit: $(READY) ## look for known faults of what is shipped (pip-audit)
+	@$(BIN)/python .ci/audit.py $(BIN)/pip-audit requirements.lock
 
 arch: $(READY) ## check which module may import which (import-linter)
 	@$(BIN)/lint-imports

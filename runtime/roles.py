@@ -31,6 +31,7 @@ from runtime.declare.triggers import Http
 from runtime.following import Parent, announce_failures, follow, watch_loop
 from runtime.listening import is_loopback, url_of
 from runtime.observe.counts import note_ready, sample
+from runtime.observe import traces
 from runtime.processes import Line, Message, end_without_parent
 
 if TYPE_CHECKING:  # the HTTP role alone loads it
@@ -92,6 +93,8 @@ def serve(project: Project, sock: socket.socket, parent: Parent) -> NoReturn:
         raise StartError("functions/_lifespan.py does not load, and nothing is served without its middleware")
     if parent.announce:
         _announce_public(project)
+    if settings.traces.enabled:
+        traces.begin(role="http")
     desk = open_desk(project.root, settings, again=not parent.first)
     use(desk)
     sys.setswitchinterval(_SWITCH_SECONDS)

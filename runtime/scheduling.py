@@ -8,6 +8,7 @@ import os
 import secrets
 import socket
 import sys
+from importlib.metadata import version
 from typing import NoReturn
 
 import msgspec
@@ -60,7 +61,7 @@ class SchedulerRole:
     def __init__(self, project: Project, desk: Desk) -> None:
         self._settings = project.settings
         name = f"scheduler-{os.getpid()}-{secrets.token_hex(3)}@{socket.gethostname()}"
-        told = {"host": socket.gethostname(), "pid": os.getpid()}
+        told = {"host": socket.gethostname(), "pid": os.getpid(), "version": version("fnrun")}
         deployment = self._settings.schedule.deployment
         self.scheduler = Scheduler(desk, name=name, deployment=deployment, info=msgspec.json.encode(told))
         self.adopt(project.registry)

@@ -9,6 +9,7 @@ import socket
 import sys
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
+from importlib.metadata import version
 from importlib.util import find_spec
 from typing import NoReturn
 
@@ -31,6 +32,7 @@ from runtime.ledger.lines.keeper import Bounds
 from runtime.ledger.metrics.flushing import Flush
 from runtime.observe.counts import note_ready, sample
 from runtime.outgoing.callbacks import Deliverer
+from runtime.observe import traces
 from runtime.processes import Line, Message, end_without_parent
 from runtime.roles import Project, begin_log, end_process, loop_factory
 from runtime.tasks.around import WithBackground
@@ -68,6 +70,8 @@ def work(project: Project, parent: Parent) -> NoReturn:
     if project.registry.lifespan is None:
         raise StartError("functions/_lifespan.py does not load, and nothing is run without its resources")
     end_without_parent(parent.line, float(settings.serve.drain) + _END_SECONDS)
+    if settings.traces.enabled:
+        traces.begin(role="worker")
     desk = open_desk(project.root, settings, again=not parent.first)
     use(desk)
     role = WorkerRole(project, desk, parent)
@@ -92,7 +96,14 @@ class WorkerRole:
         isolated = isolated_of(project.root, settings, lifespan.secrets)
         self._resources = WithBackground(_Resources(lifespan, isolated, self._watch), settings.background)
         name, limit = worker_name(), settings.queue.concurrency
-        told = {"host": socket.gethostname(), "pid": os.getpid(), "concurrency": limit, "queues": settings.queue.queues}
+        told = {
+            "host": socket.gethostname(),
+            "pid": os.getpid(),
+            "version": version("fnrun"),
+            "dev": parent.dev,
+            "concurrency": limit,
+            "queues": settings.queue.queues,
+        }
         # Twice as many threads as runs: one that outlives its run's timeout keeps its place.
         expected = tuple(lifespan.exception_handlers)
         self._invoker = Invoker(

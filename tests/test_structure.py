@@ -52,7 +52,7 @@ for name in names:
 def test_what_is_shipped_is_all_that_is_needed():
     """The environment of the tests has more: what only that brings would be missing in an image."""
     names = [".".join(path.relative_to(ROOT).with_suffix("").parts) for path in MODULES]
-    names = [name for name in names if ".testing" not in name and not name.endswith(("__", "http3", "keeper"))]
+    names = [name for name in names if ".testing" not in name and not name.endswith(("__", "http3", "keeper", "otel"))]
     locked = set(re.findall(r"^([a-z0-9.-]+)==", (ROOT / "requirements.lock").read_text(), re.MULTILINE)) | {"fnrun"}
     code = WITH_WHAT_IS_SHIPPED.format(locked=locked, names=[*names, "celery.apps.worker"])
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, cwd=ROOT)

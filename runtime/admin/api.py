@@ -31,6 +31,7 @@ from runtime.triggers.http.durable import plan_later
 from runtime.triggers.http.once import OnceRoute, Worked, carry_out
 from runtime.triggers.http.openapi import describe
 from runtime.triggers.http.outcomes import OutcomePlan
+from runtime.triggers.http.spans import traced
 
 VERSION = version("fnrun")
 
@@ -93,9 +94,10 @@ def _trigger(function: Function, trigger: Trigger, settings: HttpSettings) -> di
 
 def invoke_route(function: Function, site: Site, trigger: str = "api") -> Route:
     """POST one JSON object of arguments by name; answered as the function's own route would."""
-    handle = _invoke_by_name(function, site, trigger)
+    path = f"/_/functions/{function.name}/invoke"
+    handle = traced(_invoke_by_name(function, site, trigger), function.name, path)
     endpoint = Endpoint(handle=handle, public=False, action="invoke", function=function.name, work=work_of(function))
-    return "POST", f"/_/functions/{function.name}/invoke", endpoint
+    return "POST", path, endpoint
 
 
 def _invoke_by_name(function: Function, site: Site, trigger: str) -> Callable[[Call], Awaitable[Answer]]:

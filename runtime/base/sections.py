@@ -190,6 +190,12 @@ class CallbackSettings(_Section, frozen=True, kw_only=True, forbid_unknown_field
     retry_longest: Seconds = Seconds(4 * 3600)
 
 
+class TracesSettings(_Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """[traces]: whether spans are sent by OpenTelemetry, whose own variables OTEL_* say where to, and how many."""
+
+    enabled: bool = False
+
+
 class FunctionSettings(_Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """[functions."name"]: what overrides the code; None leaves what the code says."""
 
@@ -218,6 +224,7 @@ class Settings(_Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
     log: LogSettings = LogSettings()
     isolation: IsolationSettings = IsolationSettings()
     callbacks: CallbackSettings = CallbackSettings()
+    traces: TracesSettings = TracesSettings()
     functions: dict[str, FunctionSettings] = {}
     schedules: dict[str, ScheduleTable] = {}
     connections: dict[_Variable, ConnectionTable] = {}

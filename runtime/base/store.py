@@ -168,10 +168,11 @@ class Store:
         with self.connect() as client:
             try:
                 self._reach(client)
-                self._check_server(_ask(client.info, "server", "cluster", "replication"))
+                self._check_server(ask_if_permitted(client.info, "server", "cluster", "replication"))
                 self._try_a_write(client)
                 self._say_how_durable(
-                    _ask(client.info, "persistence", "memory"), _ask(client.config_get, "save", "appendfsync")
+                    ask_if_permitted(client.info, "persistence", "memory"),
+                    ask_if_permitted(client.config_get, "save", "appendfsync"),
                 )
             except (redis.RedisError, OSError) as error:
                 raise StartError(f"the store at {self.where} {_fault(error, self._address)}") from error
@@ -259,7 +260,7 @@ class Store:
             )
 
 
-def _ask(command: Any, *arguments: str) -> Mapping[str, Any] | None:
+def ask_if_permitted(command: Any, *arguments: str) -> Mapping[str, Any] | None:
     """The answer of INFO or CONFIG; None if that is not permitted, or not there, as in some clouds."""
     try:
         found: Mapping[str, Any] = command(*arguments)

@@ -14,6 +14,7 @@ from runtime.base.secrets.masking import mask
 _COMMANDS = {
     "calls": "health invoke",
     "cells": "cell-child function-child",
+    "doctor": "doctor",
     "keys": "keys",
     "limits": "limits",
     "observing.stats": "stats",

@@ -2,7 +2,8 @@
 
 import os
 import socket
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
@@ -13,11 +14,13 @@ from runtime import roles
 from runtime.base.errors import SettingsError
 from runtime.base.sections import Settings
 from runtime.base.settings import load_settings
+from runtime.declare.context import log_fields
+from runtime.observe import traces
 from runtime.tasks.performed import ending_with_calls, opens
 from runtime.tasks.processes import COMMAND
 
 if TYPE_CHECKING:
-    from runtime.cell import Opens
+    from runtime.cell import Opens, Perform
     from runtime.ledger.desk import Desk
 
 _MOST_GIVEN = 1 << 24
@@ -90,9 +93,23 @@ def serve_cells(
         settings = project.settings
         roles.begin_log(root, settings, direct=True)
         make_desk_with(lambda: _desk_again(project))
-        return opens_of(project)
+        opens = opens_of(project)
+        return _traced(opens, {**os.environ, **said}) if settings.traces.enabled else opens
 
     zygote.serve_cells(line, prepare, alone=alone, loop_factory=roles.loop_factory(), given=given)
+
+
+def _traced(opens: "Opens", environ: Mapping[str, str]) -> "Opens":
+    """With traces, which are begun in each cell: what sends them is a thread, and a fork has none."""
+    traces.load()
+
+    @asynccontextmanager
+    async def traced() -> AsyncIterator["Perform"]:
+        traces.begin(role="cell", inside=True, environ=environ)
+        async with opens() as perform:
+            yield perform
+
+    return traced
 
 
 def _desk_again(project: roles.Project) -> "Desk":

@@ -31,6 +31,7 @@ from runtime.invoke.limits.gate import Gate
 from runtime.invoke.limits.guard import Guard
 from runtime.invoke.limits.local import LocalGate
 from runtime.invoke.tally import counted
+from runtime.observe import traces
 from runtime.observe.counts import Cells
 
 log = get_logger(__name__)
@@ -153,6 +154,7 @@ class Invoker:
             return Outcome(state="succeeded", value=finished.value)
         if not finished.is_logged:
             self._log(finished.error)
+        traces.note_error(finished.error)
         died = isinstance(finished.error, CellDied) and not isinstance(finished.error, NoCell)
         reason: Reason = "crashed" if died else "error"
         return Outcome(state="failed", reason=reason, error=finished.error)

@@ -20,6 +20,7 @@ from runtime.ledger.options import Options, Using, options_of
 from runtime.ledger.portal import wait_for
 from runtime.ledger.records import DEFAULT_PRIORITY, Accepted, Submission
 from runtime.ledger.run import Run, SyncRun, current_desk, desk_at_work
+from runtime.observe import traces
 
 if TYPE_CHECKING:  # a desk loads the store's client, which a file that only names submit does not need
     from runtime.ledger.desk import Desk
@@ -172,7 +173,12 @@ def _origin() -> tuple[str, str]:
     context = current_context.get(None)
     if context is None:
         return "", ""
-    return context.run_id if context.is_run else "", context.traceparent
+    return context.run_id if context.is_run else "", traces.traceparent(context.traceparent)
+
+
+def _many(prepared: Sequence[_Prepared]) -> tuple[str, int]:
+    """What a span says of runs that were submitted at once: their function, and how many they are."""
+    return (prepared[0].submission.function if prepared else "nothing"), len(prepared)
 
 
 class Submit(_Options):
@@ -194,8 +200,12 @@ class Submit(_Options):
     async def __call__(self, flow: Flow[R], /) -> Run[R]: ...
     async def __call__(self, function: "Named | Flow[Any]", /, *args: Any, **arguments: Any) -> Run[Any]:
         """Have a function, or the one of that name, run with these arguments; or a flow. Durable when this returns."""
-        desk = await desk_at_work()
-        return await self._submit(desk, self._prepare(desk, function, args, arguments))
+        with traces.sending() as note:
+            desk = await desk_at_work()
+            prepared = self._prepare(desk, function, args, arguments)
+            run = await self._submit(desk, prepared)
+            note(prepared.submission.function, run.id)
+            return run
 
     def using(self, **options: Unpack[Using]) -> "Submit":
         """The same with options; see Using. SubmitError for one that cannot hold."""
@@ -214,8 +224,12 @@ class Submit(_Options):
 
         All are checked before the first is accepted. QueueFull has the ids of those that were accepted.
         """
-        desk = await desk_at_work()
-        return await self._submit_all(desk, self._prepare_all(desk, function, arguments))
+        with traces.sending() as note:
+            desk = await desk_at_work()
+            prepared = self._prepare_all(desk, function, arguments)
+            runs = await self._submit_all(desk, prepared)
+            note(*_many(prepared))
+            return runs
 
 
 class SubmitSync(_Options):
@@ -236,8 +250,12 @@ class SubmitSync(_Options):
     def __call__(self, flow: Flow[R], /) -> SyncRun[R]: ...
     def __call__(self, function: "Named | Flow[Any]", /, *args: Any, **arguments: Any) -> SyncRun[Any]:
         """See Submit."""
-        desk = current_desk()
-        return SyncRun(wait_for(self._submit(desk, self._prepare(desk, function, args, arguments))))
+        with traces.sending() as note:
+            desk = current_desk()
+            prepared = self._prepare(desk, function, args, arguments)
+            run = SyncRun(wait_for(self._submit(desk, prepared)))
+            note(prepared.submission.function, run.id)
+            return run
 
     def using(self, **options: Unpack[Using]) -> "SubmitSync":
         """See Submit.using."""
@@ -253,9 +271,12 @@ class SubmitSync(_Options):
     def many(self, function: str, arguments: Iterable[Mapping[str, Any]], /) -> list[SyncRun[Any]]: ...
     def many(self, function: "Named", arguments: Iterable[Mapping[str, Any]], /) -> list[SyncRun[Any]]:
         """See Submit.many."""
-        desk = current_desk()
-        runs = wait_for(self._submit_all(desk, self._prepare_all(desk, function, arguments)))
-        return [SyncRun(run) for run in runs]
+        with traces.sending() as note:
+            desk = current_desk()
+            prepared = self._prepare_all(desk, function, arguments)
+            runs = wait_for(self._submit_all(desk, prepared))
+            note(*_many(prepared))
+            return [SyncRun(run) for run in runs]
 
 
 submit = Submit()

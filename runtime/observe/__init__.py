@@ -1,1 +1,1 @@
-"""What the processes of a system count of their work. Knows no function, no store and no HTTP."""
+"""What goes on, for those who look on: counts, lines, traces. Knows no function, no store, no HTTP."""

@@ -37,6 +37,7 @@ PAGES = [
     "docs/metrics.md",
     "docs/callbacks.md",
     "docs/logs.md",
+    "docs/traces.md",
 ]
 
 

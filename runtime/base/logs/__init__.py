@@ -4,7 +4,7 @@
 what handlers print, take the same way. Knows nothing of runs, functions and stores.
 """
 
-from runtime.base.logs.lines import keep_with, mask, mask_with
+from runtime.base.logs.lines import keep_with
 from runtime.base.logs.loggers import Format, Level, Logger, get_logger
 from runtime.base.logs.prints import catch_prints, end_prints
 from runtime.base.logs.setup import begin, configure, tells_all
@@ -22,7 +22,5 @@ __all__ = [
     "flush",
     "get_logger",
     "keep_with",
-    "mask",
-    "mask_with",
     "tells_all",
 ]

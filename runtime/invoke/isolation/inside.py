@@ -30,6 +30,7 @@ from runtime.invoke.isolation.frames import LONGEST_FRAME
 from runtime.invoke.isolation.kernel import address_space, has_children, lift_limit, limit_memory
 from runtime.invoke.resources import Resources
 from runtime.invoke.results import Unencodable, encode_json
+from runtime.observe import traces
 
 _LONGEST_BODY = LONGEST_FRAME - 100_000
 
@@ -106,7 +107,8 @@ class _Calls:
             falls_back=False,
         )
         with noting_what_is_left() as left:
-            outcome = await self._invoker.invoke(invocation)
+            with traces.continuing(call.trace):
+                outcome = await self._invoker.invoke(invocation)
             told = await _told_of(outcome, call.timeout_seconds)
         if len(told.body) > _LONGEST_BODY:
             told = Told(

@@ -27,6 +27,7 @@ _KEPT = frozenset(
 )
 _KEPT_FAMILIES = ("LC_", "PYTHON", "SSL_CERT_")
 _STORE = "FNRUN_STORE__URL"
+_TRACES = "OTEL_"
 
 
 def cell_command(root: Path) -> tuple[str, ...]:
@@ -37,7 +38,9 @@ def cell_command(root: Path) -> tuple[str, ...]:
 def clean_surroundings(
     environ: Mapping[str, str], named: Collection[str] = (), store_url: str = "", shared: Secrets = NO_SECRETS
 ) -> Surroundings:
-    """What programs need to run at all, and the variables that are named. Our own settings go another way.
+    """What programs need to run at all, and the variables that are named.
+
+    Our own settings, and those of traces, where there may be a receiver's key among them, go another way.
 
     store_url: the store's address, open. What else is secret among the settings stays here, and so do the keys.
     """
@@ -47,6 +50,7 @@ def clean_surroundings(
         if name in _KEPT or name.startswith(_KEPT_FAMILIES) or (name in named and not name.startswith(OURS))
     }
     ours = {name: value for name, value in environ.items() if name.startswith(OURS) and not is_secret_variable(name)}
+    ours |= {name: value for name, value in environ.items() if name.startswith(_TRACES)}
     if store_url and environ.get(_STORE, PREFIX).startswith(PREFIX):
         ours[_STORE] = store_url
     return Surroundings(environ=seen, given=msgspec.json.encode({**shared, **ours}))

@@ -32,6 +32,7 @@ from runtime.triggers.http.once import OnceRoute, Worked, carry_out
 from runtime.triggers.http.outcomes import OutcomePlan
 from runtime.triggers.http.prefer import VARY
 from runtime.triggers.http.routes import Match, RouteTable
+from runtime.triggers.http.spans import traced
 from runtime.triggers.http.wire.overload import Work
 
 log = get_logger(__name__)
@@ -193,8 +194,9 @@ def function_routes(function: Function, site: Site) -> Iterator[tuple[str, str, 
     for trigger in function.triggers:
         if isinstance(trigger, Http):
             for method in trigger.methods:
+                handle = _FunctionRoute(function, trigger, method, site).handle
                 endpoint = Endpoint(
-                    handle=_FunctionRoute(function, trigger, method, site).handle,
+                    handle=traced(handle, function.name, function.route(trigger)),
                     public=(trigger.auth or site.settings.auth) == "public",
                     action="invoke",
                     function=function.name,

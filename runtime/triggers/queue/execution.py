@@ -28,12 +28,14 @@ from runtime.invoke.retry import next_delay
 from runtime.ledger.once import Found, TakesKeys, key_of_function, pause_seconds, take_patiently
 from runtime.ledger.records import MOST_CRASHES, Claimed, Ending, Failure
 from runtime.ledger.schedules.records import tick_of
+from runtime.observe import traces
 from runtime.triggers.queue.clients.messages import TRIGGER, by_name
 from runtime.triggers.queue.leases import Fate, Lease
 from runtime.triggers.queue.outcomes.places import place_of
 from runtime.triggers.queue.outcomes.results import BadResult, Results, TooLong
 from runtime.triggers.queue.outcomes.tally import Tally
 from runtime.triggers.queue.outcomes.told import tell
+from runtime.triggers.queue.outcomes.spans import run_in_span
 from runtime.triggers.queue.plans import RunPlan, plan_runs
 
 log = get_logger(__name__)
@@ -104,6 +106,8 @@ class Execution:
             work = self._assign(lease, plan, plan.limit_key)
         else:
             work = self._run(lease, plan) if alone is None else self._run_alone(alone, lease, plan)
+        if traces.active is not None:
+            work = run_in_span(traces.active, lease, self._worker, work)
         task = asyncio.get_running_loop().create_task(work)
         self._tasks[lease] = task
         self._idle.clear()
@@ -332,7 +336,7 @@ def _invocation(lease: Lease, plan: RunPlan, arguments: dict[str, Any]) -> Invoc
         trigger=run.trigger,
         arguments=arguments,
         run_id=run.id,
-        trace=trace_of(run.id if len(run.id) == _ID_DIGITS else new_run_id(), run.trace or None),
+        trace=traces.here(trace_of(run.id if len(run.id) == _ID_DIGITS else new_run_id(), run.trace or None)),
         timeout_seconds=plan.timeout_of(run),
         attempt=run.attempt,
         report=lease.report,

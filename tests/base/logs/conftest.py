@@ -6,7 +6,7 @@ import sys
 import pytest
 import structlog
 
-from runtime.base.logs import keep_with, mask_with
+from runtime.base.logs import keep_with
 
 
 @pytest.fixture(autouse=True)
@@ -20,4 +20,3 @@ def _restored_logging():
     structlog.reset_defaults()
     sys.stdout, sys.stderr = streams
     keep_with(None)
-    mask_with(None)
