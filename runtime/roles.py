@@ -18,7 +18,6 @@ import msgspec
 
 from runtime.base import logs
 from runtime.base.errors import StartError
-from runtime.base.keys import KeyFile
 from runtime.base.sections import Settings
 from runtime.base.settings import NOTHING, Loaded, load_settings
 from runtime.declare.context import log_fields
@@ -155,6 +154,7 @@ class HttpRole:
         from runtime.invoke.invoker import Invoker  # noqa: PLC0415
         from runtime.invoke.isolation.surroundings import isolated_of  # noqa: PLC0415
         from runtime.invoke.resources import Resources  # noqa: PLC0415
+        from runtime.ledger.access.keyring import Keyring  # noqa: PLC0415
         from runtime.tasks.around import WithBackground  # noqa: PLC0415
         from runtime.triggers.http.access import Access  # noqa: PLC0415
         from runtime.triggers.http.app import Shell  # noqa: PLC0415
@@ -175,7 +175,8 @@ class HttpRole:
             gate=desk.gate if desk is not None else None,
             limit_wait_seconds=float(settings.http.limit_wait),
         )
-        self.core = HttpCore(Access(KeyFile(project.root), open_locally=open_locally, origins=settings.cors.origins))
+        self._root, self._desk = project.root, desk
+        self.core = HttpCore(Access(Keyring(desk), open_locally=open_locally, origins=settings.cors.origins))
         self.overload = Overload(
             shed=settings.http.shed,
             max_in_flight=settings.http.max_in_flight,
@@ -199,6 +200,10 @@ class HttpRole:
 
     async def open(self, stop: asyncio.Event | None = None) -> bool:
         """Open the project's resources; False if `stop` is set before that. StartError if one fails."""
+        from runtime.ledger.access.beginning import take_over_keys  # noqa: PLC0415 - as above
+
+        if self._desk is not None and not self.core.access.is_local:
+            await take_over_keys(self._desk, self._root)
         return await self._resources.open(stop)
 
     async def close(self, within_seconds: float = 0.0) -> None:
@@ -230,7 +235,8 @@ class HttpRole:
 
 async def _serve_http(project: Project, sock: socket.socket, parent: Parent, desk: "Desk") -> int:
     """Serve until told to stop. Returns how many handlers could not be ended."""
-    from runtime.triggers.http.wire.server import Server, wire_of  # noqa: PLC0415 - as above
+    from runtime.ledger.access.beginning import show_first_key  # noqa: PLC0415 - as above
+    from runtime.triggers.http.wire.server import Server, wire_of  # noqa: PLC0415
 
     settings = project.settings
     stop, replaced = stop_event(), asyncio.Event()
@@ -241,6 +247,8 @@ async def _serve_http(project: Project, sock: socket.socket, parent: Parent, des
     watchdog = watch_loop(settings.serve, parent)
     if not await _open(role, stop, parent):
         return 0
+    if parent.announce and not role.core.access.is_local:
+        await show_first_key(desk)
     if parent.dev:  # else the supervisor speaks for this process
         _announce_listening(project, url_of(sock, settings.http))
     watchdog.serve()

@@ -13,7 +13,7 @@ from runtime.base.garbage import collect_seldom
 _COMMANDS = {
     "calls": "health invoke",
     "cells": "cell-child function-child",
-    "keys": "keys",
+    "keys": "audit keys",
     "limits": "limits",
     "project": "check config list openapi",
     "queues": "queues",

@@ -99,9 +99,9 @@ class Site(msgspec.Struct, frozen=True):
         """The way to the ledger; None where there is no store."""
         return self.later.desk
 
-    def caller_of(self, request: Request) -> str:
+    async def caller_of(self, request: Request) -> str:
         """Whose request it is: of two of different callers, never the same."""
-        return self.access.caller_of(request) if self.access is not None else ""
+        return await self.access.caller_of(request) if self.access is not None else ""
 
 
 class HttpCore:
@@ -167,7 +167,9 @@ class HttpCore:
             )
         if not endpoint.open:
             try:
-                self.access.check(request, public=endpoint.public, action=endpoint.action, function=endpoint.function)
+                await self.access.admit(
+                    request, public=endpoint.public, action=endpoint.action, function=endpoint.function
+                )
             except Problem as refusal:
                 if endpoint.ask_key is None or refusal.status != HTTPStatus.UNAUTHORIZED:
                     raise

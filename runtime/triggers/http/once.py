@@ -89,7 +89,7 @@ class OnceRoute:
     """One route of a function. route: for those who prefer to be answered later. caller_of: whose a request is."""
 
     def __init__(
-        self, function: Function, later: Later, route: LaterRoute | None, caller_of: Callable[[Request], str]
+        self, function: Function, later: Later, route: LaterRoute | None, caller_of: Callable[[Request], Awaitable[str]]
     ) -> None:
         self._function = function
         self._later = later
@@ -112,7 +112,7 @@ class OnceRoute:
         if self._streams:
             raise InputError(400, "Idempotency-Key: this function streams, and a stream cannot be kept; leave it out")
         return Asked(
-            digest_of("call", self._caller_of(request), self._function.name, key),
+            digest_of("call", await self._caller_of(request), self._function.name, key),
             digest_of(request.method, request.path, request.query_string, *await _parts_of(request, body)),
         )
 
