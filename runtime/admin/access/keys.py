@@ -29,7 +29,7 @@ class _New(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     """expires: a duration, "30d" or seconds; for ever if left out."""
 
     name: Annotated[str, msgspec.Meta(max_length=200)] = ""
-    scopes: Annotated[list[str], msgspec.Meta(min_length=1, max_length=100)] = ["invoke"]
+    scopes: Annotated[tuple[str, ...], msgspec.Meta(min_length=1, max_length=100)] = ("invoke",)
     expires: str | float | None = None
 
 

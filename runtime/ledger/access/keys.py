@@ -34,7 +34,7 @@ async def create_key(
     """A new key and its token; the token is not kept and cannot be shown again. FnrunError for an unknown scope."""
     while True:
         key, token = make_key(name, tuple(scopes), lifetime_seconds)
-        if await desk.ask(_add(desk.ledger, "new", key)):
+        if await desk.ask(add_key(desk.ledger, "new", key)):
             return key, token
 
 
@@ -44,7 +44,7 @@ async def create_first_key(desk: Desk) -> str | None:
     Of several processes that ask at once, one gets it.
     """
     key, token = make_key("first", ("admin",))
-    return token if await desk.ask(_add(desk.ledger, "first", key)) else None
+    return token if await desk.ask(add_key(desk.ledger, "first", key)) else None
 
 
 async def list_keys(desk: Desk) -> list[Known]:
@@ -85,7 +85,8 @@ def read_keys(ledger: Ledger, version: str, used: Iterable[str]) -> Call[tuple[s
     return ledger.call("access/read", (version, *used), _read_keys)
 
 
-def _add(ledger: Ledger, mode: Literal["new", "first"], key: Key) -> Call[bool]:
+def add_key(ledger: Ledger, mode: Literal["new", "first"], key: Key) -> Call[bool]:
+    """Keep a key; first: only if there is none at all. Whether it is kept."""
     return ledger.call("access/add", (mode, key.id, msgspec.json.encode(key)), bool)
 
 
