@@ -22,7 +22,7 @@ from runtime.base.sections import Settings
 from runtime.base.settings import NOTHING, Loaded, load_settings
 from runtime.declare.context import log_fields
 from runtime.declare.lifespan import Lifespan
-from runtime.declare.loader import Loader
+from runtime.declare.loader import Loader, Signing
 from runtime.declare.registry import Function, Registry
 from runtime.declare.triggers import Http
 from runtime.following import Parent, announce_failures, follow, watch_loop
@@ -66,7 +66,8 @@ def load_project(
 def open_project(root: Path, loaded: Loaded) -> Project:
     """The project in `root`, whose settings have been read."""
     given = loaded.settings
-    loader = Loader(root, given.functions, given.schedules, given.schedule.timezone)
+    signing = Signing(auth=given.http.auth, secrets=given.signing.secrets)
+    loader = Loader(root, given.functions, given.schedules, given.schedule.timezone, signing)
     return Project(root, loaded, loader, loader.load())
 
 
@@ -187,7 +188,9 @@ class HttpRole:
         self.app = build_app(self.shell, lifespan.middleware, settings.cors, open_locally=open_locally)
         later = Later(desk=desk, longest_wait_seconds=float(settings.http.timeout), stopping=lambda: self.core.draining)
         counts = lambda: {name: guard.counts for name, guard in self.invoker.guards.items()}  # noqa: E731
-        self._site = Site(self.invoker, settings.http, lifespan, later, self.core.access, counts)
+        self._site = Site(
+            self.invoker, settings.http, lifespan, later, self.core.access, counts, settings.signing.secrets
+        )
         self._routes: dict[Function, list[Route]] = {}
         self.adopt(project.registry)
         if desk is not None:

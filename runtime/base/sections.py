@@ -47,7 +47,7 @@ class HttpSettings(_Section, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     """[http]: where HTTP listens and what holds for every route that does not say otherwise."""
 
     bind: str = "127.0.0.1:8000"
-    auth: Literal["public", "key"] = "key"
+    auth: Auth = "key"
     max_body: Size = Size(1_000_000)
     timeout: Seconds = Seconds(30)
     workers: _Count = 1
@@ -61,6 +61,12 @@ class HttpSettings(_Section, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     max_headers: Size = Size(16_000)
     keep_alive: Seconds = Seconds(75)
     limit_wait: Seconds = Seconds(10)
+
+
+class SigningSettings(_Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """[signing]: what signed calls are signed with, where a function has no secrets of its own."""
+
+    secrets: tuple[str, ...] = ()
 
 
 class CorsSettings(_Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -158,12 +164,14 @@ class FunctionSettings(_Section, frozen=True, kw_only=True, forbid_unknown_field
     concurrency: _Count | None = None
     rate: str | None = None
     env: dict[str, str] = {}
+    signing: tuple[str, ...] = ()
 
 
 class Settings(_Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """All of it."""
 
     http: HttpSettings = HttpSettings()
+    signing: SigningSettings = SigningSettings()
     cors: CorsSettings = CorsSettings()
     serve: ServeSettings = ServeSettings()
     store: StoreSettings = StoreSettings()

@@ -16,9 +16,10 @@ import msgspec
 
 from runtime.base.addresses import EMBEDDED, Address, mask
 from runtime.base.durations import Seconds, Size
-from runtime.base.errors import SettingsError, did_you_mean
+from runtime.base.errors import FnrunError, SettingsError, did_you_mean
 from runtime.base.schedules import SCHEDULE_ID, ScheduleTable
 from runtime.base.sections import FunctionSettings, QueueSettings, Settings, StoreSettings
+from runtime.base.webhooks import secret_of
 
 FILE_NAME = "functions.toml"
 _PREFIX = "FNRUN_"
@@ -49,6 +50,7 @@ class Loaded(msgspec.Struct, frozen=True):
         """Every setting in order, secrets masked."""
         for path, value in _leaves("", self.settings):
             secret = re.search(r"\.(env|payload)\.", path) and _MASKED.search(path.rpartition(".")[2])
+            secret = secret or (value and re.search(r"^signing\.secrets$|^functions\..*\.signing$", path))
             shown = mask(value) if path == "store.url" else value
             yield Sourced(path, "********" if secret else _shown(shown), self.sources.get(path, "default"))
 
@@ -88,7 +90,18 @@ def load_settings(
     _check_store(settings.store, sources)
     _check_queue(settings.queue, sources)
     _check_schedules(named["schedules"])
+    _check_secrets("signing.secrets", settings.signing.secrets, sources)
+    for name, one in named["functions"].items():
+        _check_secrets(f'functions."{name}".signing', getattr(one, "signing", ()), sources)
     return Loaded(msgspec.structs.replace(settings, **named), sources)
+
+
+def _check_secrets(path: str, secrets: Iterable[str], sources: Mapping[str, str]) -> None:
+    for number, one in enumerate(secrets, 1):
+        try:
+            secret_of(one)
+        except FnrunError as error:
+            raise SettingsError(f"{sources.get(path, FILE_NAME)}: {path}: number {number}: {error}") from None
 
 
 def _check_schedules(ids: Iterable[str]) -> None:

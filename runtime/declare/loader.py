@@ -19,7 +19,7 @@ from runtime.base.errors import DeclarationError, StartError, did_you_mean
 from runtime.base.schedules import ScheduleTable
 from runtime.base.sections import FunctionSettings
 from runtime.base.settings import FILE_NAME
-from runtime.declare.files import failure_of, functions_in
+from runtime.declare.files import check_signing, failure_of, functions_in
 from runtime.declare.lifespan import LIFESPAN, Lifespan, load_lifespan
 from runtime.declare.modules import PACKAGE, importers_of, module_of, open_package, replacing
 from runtime.declare.paths import shape_of
@@ -45,10 +45,17 @@ class _File(msgspec.Struct):
     good: tuple[Function, ...] = ()
 
 
+class Signing(msgspec.Struct, frozen=True, kw_only=True):
+    """What holds for routes that do not say otherwise: auth, [http] auth; secrets, [signing] secrets."""
+
+    auth: str = "key"
+    secrets: tuple[str, ...] = ()
+
+
 class Loader:
     """The functions/ folder of a project.
 
-    Of the settings: overrides: [functions."name"]; tables: [schedules.id]; zone: of cron rules that say none.
+    Of the settings: overrides: [functions."name"]; tables: [schedules.id]; zone: of cron rules that say none. signing: see there.
     """
 
     def __init__(
@@ -57,7 +64,9 @@ class Loader:
         overrides: _Overrides = MappingProxyType({}),
         tables: Mapping[str, ScheduleTable] = MappingProxyType({}),
         zone: str = "UTC",
+        signing: Signing = Signing(),
     ) -> None:
+        self._signing = signing
         self._root = root
         self._overrides = overrides
         self._tables = Tables(root, tables, zone)
@@ -198,6 +207,8 @@ class Loader:
         try:
             enabled = [f for f in found if self._enabled(f)]
             _check_schedules(enabled, self._zone)
+            for function in enabled:
+                check_signing(function, self._signing.auth, self._signing.secrets)
             _check_duplicates(enabled, functions, routes)
         except DeclarationError as error:
             return (), failure_of(key, error)

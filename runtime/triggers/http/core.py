@@ -32,6 +32,7 @@ from runtime.triggers.http.once import OnceRoute, Worked, carry_out
 from runtime.triggers.http.outcomes import OutcomePlan
 from runtime.triggers.http.prefer import VARY
 from runtime.triggers.http.routes import Match, RouteTable
+from runtime.triggers.http.signed import SignedRoute
 from runtime.triggers.http.wire.overload import Work
 
 log = get_logger(__name__)
@@ -85,7 +86,10 @@ class Endpoint(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Site(msgspec.Struct, frozen=True):
-    """What all routes of a process share. access: None where all callers are one. counts: of functions with limits."""
+    """What all routes of a process share.
+
+    access: None where all callers are one. counts: of functions with limits. signing: secrets of signed calls.
+    """
 
     invoker: Invokes
     settings: HttpSettings
@@ -93,6 +97,12 @@ class Site(msgspec.Struct, frozen=True):
     later: Later = Later()
     access: Access | None = None
     counts: Callable[[], Mapping[str, Counts]] = dict
+    signing: tuple[str, ...] = ()
+
+    @property
+    def is_local(self) -> bool:
+        """Whether all callers are of this machine, and need neither key nor signature."""
+        return self.access is not None and self.access.is_local
 
     @property
     def desk(self) -> Desk | None:
@@ -191,7 +201,7 @@ def function_routes(function: Function, site: Site) -> Iterator[tuple[str, str, 
             for method in trigger.methods:
                 endpoint = Endpoint(
                     handle=_FunctionRoute(function, trigger, method, site).handle,
-                    public=(trigger.auth or site.settings.auth) == "public",
+                    public=(trigger.auth or site.settings.auth) != "key",  # a signature is checked with its body
                     action="invoke",
                     function=function.name,
                     work=work_of(function),
@@ -217,12 +227,21 @@ class _FunctionRoute:
         said = trigger.timeout_seconds or function.policy.timeout_seconds
         # A stream of events may well be quiet: it has a limit only where one is said.
         self._timeout_seconds = said if said or function.yields_events else float(site.settings.timeout)
+        self._signed = None
+        if (trigger.auth or site.settings.auth) == "signed":
+            secrets = function.signing or site.signing
+            self._signed = SignedRoute(function, secrets, site.later, locally=lambda: site.is_local)
         self._cancels = trigger.on_disconnect == "cancel" or (trigger.on_disconnect is None and method in _CANCELLED)
 
     async def handle(self, call: Call) -> Answer:
-        """Bind, invoke, answer. Raises Problem or InputError."""
+        """Check a signature, bind, invoke, answer. Raises Problem or InputError."""
+        call.request.max_body = self._max_body
+        if self._signed is not None:
+            return await self._signed.answer(call.request, call.run_id, partial(self._answer, call))
+        return await self._answer(call)
+
+    async def _answer(self, call: Call) -> Answer:
         request = call.request
-        request.max_body = self._max_body
         if not self._plan.needs_body:
             if call.link is not None and not self._plan.takes_request:
                 call.link.drop_body()

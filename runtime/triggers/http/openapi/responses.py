@@ -37,7 +37,7 @@ _EVENT: Json = {
 }
 _ERRORS: Mapping[int, str] = {
     400: "The path, the query or the body is malformed.",
-    401: "There is no key, or it is unknown, revoked or expired.",
+    401: "There is no key, or it is unknown, revoked or expired; or the call is not signed as it should be.",
     403: "The key's scopes do not reach this function.",
     404: "The path does not look as this route asks.",
     408: "The body stopped coming.",
@@ -158,11 +158,11 @@ def describe_errors(function: Function, statuses: Sequence[int]) -> Json:
 
 
 def error_statuses(
-    function: Function, trigger: Http, inputs: Sequence[Input], *, key: bool, reads_itself: bool
+    function: Function, trigger: Http, inputs: Sequence[Input], *, auth: str, reads_itself: bool
 ) -> list[int]:
     """What the runtime itself may answer in place of the function.
 
-    key: whether a caller needs one. reads_itself: whether the function may read a body of its own accord.
+    auth: who may call: "public", "key" or "signed". reads_itself: whether the function may read a body of its own accord.
     """
     found = {500, 503, *_said_by_policy(function.policy)}
     converters = path_names(function.route(trigger)).values()
@@ -170,8 +170,10 @@ def error_statuses(
     raw = any(i.origin == "raw" for i in body)
     if converters or any(i.origin == "query" for i in inputs) or any(not raw or is_text(i) for i in body):
         found.add(400)
-    if key:
+    if auth == "key":
         found |= {401, 403}
+    elif auth == "signed":
+        found |= {401, 408, 409, 413}
     if set(converters) - {"path"}:
         found.add(404)
     if body or reads_itself:
