@@ -188,9 +188,8 @@ class HttpRole:
         self.app = build_app(self.shell, lifespan.middleware, settings.cors, open_locally=open_locally)
         later = Later(desk=desk, longest_wait_seconds=float(settings.http.timeout), stopping=lambda: self.core.draining)
         counts = lambda: {name: guard.counts for name, guard in self.invoker.guards.items()}  # noqa: E731
-        self._site = Site(
-            self.invoker, settings.http, lifespan, later, self.core.access, counts, settings.signing.secrets
-        )
+        secrets = settings.signing.secrets
+        self._site = Site(self.invoker, settings.http, lifespan, later, self.core.access, counts, secrets)
         self._routes: dict[Function, list[Route]] = {}
         self.adopt(project.registry)
         if desk is not None:

@@ -171,7 +171,6 @@ class Settings(_Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """All of it."""
 
     http: HttpSettings = HttpSettings()
-    signing: SigningSettings = SigningSettings()
     cors: CorsSettings = CorsSettings()
     serve: ServeSettings = ServeSettings()
     store: StoreSettings = StoreSettings()
@@ -180,5 +179,6 @@ class Settings(_Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
     background: BackgroundSettings = BackgroundSettings()
     log: LogSettings = LogSettings()
     isolation: IsolationSettings = IsolationSettings()
+    signing: SigningSettings = SigningSettings()
     functions: dict[str, FunctionSettings] = {}
     schedules: dict[str, ScheduleTable] = {}

@@ -147,9 +147,8 @@ def _overridden(function: Function, setting: FunctionSettings) -> Function:
             changes["auth"] = setting.auth
         triggers[index] = msgspec.structs.replace(trigger, **changes)
     policy = _overridden_policy(function, setting)
-    return msgspec.structs.replace(
-        function, triggers=tuple(triggers), policy=policy, queue=queue, env=setting.env, signing=setting.signing
-    )
+    changed = msgspec.structs.replace(function, triggers=tuple(triggers), policy=policy, queue=queue)
+    return msgspec.structs.replace(changed, env=setting.env, signing=setting.signing)
 
 
 def _overridden_policy(function: Function, setting: FunctionSettings) -> Policy:

@@ -52,10 +52,14 @@ class Signing(msgspec.Struct, frozen=True, kw_only=True):
     secrets: tuple[str, ...] = ()
 
 
+_NO_SECRETS = Signing()
+
+
 class Loader:
     """The functions/ folder of a project.
 
-    Of the settings: overrides: [functions."name"]; tables: [schedules.id]; zone: of cron rules that say none. signing: see there.
+    Of the settings: overrides: [functions."name"]; tables: [schedules.id]; zone: of cron rules that say none; signing:
+    of signed routes.
     """
 
     def __init__(
@@ -64,7 +68,7 @@ class Loader:
         overrides: _Overrides = MappingProxyType({}),
         tables: Mapping[str, ScheduleTable] = MappingProxyType({}),
         zone: str = "UTC",
-        signing: Signing = Signing(),
+        signing: Signing = _NO_SECRETS,
     ) -> None:
         self._signing = signing
         self._root = root

@@ -34,7 +34,8 @@ class Function(msgspec.Struct, frozen=True, kw_only=True, eq=False):
 
     file: its path from the project's root. line: 1-based, of its first decorator. parameters: of its signature. queue:
     where its runs wait unless their submitter says otherwise. on_failure: the name of the function to run when one of
-    its runs has failed for good. env, signing: what `[functions."name"]` says of them: variables, secrets of signed calls.
+    its runs has failed for good. env, signing: as `[functions."name"]` says, variables and
+    secrets of signed calls.
     """
 
     name: str

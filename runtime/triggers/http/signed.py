@@ -1,9 +1,9 @@
 """`auth = "signed"`: who calls shows that he knows a secret, by a signature of the body (Standard Webhooks).
 
-Called by the core for each such route, before the body is bound. A message is taken once, whichever process it comes to:
-its id is a key of a call (see ledger/once). What failed (5xx, or "come again") gives the id back, so that a sender may try
-again. A message that comes again under a new timestamp, which only who has the secret can make, is answered as the first
-time, and not carried out; one that is the same to the last bit is a replay, and refused.
+Called by the core for each such route, before the body is bound. A message is taken once, whichever process it comes
+to: its id is a key of a call (see ledger/once). What failed (5xx, or "come again") gives the id back, so that a sender
+may try again. A message that comes again under a new timestamp, which only who has the secret can make, is answered as
+the first time, and not carried out; one under the same timestamp is a replay, and refused.
 """
 
 import time

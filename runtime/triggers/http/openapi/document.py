@@ -22,7 +22,7 @@ _SCHEMES = {
         "type": "apiKey",
         "in": "header",
         "name": "webhook-signature",
-        "description": "Standard Webhooks: HMAC-SHA256 of `id.timestamp.body`, with `webhook-id` and `webhook-timestamp`.",
+        "description": "Standard Webhooks: HMAC-SHA256 of `id.timestamp.body`, with the headers of these.",
     },
 }
 

@@ -51,6 +51,7 @@ _ERRORS: Mapping[int, str] = {
     503: "The server is shutting down, or the function cannot be called for a while.",
     504: "The function took longer than its timeout.",
 }
+_BY_AUTH: Mapping[str, tuple[int, ...]] = {"public": (), "key": (401, 403), "signed": (401, 408, 409, 413)}
 _RETRY_AFTER: Json = {"Retry-After": {"description": "Seconds until it is worth another try.", "schema": _TEXT}}
 _HEADERS: Mapping[int, Json] = {
     401: {"WWW-Authenticate": {"description": "How to send a key.", "schema": _TEXT}},
@@ -162,18 +163,14 @@ def error_statuses(
 ) -> list[int]:
     """What the runtime itself may answer in place of the function.
 
-    auth: who may call: "public", "key" or "signed". reads_itself: whether the function may read a body of its own accord.
+    auth: "public", "key" or "signed". reads_itself: whether the function may read a body of its own accord.
     """
-    found = {500, 503, *_said_by_policy(function.policy)}
+    found = {500, 503, *_said_by_policy(function.policy), *_BY_AUTH[auth]}
     converters = path_names(function.route(trigger)).values()
     body = [i for i in inputs if i.origin in ("field", "file", "body", "raw")]
     raw = any(i.origin == "raw" for i in body)
     if converters or any(i.origin == "query" for i in inputs) or any(not raw or is_text(i) for i in body):
         found.add(400)
-    if auth == "key":
-        found |= {401, 403}
-    elif auth == "signed":
-        found |= {401, 408, 409, 413}
     if set(converters) - {"path"}:
         found.add(404)
     if body or reads_itself:
