@@ -32,6 +32,7 @@ PAGES = [
     "docs/schedules.md",
     "docs/idempotency.md",
     "docs/limits.md",
+    "docs/access.md",
     "docs/celery.md",
 ]
 
