@@ -19,13 +19,12 @@ import msgspec
 
 from runtime.base import logs
 from runtime.base.errors import StartError
-from runtime.base.keys import KeyFile
 from runtime.base.secrets.vault import publish
 from runtime.base.sections import Settings
 from runtime.base.settings import NOTHING, Loaded, load_settings
 from runtime.declare.context import log_fields
 from runtime.declare.lifespan import Lifespan
-from runtime.declare.loader import Loader
+from runtime.declare.loader import Loader, Signing
 from runtime.declare.registry import Function, Registry
 from runtime.declare.triggers import Http
 from runtime.following import Parent, announce_failures, follow, watch_loop
@@ -77,7 +76,8 @@ def open_project(root: Path, loaded: Loaded) -> Project:
     given, vault = loaded.settings, loaded.vault
     if not vault.sealed:
         publish(vault.variables)
-    loader = Loader(root, given.functions, given.schedules, given.schedule.timezone, vault)
+    signing = Signing(auth=given.http.auth, secrets=given.signing.secrets)
+    loader = Loader(root, given.functions, given.schedules, given.schedule.timezone, vault, signing=signing)
     return Project(root, loaded, loader, loader.load())
 
 
@@ -174,6 +174,7 @@ class HttpRole:
         from runtime.invoke.invoker import Invoker  # noqa: PLC0415
         from runtime.invoke.isolation.surroundings import isolated_of  # noqa: PLC0415
         from runtime.invoke.resources import Resources  # noqa: PLC0415
+        from runtime.ledger.access.keyring import Keyring  # noqa: PLC0415
         from runtime.tasks.around import WithBackground  # noqa: PLC0415
         from runtime.triggers.http.access import Access  # noqa: PLC0415
         from runtime.triggers.http.app import Shell  # noqa: PLC0415
@@ -194,7 +195,8 @@ class HttpRole:
             gate=desk.gate if desk is not None else None,
             limit_wait_seconds=float(settings.http.limit_wait),
         )
-        self.core = HttpCore(Access(KeyFile(project.root), open_locally=open_locally, origins=settings.cors.origins))
+        self._root, self._desk = project.root, desk
+        self.core = HttpCore(Access(Keyring(desk), open_locally=open_locally, origins=settings.cors.origins))
         self.overload = Overload(
             shed=settings.http.shed,
             max_in_flight=settings.http.max_in_flight,
@@ -211,7 +213,8 @@ class HttpRole:
             may_call_back=partial(self.core.access.check, public=False, action="invoke"),
         )
         counts = lambda: {name: guard.counts for name, guard in self.invoker.guards.items()}  # noqa: E731
-        self._site = Site(self.invoker, settings.http, lifespan, later, self.core.access, counts)
+        secrets = settings.signing.secrets
+        self._site = Site(self.invoker, settings.http, lifespan, later, self.core.access, counts, secrets)
         self._routes: dict[Function, list[Route]] = {}
         self.adopt(project.registry)
         if desk is not None:
@@ -228,6 +231,10 @@ class HttpRole:
 
     async def open(self, stop: asyncio.Event | None = None) -> bool:
         """Open the project's resources; False if `stop` is set before that. StartError if one fails."""
+        from runtime.ledger.access.beginning import take_over_keys  # noqa: PLC0415 - as above
+
+        if self._desk is not None and not self.core.access.is_local:
+            await take_over_keys(self._desk, self._root)
         return await self._resources.open(stop)
 
     async def close(self, within_seconds: float = 0.0) -> None:
@@ -259,6 +266,7 @@ class HttpRole:
 
 async def _serve_http(project: Project, sock: socket.socket, parent: Parent, desk: "Desk") -> int:
     """Serve until told to stop. Returns how many handlers could not be ended."""
+    from runtime.ledger.access.beginning import show_first_key  # noqa: PLC0415 - as above
     from runtime.ledger.metrics.flushing import Flush  # noqa: PLC0415 - as above
     from runtime.triggers.http.wire.server import Server, wire_of  # noqa: PLC0415 - as above
 
@@ -271,6 +279,8 @@ async def _serve_http(project: Project, sock: socket.socket, parent: Parent, des
     watchdog = watch_loop(settings.serve, parent)
     if not await _open(role, stop, parent):
         return 0
+    if parent.announce and not role.core.access.is_local:
+        await show_first_key(desk)
     if parent.dev:  # else the supervisor speaks for this process
         _announce_listening(project, url_of(sock, settings.http))
     watchdog.serve()

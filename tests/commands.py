@@ -6,9 +6,9 @@ from pathlib import Path
 
 from click.testing import CliRunner, Result
 
-from runtime.base.keys import KeyFile
 from runtime.cli import main
 from runtime.ledger.desk import Desk
+from tests.keys import key_in
 from tests.wire_servers import Wired
 
 Command = Callable[..., Result]
@@ -20,7 +20,7 @@ def command(root: Path, desk: Desk, *first: str, there: bool) -> Iterator[Comman
     """The command, whose arguments begin so. there: with the address and a key of a system that runs meanwhile."""
     where, server = [], None
     if there:
-        token = KeyFile(root).create("", ("admin",))[1]
+        token = key_in(desk, "admin")
         server = Wired(root, auth="key", desk=desk)
         where = ["--url", f"http://127.0.0.1:{server.port}", "--key", token]
 

@@ -9,7 +9,6 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
-from runtime.base.keys import KeyFile
 from runtime.base.settings import load_settings
 from runtime.cli import main
 from runtime.cli.printing import fire_lines
@@ -273,37 +272,6 @@ def test_config_prints_each_value_and_where_it_comes_from(fnrun, root: Path, mon
     assert "functions.app.env.API_KEY = ********    # functions.toml" in lines
     assert 'functions.app.env.A = "b"    # functions.toml' in lines
     assert "http.max_body = 2MB" in fnrun("config").stdout.splitlines()
-
-
-def test_keys_are_made_listed_and_revoked(fnrun, root: Path):
-    made = fnrun("keys", "create", "--name", "ci", "--scope", "invoke:app.*", "--scope", "read", "--expires", "30d")
-    token = made.stdout.strip()
-    key = KeyFile(root).verify(token)
-    assert key is not None
-    assert key.scopes == ("invoke:app.*", "read")
-    assert f"id {key.id}, scopes invoke:app.* read, expires 20" in made.stderr
-    listed = fnrun("keys", "list").stdout
-    assert listed.startswith(f"{key.id}  invoke:app.* read  expires 20")
-    assert token not in listed
-    assert fnrun("keys", "revoke", key.id).stdout == f"revoked {key.id}\n"
-    assert KeyFile(root).verify(token) is None
-    assert fnrun("keys", "list").stdout == ""
-
-
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        (["create", "--scope", "root"], 'unknown scope "root"; write admin, read, invoke'),
-        (["create", "--expires", ""], "--expires: '' is not a duration above zero"),
-        (["create", "--name", "a\nb"], "--name: one line of printable characters"),
-        (["create", "--expires", "soon"], "--expires: 'soon' is not a duration above zero"),
-        (["revoke", "nobody"], 'no key has the id "nobody"; see `fnrun keys list`'),
-    ],
-)
-def test_wrong_words_for_keys_are_said(fnrun, arguments: list[str], message: str):
-    result = fnrun("keys", *arguments)
-    assert result.exit_code == 1
-    assert message in result.stderr
 
 
 @pytest.mark.parametrize("bind", ["nowhere", "127.0.0.1:99999", "256.0.0.1:80"])

@@ -8,6 +8,8 @@ from functools import cache
 from importlib.metadata import version
 from typing import Any
 
+from runtime.admin.access.keys import access_routes
+from runtime.admin.access.recording import recorded
 from runtime.admin.background import background_routes
 from runtime.admin.callbacks import callback_routes
 from runtime.admin.health import health_routes
@@ -41,6 +43,10 @@ Route = tuple[str, str, Endpoint]
 
 def system_routes(core: HttpCore, registry: Registry, site: Site) -> Iterator[Route]:
     """(method, path, endpoint) of each of the runtime's own endpoints, but for those of single functions."""
+    yield from recorded(_system_routes(core, registry, site), core.access, site.later)
+
+
+def _system_routes(core: HttpCore, registry: Registry, site: Site) -> Iterator[Route]:
     settings = site.settings
     document = cache(lambda: describe(registry, settings, VERSION))  # made when first asked for, not at start
 
@@ -64,6 +70,7 @@ def system_routes(core: HttpCore, registry: Registry, site: Site) -> Iterator[Ro
     yield stats_route(site.later)
     yield from schedule_routes(site.later)
     yield from background_routes()
+    yield from access_routes(site.later)
 
 
 def _overview(registry: Registry, settings: HttpSettings) -> dict[str, Any]:

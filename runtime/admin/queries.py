@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal, TypeVar, get_args, get_type_hints
 
 import msgspec
 
+from runtime.admin.access.recording import note
 from runtime.base.durations import parse_duration
 from runtime.base.errors import InputError, did_you_mean
 from runtime.declare.request import Request
@@ -94,7 +95,9 @@ async def read_body(request: Request, kind: type[Q]) -> Q:
     for name in given:
         if name not in kind.__struct_encode_fields__:
             raise fault("body", name, f"there is no such field{_hint(name, kind.__struct_encode_fields__)}")
-    return _convert("body", given, kind, strict=True)
+    said = _convert("body", given, kind, strict=True)
+    note(**{name: value for name, value in given.items() if isinstance(value, str | int | float)})
+    return said
 
 
 def select(
@@ -115,7 +118,7 @@ def select(
         states=tuple(states or default),
         trigger=asked.trigger,
         parent=asked.parent if isinstance(asked, RunQuery) else "",
-        since=_since(place, asked.since),
+        since=seconds_since(place, asked.since),
         limit=asked.limit,
         cursor=asked.cursor,
     )
@@ -126,7 +129,8 @@ def fault(place: str, name: str, detail: str, path: str = "$") -> InputError:
     return InputError(422, "what is asked for cannot be", [{"in": place, "name": name, "path": path, "detail": detail}])
 
 
-def _since(place: str, text: str | float) -> float:
+def seconds_since(place: str, text: str | float) -> float:
+    """Since when, in seconds since 1970: of a duration or a date-time; 0 for "". InputError (422)."""
     if text == "":
         return 0.0
     if isinstance(text, str) and _DATE.match(text):

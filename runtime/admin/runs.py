@@ -13,6 +13,7 @@ from typing import Any
 import anyio
 import msgspec
 
+from runtime.admin.access.recording import note
 from runtime.admin.children import page_of_children, some_children
 from runtime.admin.logs import last_lines, show_lines
 from runtime.admin.queries import (
@@ -135,6 +136,7 @@ class _Runs:
             return await self.act_on_one("cancel", call)
         found = await cancel_tree(self._later.at_hand(), view.id)
         word = found.pop(view.id)
+        note(tree=True, descendants=len(found))
         return answer_of({"id": view.id, "state": word, "descendants": dict(Counter(found.values()))})
 
     async def act_on_one(self, verb: Verb, call: Call) -> Answer:
@@ -163,7 +165,9 @@ class _Runs:
             page = await self._page(selection)
             ids, cursor = [view.id for view in page.runs], page.cursor
         found = await self._act(verb, ids)
-        return answer_of({"counts": dict(Counter(found.values())), "runs": found, "cursor": cursor})
+        counts = dict(Counter(found.values()))
+        note(counts=counts)
+        return answer_of({"counts": counts, "runs": found, "cursor": cursor})
 
     async def _changes(self, view: RunView, reach: Reach) -> AsyncGenerator[Event, None]:
         """What happens to a run, until it is finished or the process stops. An outage of the store is sat out."""
@@ -205,6 +209,7 @@ class _Runs:
         return view, self._access.reach(call.request, public=open_to_all, function=view.function)
 
     async def _found(self, call: Call) -> RunView:
+        await self._access.learn(call.request)  # its endpoints are public, as far as routing knows
         run_id = call.request.path_params["id"]
         view = (await self._views([run_id]))[0]
         if view is None:

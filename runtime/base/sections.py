@@ -49,7 +49,7 @@ class HttpSettings(_Section, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     """[http]: where HTTP listens and what holds for every route that does not say otherwise."""
 
     bind: str = "127.0.0.1:8000"
-    auth: Literal["public", "key"] = "key"
+    auth: Auth = "key"
     max_body: Size = Size(1_000_000)
     timeout: Seconds = Seconds(30)
     workers: _Count = 1
@@ -69,6 +69,12 @@ class OpsSettings(_Section, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     """[ops]: where health, ready and metrics are served apart from all else, to whoever comes; "" for nowhere."""
 
     bind: str = ""
+
+
+class SigningSettings(_Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """[signing]: what signed calls are signed with, where a function has no secrets of its own."""
+
+    secrets: tuple[Secret, ...] = ()
 
 
 class CorsSettings(_Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -208,6 +214,7 @@ class FunctionSettings(_Section, frozen=True, kw_only=True, forbid_unknown_field
     rate: str | None = None
     env: dict[str, str] = {}
     secrets: tuple[_Variable, ...] = ()
+    signing: tuple[Secret, ...] = ()
 
 
 class Settings(_Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -225,6 +232,7 @@ class Settings(_Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
     isolation: IsolationSettings = IsolationSettings()
     callbacks: CallbackSettings = CallbackSettings()
     traces: TracesSettings = TracesSettings()
+    signing: SigningSettings = SigningSettings()
     functions: dict[str, FunctionSettings] = {}
     schedules: dict[str, ScheduleTable] = {}
     connections: dict[_Variable, ConnectionTable] = {}

@@ -24,7 +24,7 @@ from runtime.base.secrets.files import SECRETS_FILE
 from runtime.base.secrets.masking import Secret, hide
 from runtime.base.secrets.opening import Opening, split
 from runtime.base.secrets.vault import KEY_VARIABLES, OURS, Vault
-from runtime.base.sections import CallbackSettings, FunctionSettings, QueueSettings, Settings, StoreSettings
+from runtime.base.sections import FunctionSettings, QueueSettings, Settings, StoreSettings
 from runtime.base.webhooks import secret_of
 
 FILE_NAME = "functions.toml"
@@ -117,7 +117,10 @@ def load_settings(
     _check_store(settings.store, sources)
     _check_queue(settings.queue, sources)
     if not sealed:
-        _check_callbacks(settings.callbacks, sources)
+        _check_signing("callbacks.secrets", settings.callbacks.secrets, sources)
+        _check_signing("signing.secrets", settings.signing.secrets, sources)
+        for name, one in settings.functions.items():
+            _check_signing(f'functions."{name}".signing', one.signing, sources)
     _check_schedules(settings.schedules)
     vault.connections = {
         name: partial(_url_of, name, table, vault) for name, table in settings.connections.items() if not sealed
@@ -157,6 +160,14 @@ def _whole(store: StoreSettings, sources: dict[str, str], *, sealed: bool) -> St
     sources["store.url"] = sources["store.host"]
     url = url_of("rediss" if store.tls else "redis", store.host, store.port, access, str(store.db))
     return msgspec.structs.replace(store, url=url)
+
+
+def _check_signing(path: str, secrets: Iterable[str], sources: Mapping[str, str]) -> None:
+    for number, one in enumerate(secrets, 1):
+        try:
+            secret_of(one)
+        except FnrunError as error:
+            raise SettingsError(f"{sources.get(path, FILE_NAME)}: {path}: number {number}: {error}") from None
 
 
 def _check_schedules(ids: Iterable[str]) -> None:
@@ -211,14 +222,6 @@ def is_secret_variable(name: str) -> bool:
         return name in KEY_VARIABLES
     kind = get_type_hints(type(getattr(Settings(), section))).get(key)
     return kind is Secret or Secret in get_args(kind)
-
-
-def _check_callbacks(callbacks: CallbackSettings, sources: Mapping[str, str]) -> None:
-    for text in callbacks.secrets:
-        try:
-            secret_of(text)
-        except FnrunError as error:
-            raise SettingsError(f"{sources['callbacks.secrets']}: callbacks.secrets: {error}") from None
 
 
 def _is_list(section: str, key: str) -> bool:

@@ -14,6 +14,7 @@ from runtime.base.errors import FnrunError
 
 ID, TIMESTAMP, SIGNATURE = "webhook-id", "webhook-timestamp", "webhook-signature"
 TOLERANCE_SECONDS = 300
+UNKNOWN = "its signature is not of a secret we know"
 _PREFIX = "whsec_"
 _LEAST_BYTES, _MOST_BYTES = 24, 64
 
@@ -51,7 +52,7 @@ def fault_of(
     expected = [_signature(secret, message_id, int(timestamp), body) for secret in secrets]
     # Each is compared with each, found or not: how long it takes tells nothing.
     matches = [hmac.compare_digest(one.encode(), ours.encode()) for one in given for ours in expected]
-    return None if any(matches) else "its signature is not of a secret we know"
+    return None if any(matches) else UNKNOWN
 
 
 def _signature(secret: bytes, message_id: str, timestamp: int, body: bytes) -> str:

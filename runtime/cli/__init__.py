@@ -15,7 +15,7 @@ _COMMANDS = {
     "calls": "health invoke",
     "cells": "cell-child function-child",
     "doctor": "doctor",
-    "keys": "keys",
+    "keys": "audit keys",
     "limits": "limits",
     "observing.stats": "stats",
     "project": "check config list openapi",

@@ -15,7 +15,6 @@ from runtime import listening
 from runtime.base import logs
 from runtime.base.addresses import EMBEDDED
 from runtime.base.errors import StartError
-from runtime.base.keys import KeyFile
 from runtime.base.sections import HttpSettings, Settings
 from runtime.base.settings import Loaded, load_settings
 
@@ -47,7 +46,6 @@ def dev(root: Path, bind: str | None) -> None:
             sock = opened.enter_context(listening.open_socket(settings.http.bind))
             if not listening.is_loopback(sock):
                 click.echo("Not on a loopback address: callers need a key, as under `fnrun serve`.", err=True)
-                _show_first_key(root)
             command = [*_command(root, "serve-child"), "--dev", "--announce"]
             places.append(Place("server", command, environ, sock, silence))
         for name in ("scheduler", "worker"):
@@ -130,7 +128,6 @@ def _supervise(root: Path, settings: Settings, environ: Mapping[str, str]) -> No
         teams = []
         if "http" in settings.serve.only:
             sock = opened.enter_context(listening.open_socket(settings.http.bind))
-            _show_first_key(root)
             url, count = listening.url_of(sock, settings.http), settings.http.workers
             command, alone = _command(root, "serve-child"), settings.http.http3
             teams.append(Team(name="http", command=command, count=count, sock=sock, url=url, alone=alone))
@@ -171,9 +168,3 @@ def _open_store(root: Path, settings: Settings, opened: ExitStack) -> None:
     from runtime.base.store import Store  # noqa: PLC0415 - not every command needs one
 
     opened.enter_context(closing(Store.open(root, settings.store)))
-
-
-def _show_first_key(root: Path) -> None:
-    token = KeyFile(root).create_first()
-    if token:
-        click.echo(f"First access key, shown this once: {token}", err=True)

@@ -6,6 +6,8 @@ whoever is at this machine's shell and may do all.
 
 import asyncio
 import json
+import os
+import pwd
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -164,6 +166,8 @@ def _here(root: Path, settings: Settings, registry: Registry | None, function: F
 
 
 def _route(core: "HttpCore", site: "Site", function: Function | None) -> None:
+    from runtime.admin.access.keys import access_routes  # noqa: PLC0415
+    from runtime.admin.access.recording import recorded  # noqa: PLC0415
     from runtime.admin.api import invoke_route  # noqa: PLC0415
     from runtime.admin.callbacks import callback_routes  # noqa: PLC0415
     from runtime.admin.limits import limit_routes  # noqa: PLC0415
@@ -173,9 +177,16 @@ def _route(core: "HttpCore", site: "Site", function: Function | None) -> None:
     from runtime.admin.schedules import schedule_routes  # noqa: PLC0415
 
     later = site.later
-    runs = run_routes(core.access, Registry(), site), log_routes(site)
-    routes = *runs, queue_routes(later), limit_routes(site), schedule_routes(later)
-    for route in chain(*routes, callback_routes(later)):
+    routes = chain(
+        run_routes(core.access, Registry(), site),
+        log_routes(site),
+        queue_routes(later),
+        limit_routes(site),
+        schedule_routes(later),
+        callback_routes(later),
+        access_routes(later),
+    )
+    for route in recorded(routes, core.access, later):
         core.table.add(*route)
     if function is not None:
         core.table.add(*invoke_route(function, site, "cli"))
@@ -183,9 +194,14 @@ def _route(core: "HttpCore", site: "Site", function: Function | None) -> None:
 
 def _owner() -> Any:
     """Access for whoever is at the shell, who could read the store itself."""
+    from runtime.ledger.access.audit import Actor  # noqa: PLC0415
     from runtime.triggers.http.access import Access, Reach  # noqa: PLC0415
 
     class _Owner(Access):
+        @override
+        async def admit(self, *_: Any, **__: Any) -> None:
+            return
+
         @override
         def check(self, *_: Any, **__: Any) -> None:
             return
@@ -194,12 +210,21 @@ def _owner() -> Any:
         def reach(self, *_: Any, **__: Any) -> Reach:
             return "read"
 
-    return _Owner(_NoKeys())
+        @override
+        def actor_of(self, request: Any) -> Actor:
+            return Actor(kind="cli", name=_user())
+
+    from runtime.ledger.access.keyring import Keyring  # noqa: PLC0415
+
+    return _Owner(Keyring(None))
 
 
-class _NoKeys:
-    def verify(self, _: str) -> None:
-        return None
+def _user() -> str:
+    """Who is at the shell, as the system knows them."""
+    try:
+        return pwd.getpwuid(os.getuid()).pw_name
+    except KeyError:  # as in many a container
+        return str(os.getuid())
 
 
 class _Nobody:

@@ -166,9 +166,8 @@ def _overridden(function: Function, setting: FunctionSettings) -> Function:
             changes["auth"] = setting.auth
         triggers[index] = msgspec.structs.replace(trigger, **changes)
     policy = _overridden_policy(function, setting)
-    return msgspec.structs.replace(
-        function, triggers=tuple(triggers), policy=policy, queue=queue, env={**policy.env, **setting.env}
-    )
+    changed = msgspec.structs.replace(function, triggers=tuple(triggers), policy=policy, queue=queue)
+    return msgspec.structs.replace(changed, env={**policy.env, **setting.env}, signing=setting.signing)
 
 
 def _overridden_policy(function: Function, setting: FunctionSettings) -> Policy:
@@ -265,8 +264,6 @@ def _check_isolation(function: Function) -> None:
 def check_trigger(function: Function, trigger: Trigger) -> None:
     """Refuse a trigger that cannot start a function, or cannot supply its parameters. DeclarationError."""
     if isinstance(trigger, Http):
-        if trigger.auth == "signed":
-            raise DeclarationError('@http(auth="signed"): this version cannot check signatures; use "key"')
         path = function.route(trigger)
         check_path(path)
         for method in trigger.methods:
@@ -279,6 +276,17 @@ def check_trigger(function: Function, trigger: Trigger) -> None:
         raise DeclarationError(
             f"@{trigger.kind}: a generator streams to an HTTP caller; {trigger} has none to stream to"
         )
+
+
+def check_signing(function: Function, default: str, secrets: Sequence[str]) -> None:
+    """Refuse signed routes nobody could sign for. default: who may call where nothing says so. DeclarationError."""
+    for trigger in function.triggers:
+        if isinstance(trigger, Http) and (trigger.auth or default) == "signed" and not (function.signing or secrets):
+            raise DeclarationError(
+                f'{trigger} of {function.name} is auth="signed", and there is no secret: set [signing] secrets, or '
+                f'[functions."{function.name}"] signing; `fnrun secrets keygen --webhook` makes one',
+                line=trigger.line,
+            )
 
 
 def _at_line(line: int, check: Callable[[], T]) -> T:

@@ -20,7 +20,7 @@ from runtime.base.schedules import ScheduleTable
 from runtime.base.secrets.vault import Vault
 from runtime.base.sections import FunctionSettings
 from runtime.base.settings import FILE_NAME
-from runtime.declare.files import failure_of, functions_in
+from runtime.declare.files import check_signing, failure_of, functions_in
 from runtime.declare.lifespan import LIFESPAN, Lifespan, load_lifespan
 from runtime.declare.modules import PACKAGE, importers_of, module_of, open_package, replacing
 from runtime.declare.paths import shape_of
@@ -46,11 +46,22 @@ class _File(msgspec.Struct):
     good: tuple[Function, ...] = ()
 
 
+class Signing(msgspec.Struct, frozen=True, kw_only=True):
+    """What holds for routes that do not say otherwise: auth, [http] auth; secrets, [signing] secrets."""
+
+    auth: str = "key"
+    secrets: tuple[str, ...] = ()
+
+
+_NO_SECRETS = Signing()
+
+
 class Loader:
     """The functions/ folder of a project.
 
     Of the settings: overrides: [functions."name"]; tables: [schedules.id]; zone: of cron rules that say none;
     vault: the secrets that functions name; None, or sealed, in a process where each call brings its own.
+    signing: of signed routes.
     """
 
     def __init__(
@@ -60,7 +71,10 @@ class Loader:
         tables: Mapping[str, ScheduleTable] = MappingProxyType({}),
         zone: str = "UTC",
         vault: Vault | None = None,
+        *,
+        signing: Signing = _NO_SECRETS,
     ) -> None:
+        self._signing = signing
         self._root = root
         self._vault = vault
         self._overrides = overrides
@@ -206,6 +220,8 @@ class Loader:
         try:
             enabled = [f for f in found if self._enabled(f)]
             _check_schedules(enabled, self._zone)
+            for function in enabled if self._vault is None or not self._vault.sealed else ():
+                check_signing(function, self._signing.auth, self._signing.secrets)
             _check_duplicates(enabled, functions, routes)
         except DeclarationError as error:
             return (), failure_of(key, error)

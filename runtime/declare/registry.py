@@ -36,6 +36,7 @@ class Function(msgspec.Struct, frozen=True, kw_only=True, eq=False):
     file: its path from the project's root. line: 1-based, of its first decorator. parameters: of its signature. queue:
     where its runs wait unless their submitter says otherwise. on_failure: the name of the function to run when one of
     its runs has failed for good. env: what `@fn(env=)` and `[functions."name"] env` say. secrets: those that it names.
+    signing: secrets of signed calls, as `[functions."name"]` says.
     """
 
     name: str
@@ -50,6 +51,7 @@ class Function(msgspec.Struct, frozen=True, kw_only=True, eq=False):
     on_failure: str | None = None
     env: Mapping[str, str] = {}
     secrets: Secrets = NO_SECRETS
+    signing: tuple[str, ...] = ()
 
     @property
     def kind(self) -> Kind:

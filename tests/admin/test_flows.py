@@ -7,11 +7,11 @@ from pathlib import Path
 import httpx
 import pytest
 
-from runtime.base.keys import KeyFile
 from runtime.ledger.desk import Desk
 from runtime.roles import load_project
 from tests.conftest import client_of
 from tests.desks import Worker, submit
+from tests.keys import key_in
 from tests.ledger.trees import Tree, chain, chord, group, step, submission
 from tests.live_servers import until
 
@@ -93,7 +93,7 @@ async def test_children_are_narrowed_like_all_others(local: httpx.AsyncClient, d
 
 async def test_families_are_for_those_who_may_see_all_runs(root: Path, desk: Desk, log):
     flow = start(desk, chain(step("shop.open_door")))
-    keys = {scope: KeyFile(root).create("", (scope,))[1] for scope in ("read", "invoke", "invoke:shop.*")}
+    keys = {scope: key_in(desk, scope) for scope in ("read", "invoke", "invoke:shop.*")}
     async with client_of(load_project(root), desk=desk) as client:
 
         async def ask(path: str, scope: str) -> httpx.Response:

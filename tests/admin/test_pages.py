@@ -8,19 +8,18 @@ import httpx
 import pytest
 
 from runtime.admin.pages import accepts_html
-from runtime.base.keys import KeyFile
 from runtime.roles import load_project
 from tests.conftest import ROOT, client_of
+from tests.keys import key_in
 
 BROWSER = {"accept": "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8"}
 
 
 @pytest.fixture
-async def locked(write_project, log):
+async def locked(write_project, desk, log):
     """A client of a project that asks for keys."""
     root = write_project(**{"functions/one.py": "from runtime import http\n@http.get\ndef one(): ...\n"})
-    async with client_of(load_project(root)) as client:
-        client.keys = KeyFile(root)
+    async with client_of(load_project(root), desk=desk) as client:
         yield client
 
 
@@ -82,8 +81,8 @@ async def test_any_other_client_without_a_key_gets_a_problem(locked: httpx.Async
         assert (answer.status_code, answer.json()["title"]) == (401, "Unauthorized")
 
 
-async def test_a_key_opens_the_page_if_it_may_read(locked: httpx.AsyncClient):
-    tokens = [locked.keys.create(scope, (scope,))[1] for scope in ("read", "invoke")]
+async def test_a_key_opens_the_page_if_it_may_read(locked: httpx.AsyncClient, desk):
+    tokens = [key_in(desk, scope) for scope in ("read", "invoke")]
     for token, status in zip(tokens, (200, 403), strict=True):
         answer = await locked.get("/_/docs", headers={**BROWSER, "authorization": f"Bearer {token}"})
         assert answer.status_code == status

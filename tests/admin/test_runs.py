@@ -8,12 +8,12 @@ from pathlib import Path
 import httpx
 import pytest
 
-from runtime.base.keys import KeyFile
 from runtime.ledger.desk import Desk
 from runtime.ledger.records import Held
 from runtime.roles import HttpRole, load_project
 from tests.conftest import client_of, client_on
 from tests.desks import Worker, refuse_message, submit, view_of
+from tests.keys import key_in
 from tests.live_servers import until
 
 FILES = {
@@ -48,9 +48,9 @@ SCOPES = ("admin", "read", "invoke", "invoke:shop.sell", "invoke:shop.count", "i
 
 
 @pytest.fixture
-def key(root: Path):
-    """Headers with a key of a scope. All are made before any is asked for: the file is read twice a second."""
-    tokens = {scope: KeyFile(root).create("", (scope,))[1] for scope in SCOPES}
+def key(desk: Desk):
+    """Headers with a key of a scope."""
+    tokens = {scope: key_in(desk, scope) for scope in SCOPES}
     return lambda scope: {"authorization": f"Bearer {tokens[scope]}"}
 
 

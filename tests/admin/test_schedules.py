@@ -6,11 +6,11 @@ from pathlib import Path
 import httpx
 import pytest
 
-from runtime.base.keys import KeyFile
 from runtime.ledger.desk import Desk
 from runtime.roles import load_project
 from tests.conftest import client_of
 from tests.desks import Worker, view_of
+from tests.keys import key_in
 from tests.schedulers import Scheduler
 
 FILES = {
@@ -182,7 +182,7 @@ async def test_a_backfill_is_counted_and_then_run(local: httpx.AsyncClient, desk
 
 async def test_looking_takes_a_key_that_reads_and_acting_one_that_may_all(root: Path, desk: Desk, log):
     scopes = ("read", "invoke", "admin")
-    tokens = {scope: KeyFile(root).create("", (scope,))[1] for scope in scopes}
+    tokens = {scope: key_in(desk, scope) for scope in scopes}
     async with client_of(load_project(root), desk=desk) as client:
 
         async def status(method: str, path: str, scope: str) -> int:

@@ -131,7 +131,15 @@ def test_settings_cannot_be_changed(settings_from):
         ("functions = 3", "functions.toml: functions: a table is expected here, write [functions]"),
         ("[functions]\na = 1", 'functions.toml: functions."a": Expected `object`, got `int`'),
         ("[http]\nbind = 80", "functions.toml: http.bind: Expected `str`, got `int`"),
-        ('[http]\nauth = "signed"', "functions.toml: http.auth: Invalid enum value 'signed'"),
+        ('[http]\nauth = "signd"', "functions.toml: http.auth: Invalid enum value 'signd'"),
+        (
+            '[signing]\nsecrets = ["whsec_"]',
+            "functions.toml: signing.secrets: number 1: a signing secret is",
+        ),
+        (
+            '[functions."a"]\nsigning = ["c2hvcnQ="]',
+            'functions.toml: functions."a".signing: number 1: a signing secret is whsec_ and 24 to 64 bytes in base64',
+        ),
         ("[http]\ntimeout = 0", 'functions.toml: http.timeout: 0 is not a duration above zero; write "30s", '),
         ("[http]\ntimeout = [1]", "functions.toml: http.timeout: [1] is not a duration above zero"),
         ('[http]\nmax_body = "x"', 'functions.toml: http.max_body: \'x\' is not a size; write "1MB", "256MiB"'),
@@ -200,7 +208,7 @@ def test_a_fault_in_the_environment_names_the_variable(fault_of, name, value, me
 
 def test_a_fault_on_the_command_line_says_so(fault_of):
     message = fault_of('[http]\nauth = "public"', {}, {"http__auth": "none"})
-    assert message == "command line: http.auth: Invalid enum value 'none'; there are: public, key"
+    assert message == "command line: http.auth: Invalid enum value 'none'; there are: public, key, signed"
 
 
 def test_a_word_that_is_none_of_those_is_told_which_there_are(fault_of):
@@ -364,6 +372,7 @@ def test_every_value_is_shown_with_its_source(settings_from):
         Sourced("isolation.max_calls", "100", "default"),
         Sourced("isolation.idle", "1m", "default"),
         Sourced("isolation.env", "[]", "default"),
+        Sourced("signing.secrets", "[]", "default"),
     ]
 
 

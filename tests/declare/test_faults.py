@@ -186,7 +186,7 @@ ROUTES = [
     ),
     pytest.param(
         '@http.get("/x", auth="signed")  # <-\ndef f(): ...',
-        """@http(auth="signed"): this version cannot check signatures; use "key\"""",
+        'GET /x of broken.f is auth="signed", and there is no secret: set [signing] secrets, or [functions."broken.f"]',
         id="signed",
     ),
     pytest.param(

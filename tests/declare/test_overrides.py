@@ -111,7 +111,7 @@ def test_a_cron_override_keeps_the_zone(load_files):
         (
             "@http.get  # <-\ndef handler(): ...",
             FunctionSettings(auth="signed"),
-            '@http(auth="signed"): this version cannot check signatures',
+            'GET of broken is auth="signed", and there is no secret: set [signing] secrets, or',
         ),
     ],
 )

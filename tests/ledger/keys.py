@@ -9,8 +9,10 @@ LASTING = {
     "seq", "queues", "functions", "on_failure", "paused", "workers", "flows", "schedules", "schedule_changes",
     "schedule_ids", "schedule_states", "ticks", "backfill", "schedulers", "added", "overrides", "until", "limits",
     "callbacks", "callbacks_used", "callbacks_dead",
+    "access", "access_used", "access_version", "access_taken", "audit",
 }  # fmt: skip
-"""Keys of which a namespace has one each, bounded by names of functions, queues, workers, schedules, and open runs."""
+"""Keys of which a namespace has one each, bounded by names of functions, queues, workers, schedules, and open runs; by
+access keys; and the audit log, of which so much is kept."""
 
 LASTING_KINDS = {
     "bell", "ready", "due", "leases", "wait", "waiting", "unknown", "open", "held", "backheld",

@@ -10,11 +10,11 @@ import httpx
 import pytest
 
 from runtime import PREVIOUS, RunFailed, chain, chord, group, step, submit_sync
-from runtime.base.keys import KeyFile
 from runtime.ledger.flows.steps import Flow
 from runtime.ledger.ledger import Ledger
 from runtime.ledger.run import SyncRun
 from tests.desks import desk_in_use
+from tests.keys import bearer, key_for
 from tests.live_servers import until
 from tests.live_workers import Runs, journal, wait_for_lines
 from tests.stores import TcpStore
@@ -91,7 +91,7 @@ def executions(root: Path, run_id: str) -> int:
 
 
 def test_a_chord_of_100_is_served(root, server, runs, start):
-    headers = {"authorization": f"Bearer {KeyFile(root).create('', ('read',))[1]}"}
+    headers = bearer(key_for(root, "read"))
     served = start(root, "serve", "--bind", "127.0.0.1:0", environ={"FNRUN_STORE__URL": server.url}, roles=None)
     with httpx.Client(base_url=f"http://127.0.0.1:{served.port}", timeout=90) as client:
         run_id, total = client.post("/squares", data={"upto": "100"}).json()

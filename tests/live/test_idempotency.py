@@ -12,7 +12,7 @@ import httpx
 import msgspec
 import pytest
 
-from runtime.base.keys import KeyFile
+from tests.keys import key_for
 from tests.live_servers import Server, until
 from tests.live_workers import FAST, LEASE_SECONDS, Runs, Starts, journal, wait_for_lines, workers
 from tests.stores import TcpStore
@@ -97,7 +97,7 @@ def work(root: Path, server: TcpStore, runs: Runs) -> Iterator[Starts]:
 
 @pytest.fixture
 def token(root: Path) -> str:
-    return KeyFile(root).create("one", ["invoke"])[1]
+    return key_for(root, "invoke")
 
 
 @pytest.fixture
@@ -131,7 +131,7 @@ def final(call: Callable[[], httpx.Response]) -> httpx.Response:
 
 @pytest.mark.parametrize("path", ["/order", "/pay"])
 def test_of_100_calls_over_two_processes_and_two_callers_one_is_carried_out(root, serve, token, path: str):
-    other = KeyFile(root).create("two", ["invoke"])[1]
+    other = key_for(root, "invoke")
     urls = [one.url for one in (serve(), serve())]
     places = [(url, caller) for url in urls for caller in (token, other)] * 25
     with ThreadPoolExecutor(50) as pool:

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from runtime.base.keys import KeyFile
 from tests.conftest import ROOT, SAMPLES
+from tests.keys import key_for
 
 pytestmark = [pytest.mark.live, pytest.mark.timeout(240)]
 
@@ -26,7 +26,7 @@ def test_schemathesis_finds_nothing(project: Path, examples: int, operations: in
     """More of it by hand: other seeds, more examples (see CONTRIBUTING.md)."""
     shutil.copytree(project / "functions", tmp_path / "functions", ignore=shutil.ignore_patterns("__pycache__"))
     shutil.copy(project / "functions.toml", tmp_path)
-    key = KeyFile(tmp_path).create("schemathesis", ("read", "invoke"), None)[1]
+    key = key_for(tmp_path, "read", "invoke")
     server = start(tmp_path, "serve", environ={"FNRUN_HTTP__BIND": "127.0.0.1:0", "WEBHOOK_SECRET": "w"})
     command = [
         *(sys.executable, "-m", "schemathesis.cli", f"--config-file={CONFIG}", "run", f"{server.url}/_/openapi.json"),

@@ -33,6 +33,7 @@ PAGES = [
     "docs/idempotency.md",
     "docs/limits.md",
     "docs/secrets.md",
+    "docs/access.md",
     "docs/celery.md",
     "docs/metrics.md",
     "docs/callbacks.md",

@@ -32,6 +32,7 @@ from runtime.triggers.http.once import OnceRoute, Worked, carry_out
 from runtime.triggers.http.outcomes import OutcomePlan
 from runtime.triggers.http.prefer import VARY
 from runtime.triggers.http.routes import Match, RouteTable
+from runtime.triggers.http.signed import SignedRoute
 from runtime.triggers.http.spans import traced
 from runtime.triggers.http.wire.overload import Work
 
@@ -90,7 +91,10 @@ class Endpoint(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Site(msgspec.Struct, frozen=True):
-    """What all routes of a process share. access: None where all callers are one. counts: of functions with limits."""
+    """What all routes of a process share.
+
+    access: None where all callers are one. counts: of functions with limits. signing: secrets of signed calls.
+    """
 
     invoker: Invokes
     settings: HttpSettings
@@ -98,15 +102,21 @@ class Site(msgspec.Struct, frozen=True):
     later: Later = Later()
     access: Access | None = None
     counts: Callable[[], Mapping[str, Counts]] = dict
+    signing: tuple[str, ...] = ()
+
+    @property
+    def is_local(self) -> bool:
+        """Whether all callers are of this machine, and need neither key nor signature."""
+        return self.access is not None and self.access.is_local
 
     @property
     def desk(self) -> Desk | None:
         """The way to the ledger; None where there is no store."""
         return self.later.desk
 
-    def caller_of(self, request: Request) -> str:
+    async def caller_of(self, request: Request) -> str:
         """Whose request it is: of two of different callers, never the same."""
-        return self.access.caller_of(request) if self.access is not None else ""
+        return await self.access.caller_of(request) if self.access is not None else ""
 
 
 class HttpCore:
@@ -174,7 +184,9 @@ class HttpCore:
             )
         if not endpoint.open:
             try:
-                self.access.check(request, public=endpoint.public, action=endpoint.action, function=endpoint.function)
+                await self.access.admit(
+                    request, public=endpoint.public, action=endpoint.action, function=endpoint.function
+                )
             except Problem as refusal:
                 if endpoint.ask_key is None or refusal.status != HTTPStatus.UNAUTHORIZED:
                     raise
@@ -197,7 +209,7 @@ def function_routes(function: Function, site: Site) -> Iterator[tuple[str, str, 
                 handle = _FunctionRoute(function, trigger, method, site).handle
                 endpoint = Endpoint(
                     handle=traced(handle, function.name, function.route(trigger)),
-                    public=(trigger.auth or site.settings.auth) == "public",
+                    public=(trigger.auth or site.settings.auth) != "key",  # a signature is checked with its body
                     action="invoke",
                     function=function.name,
                     work=work_of(function),
@@ -223,12 +235,21 @@ class _FunctionRoute:
         said = trigger.timeout_seconds or function.policy.timeout_seconds
         # A stream of events may well be quiet: it has a limit only where one is said.
         self._timeout_seconds = said if said or function.yields_events else float(site.settings.timeout)
+        self._signed = None
+        if (trigger.auth or site.settings.auth) == "signed":
+            secrets = function.signing or site.signing
+            self._signed = SignedRoute(function, secrets, site.later, locally=lambda: site.is_local)
         self._cancels = trigger.on_disconnect == "cancel" or (trigger.on_disconnect is None and method in _CANCELLED)
 
     async def handle(self, call: Call) -> Answer:
-        """Bind, invoke, answer. Raises Problem or InputError."""
+        """Check a signature, bind, invoke, answer. Raises Problem or InputError."""
+        call.request.max_body = self._max_body
+        if self._signed is not None:
+            return await self._signed.answer(call.request, call.run_id, partial(self._answer, call))
+        return await self._answer(call)
+
+    async def _answer(self, call: Call) -> Answer:
         request = call.request
-        request.max_body = self._max_body
         if not self._plan.needs_body:
             if call.link is not None and not self._plan.takes_request:
                 call.link.drop_body()

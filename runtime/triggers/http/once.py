@@ -89,7 +89,7 @@ class OnceRoute:
     """One route of a function. route: for those who prefer to be answered later. caller_of: whose a request is."""
 
     def __init__(
-        self, function: Function, later: Later, route: LaterRoute | None, caller_of: Callable[[Request], str]
+        self, function: Function, later: Later, route: LaterRoute | None, caller_of: Callable[[Request], Awaitable[str]]
     ) -> None:
         self._function = function
         self._later = later
@@ -112,7 +112,7 @@ class OnceRoute:
         if self._streams:
             raise InputError(400, "Idempotency-Key: this function streams, and a stream cannot be kept; leave it out")
         return Asked(
-            digest_of("call", self._caller_of(request), self._function.name, key),
+            digest_of("call", await self._caller_of(request), self._function.name, key),
             digest_of(request.method, request.path, request.query_string, *await _parts_of(request, body)),
         )
 
@@ -217,12 +217,12 @@ class OnceRoute:
     def _kept_for_caller(self, worked: Worked) -> tuple[bytes, bytes | None] | None:
         """What is kept of a call for its own caller: the answer, unless it asks to be called again or fell back."""
         fell_back = worked.outcome is not None and worked.outcome.fell_back is not None
-        return (self._packed(worked.answer), None) if _is_final(worked.answer) and not fell_back else None
+        return (self._packed(worked.answer), None) if is_final(worked.answer) and not fell_back else None
 
     def _kept_for_all(self, worked: Worked) -> tuple[bytes, bytes | None] | None:
         """What is kept of a call for all callers, and for runs: successes; cookies are of one caller alone."""
         outcome = worked.outcome
-        if outcome is None or outcome.state != "succeeded" or not _is_final(worked.answer) or outcome.fell_back:
+        if outcome is None or outcome.state != "succeeded" or not is_final(worked.answer) or outcome.fell_back:
             return None
         value = outcome.value.body if isinstance(outcome.value, Reply) else outcome.value
         result = None
@@ -280,7 +280,7 @@ class _Watch:
             self._working = False
 
 
-def _is_final(answer: Answer) -> bool:
+def is_final(answer: Answer) -> bool:
     """Whether an answer settles a call. A failure of the server, or one that says to come back, does not."""
     if answer.status < HTTPStatus.BAD_REQUEST:
         return True

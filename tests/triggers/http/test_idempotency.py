@@ -9,13 +9,13 @@ import httpx
 import pytest
 
 from runtime.base.errors import StoreDown
-from runtime.base.keys import KeyFile
 from runtime.ledger.desk import Desk
 from runtime.ledger.ledger import Ledger
 from runtime.ledger.once import key_of_function, take_by_run
 from runtime.roles import HttpRole, Project, load_project
 from tests.conftest import client_of, client_on
 from tests.desks import Worker, desk_on, view_of
+from tests.keys import key_in
 from tests.live_servers import until
 
 FILES = {
@@ -318,8 +318,7 @@ async def test_of_100_calls_at_once_one_is_carried_out(project, valkey, desk, ap
 
 
 async def test_callers_do_not_share_keys(project, desk, app, log):
-    keys = KeyFile(project.root)
-    tokens = [keys.create(name, ["invoke"])[1] for name in ("one", "two")]
+    tokens = [key_in(desk, "invoke") for _ in range(2)]
     async with client_of(project, desk=desk) as client:
         for _ in range(2):
             for token in tokens:

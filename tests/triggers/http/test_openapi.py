@@ -7,11 +7,11 @@ from typing import Any
 import pytest
 from openapi_spec_validator import OpenAPIV31SpecValidator
 
-from runtime.base.keys import KeyFile
 from runtime.declare.triggers import Http
 from runtime.roles import HttpRole, Project, load_project
 from runtime.triggers.http.openapi import describe
 from tests.conftest import client_of, client_on
+from tests.keys import bearer, key_in
 
 HEADER = """
     import datetime, decimal
@@ -449,16 +449,17 @@ JSON = {"content-type": "application/json"}
         ("GET", "/plain?q=%ff", 400, {}),
     ],
 )
+@pytest.mark.usefixtures("log")
 async def test_what_is_answered_is_what_is_described(
-    write_project, log, method: str, path: str, status: int, request_: dict[str, Any]
+    write_project, desk, method: str, path: str, status: int, request_: dict[str, Any]
 ):
     root = write_project(**{"functions/app.py": HEADER + ROUTES})
     project = load_project(root, {"http__auth": "public"})
     scopes = request_.pop("key", ("invoke",))
     headers = request_.pop("headers", {})
     if scopes is not None:
-        headers = headers | {"authorization": f"Bearer {KeyFile(root).create('', scopes, None)[1]}"}
-    role = HttpRole(project)
+        headers = headers | bearer(key_in(desk, *scopes))
+    role = HttpRole(project, desk=desk)
     role.core.draining = request_.pop("draining", False)
     async with client_on(role) as client:
         answer = await client.request(method, path, headers=headers, **request_)

@@ -16,6 +16,15 @@ from runtime.triggers.http.openapi.responses import shared_parts
 from runtime.triggers.http.openapi.schemas import Json, Schemas
 
 _EXACTNESS = list(CONVERTERS)
+_SCHEMES = {
+    "key": {"type": "http", "scheme": "bearer", "description": "A key of `fnrun keys create`."},
+    "signed": {
+        "type": "apiKey",
+        "in": "header",
+        "name": "webhook-signature",
+        "description": "Standard Webhooks: HMAC-SHA256 of `id.timestamp.body`, with the headers of these.",
+    },
+}
 
 
 def describe(registry: Registry, settings: HttpSettings, version: str) -> dict[str, Any]:
@@ -37,9 +46,7 @@ def describe(registry: Registry, settings: HttpSettings, version: str) -> dict[s
         "components": {
             **parts,
             "schemas": schemas.components | parts["schemas"],
-            "securitySchemes": {
-                "key": {"type": "http", "scheme": "bearer", "description": "A key of `fnrun keys create`."}
-            },
+            "securitySchemes": _SCHEMES,
         },
     }
 
@@ -109,9 +116,15 @@ def _merged(routes: Sequence[Route], operations: Sequence[Json]) -> Json:
         required = len(bodies) == len(operations) and all(one["required"] for one in bodies)
         merged["requestBody"] = {"required": required, "content": _merge_content([one["content"] for one in bodies])}
     merged["responses"] = _merge_responses([one["responses"] for one in operations])
-    keys = [bool(one["security"]) for one in operations]
-    merged["security"] = operations[0]["security"] if len(set(keys)) == 1 else [{}, {"key": []}]
+    merged["security"] = _either_of([one["security"] for one in operations])
     return merged
+
+
+def _either_of(securities: Sequence[list[Json]]) -> list[Json]:
+    different = [one for n, one in enumerate(securities) if one not in securities[:n]]
+    if len(different) == 1:
+        return different[0]
+    return sorted((way for one in different for way in (one or [{}])), key=len)
 
 
 def _merge_parameters(lists: Sequence[list[Json]]) -> list[Json]:

@@ -45,7 +45,7 @@ _LEAST = ("minimum", "minLength")
 
 
 class Route(msgspec.Struct, frozen=True, kw_only=True):
-    """One method of one route. key: whether a caller needs one."""
+    """One method of one route."""
 
     function: Function
     trigger: Http
@@ -58,9 +58,14 @@ class Route(msgspec.Struct, frozen=True, kw_only=True):
         return self.function.route(self.trigger)
 
     @property
-    def key(self) -> bool:
-        """Whether its caller needs one."""
-        return (self.trigger.auth or self.settings.auth) != "public"
+    def auth(self) -> str:
+        """Who may call it: "public", "key" or "signed"."""
+        return self.trigger.auth or self.settings.auth
+
+    @property
+    def security(self) -> list[Json]:
+        """What its caller shows, as OpenAPI says it."""
+        return [] if self.auth == "public" else [{self.auth: []}]
 
     @property
     def inputs(self) -> tuple[Input, ...]:
@@ -96,11 +101,11 @@ def describe_operation(route: Route, schemas: Schemas) -> Json:
         operation["parameters"].append(dict(KEY_HEADER))
     if (body := _request_body(route, inputs, schemas, examples)) is not None:
         operation["requestBody"] = body
-    errors = error_statuses(function, route.trigger, inputs, key=route.key, reads_itself=_reads_itself(route, inputs))
+    errors = error_statuses(function, route.trigger, inputs, auth=route.auth, reads_itself=_reads_itself(route, inputs))
     successes = describe_successes(function, route.trigger.status, schemas)
     later = describe_accepted(function)
     operation["responses"] = {**successes, **later, **successes, **describe_errors(function, errors)}
-    operation["security"] = [{"key": []}] if route.key else []
+    operation["security"] = route.security
     return operation
 
 

@@ -37,7 +37,7 @@ _EVENT: Json = {
 }
 _ERRORS: Mapping[int, str] = {
     400: "The path, the query or the body is malformed.",
-    401: "There is no key, or it is unknown, revoked or expired.",
+    401: "There is no key, or it is unknown, revoked or expired; or the call is not signed as it should be.",
     403: "The key's scopes do not reach this function.",
     404: "The path does not look as this route asks.",
     408: "The body stopped coming.",
@@ -51,6 +51,7 @@ _ERRORS: Mapping[int, str] = {
     503: "The server is shutting down, or the function cannot be called for a while.",
     504: "The function took longer than its timeout.",
 }
+_BY_AUTH: Mapping[str, tuple[int, ...]] = {"public": (), "key": (401, 403), "signed": (401, 408, 409, 413)}
 _RETRY_AFTER: Json = {"Retry-After": {"description": "Seconds until it is worth another try.", "schema": _TEXT}}
 _HEADERS: Mapping[int, Json] = {
     401: {"WWW-Authenticate": {"description": "How to send a key.", "schema": _TEXT}},
@@ -158,20 +159,18 @@ def describe_errors(function: Function, statuses: Sequence[int]) -> Json:
 
 
 def error_statuses(
-    function: Function, trigger: Http, inputs: Sequence[Input], *, key: bool, reads_itself: bool
+    function: Function, trigger: Http, inputs: Sequence[Input], *, auth: str, reads_itself: bool
 ) -> list[int]:
     """What the runtime itself may answer in place of the function.
 
-    key: whether a caller needs one. reads_itself: whether the function may read a body of its own accord.
+    auth: "public", "key" or "signed". reads_itself: whether the function may read a body of its own accord.
     """
-    found = {500, 503, *_said_by_policy(function.policy)}
+    found = {500, 503, *_said_by_policy(function.policy), *_BY_AUTH[auth]}
     converters = path_names(function.route(trigger)).values()
     body = [i for i in inputs if i.origin in ("field", "file", "body", "raw")]
     raw = any(i.origin == "raw" for i in body)
     if converters or any(i.origin == "query" for i in inputs) or any(not raw or is_text(i) for i in body):
         found.add(400)
-    if key:
-        found |= {401, 403}
     if set(converters) - {"path"}:
         found.add(404)
     if body or reads_itself:

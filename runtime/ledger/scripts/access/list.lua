@@ -1,0 +1,3 @@
+-- Every key, and when each was last used (ms): two flat lists.
+-- include: access/keys
+return {redis.call('HVALS', KEYS_HASH), redis.call('HGETALL', USED)}
