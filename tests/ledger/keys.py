@@ -26,7 +26,7 @@ OF_RUNS = {"run", "in", "out", "log", "progress", "flow"}
 
 PASSING = {
     "done", "dead", "dedupe", "once", "children", "worker", "knows", "info", "check", "scheduler", "schedule", "skips",
-    "calls", "callers", "asked", "rate", "breaker",
+    "calls", "callers", "asked", "rate", "breaker", "minutes",
 }  # fmt: skip
 """Keys that always have a time to live."""
 

@@ -1,0 +1,1 @@
+"""What the processes of a system count of their work. Knows no function, no store and no HTTP."""

@@ -1,0 +1,47 @@
+"""What is counted by the minute, in a real store."""
+
+from itertools import pairwise
+
+import pytest
+
+from runtime.ledger.minutes import Row, read, record, spans
+
+
+@pytest.fixture
+def now(desk):
+    return int(desk.ledger.now() // 60)
+
+
+def test_what_several_processes_have_counted_is_summed(desk, now):
+    for _ in range(2):
+        desk.ask_sync(record(desk.ledger, [(now, "a.b", "http", "succeeded", 2), (now, "a.b", "http", "ms", 70)]))
+    desk.ask_sync(record(desk.ledger, [(now - 1, "c", "", "blocked", 1)]))
+    found = desk.ask_sync(read(desk.ledger, now - 5, now))
+    assert found == [
+        Row(now - 1, "c", "", "blocked", 1),
+        Row(now, "a.b", "http", "ms", 140),
+        Row(now, "a.b", "http", "succeeded", 4),
+    ]
+
+
+def test_the_minutes_and_functions_that_are_asked_for_are_told_and_no_others(desk, now):
+    rows = [(now - ago, name, "queue", "failed", 1) for ago in (0, 59, 61, 130) for name in ("a", "b")]
+    desk.ask_sync(record(desk.ledger, rows))
+    assert [row.minute for row in desk.ask_sync(read(desk.ledger, now - 61, now - 59, ["a"]))] == [now - 61, now - 59]
+    assert {row.function for row in desk.ask_sync(read(desk.ledger, now - 130, now))} == {"a", "b"}
+    assert desk.ask_sync(read(desk.ledger, now - 130, now, [])) == []
+
+
+def test_a_day_is_kept_and_what_is_older_is_not_taken(desk, now):
+    desk.ask_sync(record(desk.ledger, [(now - 2000, "a", "http", "failed", 1), (now + 90, "a", "http", "failed", 1)]))
+    assert desk.ask_sync(read(desk.ledger, now - 2100, now + 100)) == []
+    desk.ask_sync(record(desk.ledger, [(now - 24 * 60, "a", "http", "failed", 1)]))
+    assert len(desk.ask_sync(read(desk.ledger, now - 24 * 60, now))) == 1
+
+
+def test_a_day_is_asked_for_by_the_hour(now):
+    found = list(spans(now - 1439, now))
+    assert 24 <= len(found) <= 25
+    assert (found[0][0], found[-1][1]) == (now - 1439, now)
+    assert all(last + 1 == first for (_, last), (first, _) in pairwise(found))
+    assert all(first // 60 == last // 60 for first, last in found)
