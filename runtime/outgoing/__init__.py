@@ -1,0 +1,1 @@
+"""What we send to others over HTTP: where it may go, and the sending."""
