@@ -13,6 +13,7 @@ from runtime.base.durations import Seconds, SecondsOrNever, Size
 from runtime.base.errors import did_you_mean
 from runtime.base.logs import Format, Level
 from runtime.base.schedules import ScheduleSettings, ScheduleTable
+from runtime.base.tables.alerts import AlertingSettings, AlertTable
 
 Auth = Literal["public", "key", "signed"]
 _Count = Annotated[int, msgspec.Meta(ge=1)]
@@ -172,5 +173,7 @@ class Settings(_Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
     background: BackgroundSettings = BackgroundSettings()
     log: LogSettings = LogSettings()
     isolation: IsolationSettings = IsolationSettings()
+    alerting: AlertingSettings = AlertingSettings()
     functions: dict[str, FunctionSettings] = {}
     schedules: dict[str, ScheduleTable] = {}
+    alerts: dict[str, AlertTable] = {}

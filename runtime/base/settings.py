@@ -19,6 +19,7 @@ from runtime.base.durations import Seconds, Size
 from runtime.base.errors import SettingsError, did_you_mean
 from runtime.base.schedules import SCHEDULE_ID, ScheduleTable
 from runtime.base.sections import FunctionSettings, QueueSettings, Settings, StoreSettings
+from runtime.base.tables.alerts import AlertingSettings, AlertTable, faults_of, secrets_fault, url_fault
 
 FILE_NAME = "functions.toml"
 _PREFIX = "FNRUN_"
@@ -26,9 +27,13 @@ _MASKED = re.compile(r"key|secret|token|password|passwd|credential", re.IGNORECA
 
 NOTHING: Mapping[str, str] = MappingProxyType({})
 _S = TypeVar("_S", bound=msgspec.Struct)
-SECTIONS = Settings.__struct_fields__[:-2]
-_NAMED: Mapping[str, type[msgspec.Struct]] = {"functions": FunctionSettings, "schedules": ScheduleTable}
+_NAMED: Mapping[str, type[msgspec.Struct]] = {
+    "functions": FunctionSettings,
+    "schedules": ScheduleTable,
+    "alerts": AlertTable,
+}
 """Tables whose keys are names, and what stands below each."""
+SECTIONS = tuple(name for name in Settings.__struct_fields__ if name not in _NAMED)
 
 
 class Sourced(msgspec.Struct, frozen=True):
@@ -49,6 +54,7 @@ class Loaded(msgspec.Struct, frozen=True):
         """Every setting in order, secrets masked."""
         for path, value in _leaves("", self.settings):
             secret = re.search(r"\.(env|payload)\.", path) and _MASKED.search(path.rpartition(".")[2])
+            secret = secret or (re.match(r"alert(ing|s)\b.*\.(secrets|webhook)$", path) and value)
             shown = mask(value) if path == "store.url" else value
             yield Sourced(path, "********" if secret else _shown(shown), self.sources.get(path, "default"))
 
@@ -88,6 +94,7 @@ def load_settings(
     _check_store(settings.store, sources)
     _check_queue(settings.queue, sources)
     _check_schedules(named["schedules"])
+    _check_alerts(settings.alerting, named["alerts"], sources)
     return Loaded(msgspec.structs.replace(settings, **named), sources)
 
 
@@ -97,6 +104,18 @@ def _check_schedules(ids: Iterable[str]) -> None:
             raise SettingsError(
                 f'{FILE_NAME}: schedules."{one}": an id is 1 to 100 letters, digits and any of _ . : -; choose another'
             )
+
+
+def _check_alerts(given: AlertingSettings, tables: Mapping[str, AlertTable], sources: Mapping[str, str]) -> None:
+    for name, table in tables.items():
+        for field, fault in faults_of(name, table):
+            raise SettingsError(f'{FILE_NAME}: alerts."{name}"{f".{field}" if field else ""}: {fault}')
+    for field, fault in (
+        ("webhook", url_fault(given.webhook) if given.webhook else ""),
+        ("secrets", secrets_fault(given.secrets)),
+    ):
+        if fault:
+            raise SettingsError(f"{sources[f'alerting.{field}']}: alerting.{field}: {fault}")
 
 
 def _convert(tree: Any, kind: type[_S], prefix: str, sources: Mapping[str, str]) -> _S:
@@ -177,8 +196,8 @@ def _check_names(tree: Mapping[str, Any], source: str) -> None:
         for name, keys in tables.items():
             path = f'{section}."{name}"' if section in _NAMED else section
             for key in keys if isinstance(keys, Mapping) else ():
-                if key not in kind.__struct_fields__:
-                    raise _unknown(source, f"{path}.{key}", key, kind.__struct_fields__)
+                if key not in kind.__struct_encode_fields__:
+                    raise _unknown(source, f"{path}.{key}", key, kind.__struct_encode_fields__)
 
 
 def _unknown(source: str, path: str, name: str, known: tuple[str, ...]) -> SettingsError:
@@ -201,7 +220,9 @@ def _mark(sources: dict[str, str], prefix: str, tree: Mapping[str, Any], source:
 
 def _leaves(prefix: str, node: Any) -> Iterator[tuple[str, Any]]:
     items = (
-        ((f, getattr(node, f)) for f in node.__struct_fields__) if isinstance(node, msgspec.Struct) else node.items()
+        zip(node.__struct_encode_fields__, msgspec.structs.astuple(node), strict=True)
+        if isinstance(node, msgspec.Struct)
+        else node.items()
     )
     for key, value in items:
         path = f"{prefix}.{key}" if prefix else key

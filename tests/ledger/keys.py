@@ -8,6 +8,7 @@ from redis import Redis
 LASTING = {
     "seq", "queues", "functions", "on_failure", "paused", "workers", "flows", "schedules", "schedule_changes",
     "schedule_ids", "schedule_states", "ticks", "backfill", "schedulers", "added", "overrides", "until", "limits",
+    "alerts", "alert_states", "alert_outbox", "alert_told", "alert_recent", "alert_workers", "alert_lost",
 }  # fmt: skip
 """Keys of which a namespace has one each, bounded by names of functions, queues, workers, schedules, and open runs."""
 
@@ -26,7 +27,7 @@ OF_RUNS = {"run", "in", "out", "log", "progress", "flow"}
 
 PASSING = {
     "done", "dead", "dedupe", "once", "children", "worker", "knows", "info", "check", "scheduler", "schedule", "skips",
-    "calls", "callers", "asked", "rate", "breaker", "minutes",
+    "calls", "callers", "asked", "rate", "breaker", "minutes", "alert",
 }  # fmt: skip
 """Keys that always have a time to live."""
 
