@@ -72,7 +72,7 @@ class Delivered(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Look(msgspec.Struct, frozen=True, kw_only=True):
-    """What a look brought. told: messages of the last hour. facts: but for queues, and what was counted by the minute."""
+    """What a look brought. told: messages of the last hour. facts: but for queues and minutes."""
 
     states: dict[str, RuleState]
     told: int
@@ -121,7 +121,9 @@ class Book:
         """What is to be sent now, of lanes that are not under way."""
         return self._ledger.call("alerts/due", tuple(under_way), _read_parcels)
 
-    def sent(self, parcel: Parcel, outcome: Outcome, now: float, error: str = "", pause_seconds: float = 0.0) -> Call[bool]:
+    def sent(
+        self, parcel: Parcel, outcome: Outcome, now: float, error: str = "", pause_seconds: float = 0.0
+    ) -> Call[bool]:
         """Say what came of sending one."""
         note = Delivered(
             id=parcel.message_id,

@@ -53,9 +53,7 @@ class Telling(msgspec.Struct, frozen=True):
     subjects: dict[str, Subject]
 
 
-def judge(
-    rule: Rule, state: RuleState, found: Mapping[str, Found], now: float, new_id: Callable[[], str]
-) -> RuleState:
+def judge(rule: Rule, state: RuleState, found: Mapping[str, Found], now: float, new_id: Callable[[], str]) -> RuleState:
     """What is known of the rule after this look. Who is well, and was never told of, is forgotten."""
     unseen = now - state.seen > UNSEEN_SECONDS
     subjects = {}
@@ -102,21 +100,17 @@ def _step(rule: Rule, before: Subject, found: Found, now: float, new_id: Callabl
 def tell(rule: Rule, state: RuleState, now: float, room: int) -> tuple[RuleState, list[Telling]]:
     """What is to be told now, at most so many messages; and the state once it is.
 
-    What finds no room is told later, if it still holds then: so nothing is told that is over, and nothing is told twice.
+    What finds no room is told later, if it still holds then: nothing is told that is over, and nothing is told twice.
     """
     due: dict[Event, dict[str, Subject]] = {"resolved": {}, "fired": {}, "reminded": {}}
-    silent = {}
     for name, one in state.subjects.items():
-        if one.is_firing and not one.told:
-            due["fired"][name] = one
-        elif one.is_firing and 0 < rule.repeat_seconds <= now - one.told_at:
-            due["reminded"][name] = one
-        elif one.phase == "ok" and one.told and rule.resolve:
-            due["resolved"][name] = one
-        elif one.phase == "ok" and one.told:
-            silent[name] = one
-    tellings = [Telling(event, subjects) for event, subjects in due.items() if subjects][:room]
-    subjects = {name: one for name, one in state.subjects.items() if name not in silent}
+        if event := _event_of(rule, one, now):
+            due[event][name] = one
+    subjects = dict(state.subjects)
+    if not rule.resolve:
+        for name in due.pop("resolved"):
+            del subjects[name]
+    tellings = [Telling(event, those) for event, those in due.items() if those][:room]
     for telling in tellings:
         for name, one in telling.subjects.items():
             if telling.event == "resolved":
@@ -124,3 +118,12 @@ def tell(rule: Rule, state: RuleState, now: float, room: int) -> tuple[RuleState
             else:
                 subjects[name] = msgspec.structs.replace(one, told="fired", told_at=now)
     return msgspec.structs.replace(state, subjects=subjects), tellings
+
+
+def _event_of(rule: Rule, one: Subject, now: float) -> Event | None:
+    """What its receivers do not know yet."""
+    if one.is_firing and not one.told:
+        return "fired"
+    if one.is_firing and 0 < rule.repeat_seconds <= now - one.told_at:
+        return "reminded"
+    return "resolved" if one.phase == "ok" and one.told else None

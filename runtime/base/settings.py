@@ -106,12 +106,12 @@ def _check_schedules(ids: Iterable[str]) -> None:
             )
 
 
-def _check_alerts(given: AlertingSettings, tables: Mapping[str, AlertTable], sources: Mapping[str, str]) -> None:
+def _check_alerts(given: AlertingSettings, tables: Mapping[str, Any], sources: Mapping[str, str]) -> None:
     for name, table in tables.items():
         for field, fault in faults_of(name, table):
             raise SettingsError(f'{FILE_NAME}: alerts."{name}"{f".{field}" if field else ""}: {fault}')
     for field, fault in (
-        ("webhook", url_fault(given.webhook) if given.webhook else ""),
+        ("webhook", url_fault(given.webhook)),
         ("secrets", secrets_fault(given.secrets)),
     ):
         if fault:

@@ -124,7 +124,9 @@ _LOOKS = st.lists(
 
 
 @settings(max_examples=300, deadline=None)
-@given(looks=_LOOKS, held=st.sampled_from([0, 10, 60]), calm=st.sampled_from([0, 10, 60]), clear=st.sampled_from(["", "3"]))
+@given(
+    looks=_LOOKS, held=st.sampled_from([0, 10, 60]), calm=st.sampled_from([0, 10, 60]), clear=st.sampled_from(["", "3"])
+)
 def test_what_is_told_alternates_and_never_flaps(looks, held, calm, clear):
     """Whatever is found, and however much room there is: fired and resolved take turns, one id each."""
     course = Course(rule("failures > 10", clear=clear, for_seconds=held, clear_seconds=calm))

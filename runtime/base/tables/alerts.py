@@ -21,7 +21,7 @@ About = Literal["function", "queue", "system"]
 ALERT_NAME = re.compile(r"[A-Za-z0-9_.-]{1,100}")
 _CONDITION = re.compile(r"\s*([a-z0-9_]+)\s*(>=|<=|>|<)\s*(\S+)\s*", re.ASCII)
 _NUMBER = re.compile(r"\d{1,15}(\.\d{1,6})?", re.ASCII)
-_LEAST_WINDOW_SECONDS, _LONGEST_WINDOW_SECONDS = 60.0, 86_400.0
+_LEAST_WINDOW_SECONDS = 60.0
 _DAY_SECONDS = 86_400.0
 
 
@@ -114,7 +114,11 @@ def parse_value(measure: str, text: str | float) -> float:
 
 
 class AlertTable(
-    msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, rename={"for_seconds": "for", "clear_at": "clear"}
+    msgspec.Struct,
+    frozen=True,
+    kw_only=True,
+    forbid_unknown_fields=True,
+    rename={"for_seconds": "for", "clear_at": "clear"},
 ):
     """[alerts.NAME]: what is looked for, in what, since how long, and who is told.
 
@@ -141,7 +145,7 @@ class AlertTable(
 class AlertingSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """[alerting]: what holds for every alert that does not say otherwise.
 
-    secrets: of the webhook's signatures, the newest first. allow_private: whether a webhook may be at a private address.
+    secrets: that sign what goes to webhooks. allow_private: whether a webhook may be at a private address.
     """
 
     webhook: str = ""
@@ -159,18 +163,17 @@ def faults_of(name: str, table: AlertTable) -> Iterator[tuple[str, str]]:
     for field in ("function", "queue"):
         if getattr(table, field) and measure.about != field:
             yield field, f"{table.when.measure} is of no {field}; leave it out"
-    if measure.windowed and not _LEAST_WINDOW_SECONDS <= table.window <= _LONGEST_WINDOW_SECONDS:
+    if measure.windowed and not _LEAST_WINDOW_SECONDS <= table.window <= _DAY_SECONDS:
         yield "window", f"{table.window} is not between 1m and 1d: counts are kept by the minute, for a day"
-    if table.clear_at is not None and (fault := _clear_fault(table)):
-        yield "clear", fault
     if table.for_seconds > _DAY_SECONDS:
         yield "for", f"{table.for_seconds} is more than 1d"
-    if table.webhook and (fault := url_fault(table.webhook)):
-        yield "webhook", fault
-    if table.secrets and (fault := secrets_fault(table.secrets)):
-        yield "secrets", fault
     if table.command and not table.command[0]:
         yield "command", 'it names no program; write ["mail", "-s", "alert", "ops"]'
+    found = {
+        "clear": _clear_fault(table), "webhook": url_fault(table.webhook or ""),
+        "secrets": secrets_fault(table.secrets or ()),
+    }  # fmt: skip
+    yield from ((field, fault) for field, fault in found.items() if fault)
 
 
 def clear_of(table: AlertTable) -> float:
@@ -191,7 +194,9 @@ def _clear_fault(table: AlertTable) -> str:
 
 
 def url_fault(url: str) -> str:
-    """Why nothing can be sent there; "" if it can. Without the URL, which may be a secret."""
+    """Why nothing can be sent there; "" if it can, or there is none. Without the URL, which may be a secret."""
+    if not url:
+        return ""
     try:
         parts = urlsplit(url)
         bad = parts.scheme not in ("http", "https") or not parts.hostname or (parts.port == 0)
