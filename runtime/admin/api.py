@@ -8,6 +8,7 @@ from functools import cache
 from importlib.metadata import version
 from typing import Any
 
+from runtime.admin.alerts import alert_routes
 from runtime.admin.background import background_routes
 from runtime.admin.health import health_routes
 from runtime.admin.limits import limit_routes
@@ -54,6 +55,7 @@ def system_routes(core: HttpCore, registry: Registry, site: Site) -> Iterator[Ro
     yield from queue_routes(site.later)
     yield from limit_routes(site)
     yield from schedule_routes(site.later)
+    yield from alert_routes(site.later)
     yield from background_routes()
 
 

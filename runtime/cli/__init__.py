@@ -11,6 +11,7 @@ from runtime.base.errors import FnrunError
 from runtime.base.garbage import collect_seldom
 
 _COMMANDS = {
+    "alerts": "alerts",
     "calls": "health invoke",
     "cells": "cell-child function-child",
     "keys": "keys",

@@ -164,6 +164,7 @@ def _here(root: Path, settings: Settings, registry: Registry | None, function: F
 
 
 def _route(core: "HttpCore", site: "Site", function: Function | None) -> None:
+    from runtime.admin.alerts import alert_routes  # noqa: PLC0415
     from runtime.admin.api import invoke_route  # noqa: PLC0415
     from runtime.admin.limits import limit_routes  # noqa: PLC0415
     from runtime.admin.queues import queue_routes  # noqa: PLC0415
@@ -171,7 +172,10 @@ def _route(core: "HttpCore", site: "Site", function: Function | None) -> None:
     from runtime.admin.schedules import schedule_routes  # noqa: PLC0415
 
     later = site.later
-    routes = run_routes(core.access, Registry(), site), queue_routes(later), limit_routes(site), schedule_routes(later)
+    routes = (
+        run_routes(core.access, Registry(), site), queue_routes(later), limit_routes(site), schedule_routes(later),
+        alert_routes(later),
+    )  # fmt: skip
     for route in chain(*routes):
         core.table.add(*route)
     if function is not None:
