@@ -23,6 +23,7 @@ import msgspec
 from runtime.base.ids import new_run_id
 from runtime.base.logs import get_logger
 from runtime.base.pulse import STUCK, Pulse, Silence
+from runtime.observe.board import Place, take_place
 
 log = get_logger(__name__)
 
@@ -91,8 +92,11 @@ class Line:
 class Child:
     """One process of ours, in a session of its own: Ctrl-C reaches the parent alone, which ends it in order."""
 
-    def __init__(self, process: asyncio.subprocess.Process, line: Line, pulse: Pulse, silence_seconds: float) -> None:
+    def __init__(
+        self, process: asyncio.subprocess.Process, line: Line, pulse: Pulse, place: Place, silence_seconds: float
+    ) -> None:
         self._process = process
+        self._place = place
         self._pulse = pulse
         self._stopped = False
         self._silent = False
@@ -108,7 +112,7 @@ class Child:
         sock: socket.socket | None = None,
         silence_seconds: float = 0.0,
     ) -> Self:
-        """Start `COMMAND --line FD --pulse FD`, with `--fd SOCK` where there is a listening socket for it.
+        """Start `COMMAND --line FD --pulse FD --counts FD:PLACE`, with `--fd SOCK` where there is a socket for it.
 
         silence_seconds: a child whose pulse stands still for so long is killed; 0.0 for never.
         """
@@ -118,21 +122,22 @@ class Child:
             listening = [] if sock is None else ["--fd", str(sock.fileno())]
             fds = [one.fileno() for one in (theirs, sock) if one is not None]
             try:
-                pulse = Pulse.make()
+                pulse, place = Pulse.make(), take_place()
             except OSError:
                 line.close()
                 raise
             try:
                 process = await asyncio.create_subprocess_exec(
-                    *command, "--line", str(theirs.fileno()), "--pulse", str(pulse.fd), *listening,
-                    stdin=asyncio.subprocess.DEVNULL, pass_fds=[*fds, pulse.fd], env=dict(environ),
-                    start_new_session=True,
+                    *command, "--line", str(theirs.fileno()), "--pulse", str(pulse.fd),
+                    "--counts", str(place), *listening, stdin=asyncio.subprocess.DEVNULL,
+                    pass_fds=[*fds, pulse.fd, *place.fds], env=dict(environ), start_new_session=True,
                 )  # fmt: skip
             except OSError:
                 line.close()
                 pulse.close()
+                place.free()
                 raise
-        return cls(process, line, pulse, silence_seconds)
+        return cls(process, line, pulse, place, silence_seconds)
 
     @property
     def pid(self) -> int:
@@ -166,6 +171,7 @@ class Child:
         if self._watching is not None and not self._silent:
             self._watching.cancel()
         self._pulse.close()
+        self._place.free()
 
     async def _watch(self, silence_seconds: float) -> None:
         """Kill it when its interpreter is held: nothing else can end that, and itself it can do and say nothing."""

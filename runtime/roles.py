@@ -28,6 +28,7 @@ from runtime.declare.registry import Function, Registry
 from runtime.declare.triggers import Http
 from runtime.following import Parent, announce_failures, follow, watch_loop
 from runtime.listening import is_loopback, url_of
+from runtime.observe.counts import sample
 from runtime.processes import Line, Message, end_without_parent
 
 if TYPE_CHECKING:  # the HTTP role alone loads it
@@ -200,6 +201,10 @@ class HttpRole:
         """Whether its threads are."""
         return self.invoker.threads.worn_out
 
+    def sample(self) -> None:
+        """Say what is at work here; from any thread."""
+        sample(self.invoker.threads.busy, self._resources.at_work)
+
     async def open(self, stop: asyncio.Event | None = None) -> bool:
         """Open the project's resources; False if `stop` is set before that. StartError if one fails."""
         return await self._resources.open(stop)
@@ -233,6 +238,7 @@ class HttpRole:
 
 async def _serve_http(project: Project, sock: socket.socket, parent: Parent, desk: "Desk") -> int:
     """Serve until told to stop. Returns how many handlers could not be ended."""
+    from runtime.ledger.metrics.flushing import Flush  # noqa: PLC0415 - as above
     from runtime.triggers.http.wire.server import Server, wire_of  # noqa: PLC0415 - as above
 
     settings = project.settings
@@ -247,6 +253,8 @@ async def _serve_http(project: Project, sock: socket.socket, parent: Parent, des
     if parent.dev:  # else the supervisor speaks for this process
         _announce_listening(project, url_of(sock, settings.http))
     watchdog.serve()
+    flush = Flush(desk.store, desk.ledger, role.sample)
+    flush.start()
     await server.begin()
     following = asyncio.create_task(_follow(parent, project, role, stop, replaced))
     await stop.wait()
@@ -267,6 +275,7 @@ async def _serve_http(project: Project, sock: socket.socket, parent: Parent, des
     watchdog.end()
     await role.close(max(0.0, end - asyncio.get_running_loop().time()))
     await desk.aclose()
+    await asyncio.to_thread(flush.end)
     role.invoker.threads.close()
     return await _end_tasks() + role.invoker.threads.busy
 

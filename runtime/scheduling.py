@@ -19,6 +19,7 @@ from runtime.declare.context import log_fields
 from runtime.declare.registry import Registry
 from runtime.following import Parent, announce_failures, follow, watch_loop
 from runtime.ledger.desk import Desk, open_desk, use
+from runtime.ledger.metrics.flushing import Flush
 from runtime.ledger.schedules.definitions import definitions_of
 from runtime.processes import Line, Message, end_without_parent
 from runtime.roles import Project, end_process, loop_factory, stop_event
@@ -82,11 +83,14 @@ async def _schedule(project: Project, parent: Parent | None, desk: Desk) -> None
     desk.registry = lambda: role.registry
     watchdog = watch_loop(project.settings.serve, parent)
     watchdog.serve()
+    flush = Flush(desk.store, desk.ledger)
+    flush.start()
     telling = asyncio.create_task(_follow(parent, project, role, stop) if parent else _announce(role))
     await role.scheduler.run(stop)
     telling.cancel()
     watchdog.end()
     await desk.aclose()
+    await asyncio.to_thread(flush.end)
 
 
 async def _announce(role: SchedulerRole) -> None:

@@ -29,6 +29,8 @@ from runtime.invoke.isolation.surroundings import cell_command, isolated_of
 from runtime.invoke.resources import Resources
 from runtime.invoke.watchdog import Culprit
 from runtime.ledger.desk import Desk, open_desk, use
+from runtime.ledger.metrics.flushing import Flush
+from runtime.observe.counts import sample
 from runtime.processes import Line, Message, end_without_parent
 from runtime.roles import Project, end_process, loop_factory
 from runtime.tasks.around import WithBackground
@@ -116,6 +118,7 @@ class WorkerRole:
                 cell_command=cell_command(project.root),
             ),
         )
+        self._flush = Flush(desk.store, desk.ledger, self._sample)
         self.registry = project.registry
         desk.registry = lambda: self.registry
         self._following: Future[None] | None = None
@@ -128,10 +131,17 @@ class WorkerRole:
 
         def on_ready() -> None:
             self._watchdog.serve()
+            self._flush.start()
             self._following = self._crew.on_loop(self._follow(self._parent))
 
         functions = self.registry.functions.values()
-        return self._worker.run(functions, self._resources, loop_factory() or asyncio.new_event_loop, on_ready)
+        code = self._worker.run(functions, self._resources, loop_factory() or asyncio.new_event_loop, on_ready)
+        self._flush.end()
+        return code
+
+    def _sample(self) -> None:
+        """Say what is at work here."""
+        sample(self._invoker.threads.busy, self._resources.at_work)
 
     def adopt(self, registry: Registry) -> None:
         """Run these functions from now on; on the crew's loop."""

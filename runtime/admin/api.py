@@ -12,6 +12,8 @@ from runtime.admin.alerts import alert_routes
 from runtime.admin.background import background_routes
 from runtime.admin.health import health_routes
 from runtime.admin.limits import limit_routes
+from runtime.admin.metrics.routes import metrics_routes
+from runtime.admin.metrics.stats import stats_route
 from runtime.admin.pages import docs_route
 from runtime.admin.queues import queue_routes
 from runtime.admin.runs import run_routes
@@ -54,6 +56,8 @@ def system_routes(core: HttpCore, registry: Registry, site: Site) -> Iterator[Ro
     yield from run_routes(core.access, registry, site)
     yield from queue_routes(site.later)
     yield from limit_routes(site)
+    yield from metrics_routes(site.desk, VERSION)
+    yield stats_route(site.later)
     yield from schedule_routes(site.later)
     yield from alert_routes(site.later)
     yield from background_routes()

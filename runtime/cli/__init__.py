@@ -16,6 +16,7 @@ _COMMANDS = {
     "cells": "cell-child function-child",
     "keys": "keys",
     "limits": "limits",
+    "observing.stats": "stats",
     "project": "check config list openapi",
     "queues": "queues",
     "runs": "runs",

@@ -11,6 +11,7 @@ from runtime import roles
 from runtime.base.pulse import Pulse
 from runtime.cli.serving import stop_at_once_until_served
 from runtime.following import Parent
+from runtime.observe import counts
 
 
 def _child(command: Callable[..., None]) -> Callable[..., None]:
@@ -18,6 +19,7 @@ def _child(command: Callable[..., None]) -> Callable[..., None]:
     for option in (
         click.option("--line", type=int, required=True),
         click.option("--pulse", type=int),
+        click.option("--counts", "place", default=""),
         click.option("--announce", is_flag=True),
         click.option("--first", is_flag=True),
         click.pass_obj,
@@ -32,7 +34,7 @@ def _child(command: Callable[..., None]) -> Callable[..., None]:
 @_child
 def serve_child(root: Path, /, fd: int, **told: Any) -> None:
     """It answers HTTP, on a socket it inherits."""
-    parent = _parent(**told)
+    parent = _parent("http", **told)
     roles.serve(roles.load_project(root), socket.socket(fileno=fd), parent)
 
 
@@ -42,7 +44,7 @@ def worker_child(root: Path, /, **told: Any) -> None:
     """It runs what is queued."""
     from runtime.working import work  # noqa: PLC0415 - it loads Celery
 
-    parent = _parent(**told)
+    parent = _parent("worker", **told)
     work(roles.load_project(root), parent)
 
 
@@ -52,13 +54,15 @@ def scheduler_child(root: Path, /, **told: Any) -> None:
     """It fires what is due."""
     from runtime.scheduling import schedule  # noqa: PLC0415 - it loads APScheduler
 
-    parent = _parent(**told)
+    parent = _parent("scheduler", **told)
     schedule(roles.load_project(root), parent)
 
 
-def _parent(line: int, pulse: int | None, **said: bool) -> Parent:
+def _parent(role: str, line: int, pulse: int | None, place: str, **said: bool) -> Parent:
     """Whose child this process is, which ends at a signal while it still loads."""
     stop_at_once_until_served()
+    if place:
+        counts.join(place, role)
     beaten = None if pulse is None else Pulse.inherited(pulse)
     return Parent(socket.socket(fileno=line), pulse=beaten, **said)
 

@@ -188,13 +188,13 @@ class Stream:
         self._waited_seconds = 0.0
         self._task = asyncio.create_task(self._produce(items))
         self._left = _left.get()
-        self._on_end: Callable[[], object] | None = None
+        self._on_end: list[Callable[[], object]] = []
         self.complete = False
         self.error: BaseException | None = None
 
     def on_end(self, call: Callable[[], object]) -> None:
         """Have this called once, when the stream is closed. complete, error: how it went until then."""
-        self._on_end = call
+        self._on_end.append(call)
 
     def __aiter__(self) -> Self:
         return self
@@ -243,9 +243,8 @@ class Stream:
                 await _stop(self._name, self._task)
         finally:
             _left.reset(token)
-            if self._on_end is not None:
-                ended, self._on_end = self._on_end, None
-                ended()
+            while self._on_end:
+                self._on_end.pop(0)()
 
     async def _produce(self, items: AsyncGenerator[Any]) -> None:
         end = Finished()

@@ -20,6 +20,7 @@ class Invocation(msgspec.Struct, frozen=True, kw_only=True):
     for no limit. attempt: 1 for the first. report: takes what the handler says of its progress, JSON, from any thread.
     tick: of a schedule; in any other call a handler that must have one is given one of now. has_place: its limits are
     seen to: by claim, for a run. falls_back: at once, if it fails; a run does once it is not tried again.
+    counted: by the invoker; a run is by whoever writes its ending, which knows more.
     """
 
     function: Function
@@ -33,6 +34,7 @@ class Invocation(msgspec.Struct, frozen=True, kw_only=True):
     tick: Tick | None = None
     has_place: bool = False
     falls_back: bool = True
+    counted: bool = True
 
 
 class Outcome(msgspec.Struct, frozen=True, kw_only=True):

@@ -28,6 +28,8 @@ from runtime.invoke.isolation.zygote_client import CellDied, NoCell
 from runtime.invoke.limits.gate import Gate
 from runtime.invoke.limits.guard import Guard
 from runtime.invoke.limits.local import LocalGate
+from runtime.invoke.tally import counted
+from runtime.observe.counts import Cell, of
 
 log = get_logger(__name__)
 
@@ -89,8 +91,10 @@ class Invoker:
         """Run the function and say how it ended. A generator's Outcome comes with its first item."""
         prepared = self._prepare(invocation.function)  # anew for one that was replaced while its request came in
         if prepared.guard is None:
-            return self._run(prepared, invocation)
-        return prepared.guard.call(invocation, partial(self._run, prepared))
+            work = self._run(prepared, invocation)
+        else:
+            work = prepared.guard.call(invocation, partial(self._run, prepared))
+        return counted(prepared.cell(invocation.trigger), work, invocation) if invocation.counted else work
 
     async def fall_back(self, invocation: Invocation, outcome: Outcome) -> Outcome:
         """What `fallback=` of its function makes of a call that failed for good; the outcome itself where it cannot."""
@@ -168,6 +172,7 @@ class _Prepared:
         self._resources = resources
         self.call = function.call
         self.guard: Guard | None = None
+        self._cells: dict[str, Cell] = {}
         self.context_names = tuple(p.name for p in function.parameters if p.injected == "context")
         self.tick_names = tuple(p.name for p in function.parameters if p.injected == "tick")
         self._needed_ticks = tuple(p.name for p in function.parameters if p.injected == "tick" and p.required)
@@ -181,6 +186,13 @@ class _Prepared:
             self.run = partial(_run_stream, function.name, patience)
         elif function.kind == "sync stream":
             self.run = partial(_run_sync_stream, function.name, patience, threads)
+
+    def cell(self, trigger: str) -> Cell:
+        """Where its calls by a trigger are counted."""
+        found = self._cells.get(trigger)
+        if found is None:
+            self._cells[trigger] = found = of(self._function.name, trigger)
+        return found
 
     def arguments_of(self, invocation: Invocation, context: Context) -> dict[str, Any]:
         """All that the handler is given."""

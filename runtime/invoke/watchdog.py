@@ -23,6 +23,7 @@ import msgspec
 from runtime.base.logs import get_logger
 from runtime.base.pulse import STUCK, Pulse
 from runtime.declare.context import current
+from runtime.observe import counts
 
 log = get_logger(__name__)
 
@@ -164,6 +165,7 @@ class Watchdog:
         return Culprit(task=name)
 
     def _say_held(self, culprit: Culprit, frame: FrameType | None) -> None:
+        counts.blocked(culprit.function)
         log.error(
             "the event loop is held: nothing else goes on in this process; use a plain def, asyncio.to_thread or "
             "isolation for what blocks",

@@ -4,7 +4,7 @@ Builds calls; written by metrics.flushing in each process that runs handlers, re
 """
 
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, cast
 
 from runtime.ledger.calls import Argument, Call
 from runtime.ledger.ledger import Ledger
@@ -13,8 +13,15 @@ What = Literal[
     "succeeded", "failed", "timeout", "crashed", "refused", "cancelled", "retried", "blocked", "missed", "ms"
 ]
 
+"""And "b0", "b1", ...: how many took as long as that bucket of observe.board.BOUNDS says."""
+
 KEPT_MINUTES = 24 * 60
 _HOUR = 60
+
+
+def bucket_of(at: int) -> What:
+    """What a bucket's number is called."""
+    return cast(What, f"b{at}")
 
 
 class Row(NamedTuple):

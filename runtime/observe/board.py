@@ -10,9 +10,11 @@ import struct
 import threading
 import time
 from collections.abc import Iterator
+from functools import cache
 from typing import Self, TypeAlias
 
 import msgspec
+from typing_extensions import override
 
 BOUNDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0, 900.0)
 """Upper bounds of a histogram's buckets, in seconds; one more has what is beyond."""
@@ -213,3 +215,41 @@ def read_pages(pages: Iterator[tuple[int, Page]]) -> Reading:
             before = target.get(key)
             target[key] = numbers if before is None else [a + b for a, b in zip(before, numbers, strict=True)]
     return Reading(sums, now, tuple(processes))
+
+
+class Place(msgspec.Struct, frozen=True):
+    """A child's place. Where there is none left, or no memory for a board, it counts for itself alone."""
+
+    board: Board | None = None
+    number: int = 0
+
+    @property
+    def fds(self) -> tuple[int, ...]:
+        """What the child inherits."""
+        return () if self.board is None else (self.board.fd,)
+
+    @override
+    def __str__(self) -> str:
+        """It as the child is told."""
+        return "" if self.board is None else f"{self.board.fd}:{self.number}"
+
+    def free(self) -> None:
+        """The child has ended."""
+        if self.board is not None:
+            self.board.free(self.number)
+
+
+@cache
+def own_board() -> Board | None:
+    """This process's, for its children; None where it cannot be had."""
+    try:
+        return Board.make()
+    except OSError:
+        return None
+
+
+def take_place() -> Place:
+    """A place for a child of this process."""
+    board = own_board()
+    number = board.take() if board is not None else None
+    return Place() if board is None or number is None else Place(board, number)

@@ -67,11 +67,12 @@ class _Here:
 _here = _Here()
 
 
-def join(fd: int, place: int, role: str) -> None:
-    """Count where a parent and its other children see it; before anything is counted."""
-    _here.board = Board(fd)
-    os.set_inheritable(fd, False)
-    _here.page = _here.board.page(place)
+def join(place: str, role: str) -> None:
+    """Count where a parent and its other children see it; before anything is counted. place: as the parent says it."""
+    fd, _, number = place.partition(":")
+    _here.board = Board(int(fd))
+    os.set_inheritable(int(fd), False)
+    _here.page = _here.board.page(int(number))
     _here.page.sign(role, os.getpid())
 
 
@@ -106,6 +107,13 @@ def count(name: str, label: str = "", amount: float = 1.0) -> None:
 def gauge(name: str, label: str, value: float) -> None:
     """Say how many there are of something in this process now."""
     _here.page.row("gauge", name, label)[0] = value
+
+
+def sample(threads: int, background: tuple[int, int]) -> None:
+    """Say how many threads are busy here, and how many background tasks wait and run."""
+    gauge("threads", "", threads)
+    gauge("background", "queued", background[0])
+    gauge("background", "running", background[1])
 
 
 def read() -> Reading:

@@ -33,6 +33,12 @@ class WithBackground:
                 await self.end(0.0)
         return is_open
 
+    @property
+    def at_work(self) -> tuple[int, int]:
+        """How many background tasks wait, and how many run; from any thread."""
+        found = None if self._manager is None else self._manager.statistics()
+        return (0, 0) if found is None else (found.queued, found.running)
+
     async def finish(self, idle: Callable[[float], Awaitable[object]], within_seconds: float) -> None:
         """Wait, so long, until handlers are idle, then until what they have begun is over; `close` ends what is not."""
         loop = asyncio.get_running_loop()

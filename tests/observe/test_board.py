@@ -12,7 +12,7 @@ from runtime.observe.counts import Cell
 COUNTS = """
 import sys
 from runtime.observe import counts
-counts.join(int(sys.argv[1]), int(sys.argv[2]), "http")
+counts.join(sys.argv[1], "http")
 cell = counts.of("a.b", "http")
 for _ in range(3):
     cell.began()
@@ -35,7 +35,7 @@ def _child(board: Board) -> tuple[subprocess.Popen, int]:
     place = board.take()
     assert place
     process = subprocess.Popen(
-        [sys.executable, "-c", COUNTS, str(board.fd), str(place)],
+        [sys.executable, "-c", COUNTS, f"{board.fd}:{place}"],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         pass_fds=[board.fd],

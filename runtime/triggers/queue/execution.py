@@ -32,6 +32,7 @@ from runtime.triggers.queue.clients.messages import TRIGGER, by_name
 from runtime.triggers.queue.leases import Fate, Lease
 from runtime.triggers.queue.outcomes.places import place_of
 from runtime.triggers.queue.outcomes.results import BadResult, Results, TooLong
+from runtime.triggers.queue.outcomes.tally import Tally
 from runtime.triggers.queue.plans import RunPlan, plan_runs
 
 log = get_logger(__name__)
@@ -75,6 +76,7 @@ class Execution:
         self._ended = ended
         self._worker = worker
         self._results = Results(result_max)
+        self._tally = Tally()
         self._tasks: dict[Lease, asyncio.Task[Ending]] = {}
         self._idle = asyncio.Event()
         self._idle.set()
@@ -95,6 +97,7 @@ class Execution:
             self._ended(lease, None)
             return
         lease.began = time.time()
+        self._tally.begin(lease.run)
         alone = self._alone if lease.run.crashes and not plan.function.policy.isolation else None
         if plan.limit_key is not None and lease.run.key is None:
             work = self._assign(lease, plan, plan.limit_key)
@@ -133,6 +136,7 @@ class Execution:
         if not self._tasks:
             self._idle.set()
         ending = self._ending_of(lease, task)
+        self._tally.end(lease.run, ending)
         left = [one for one in lease.left if not one.done()]
         plan = self.plans.get(lease.run.function)
         if left and lease.run.has_place and plan is not None and plan.limits is not None:
@@ -332,6 +336,7 @@ def _invocation(lease: Lease, plan: RunPlan, arguments: dict[str, Any]) -> Invoc
         tick=tick_of(run),
         has_place=True,
         falls_back=False,
+        counted=False,
     )
 
 

@@ -13,7 +13,8 @@ from runtime.base.errors import StoreDown
 from runtime.base.logs import get_logger
 from runtime.declare.timing.calendar import Timing
 from runtime.ledger.desk import Desk
-from runtime.ledger.schedules.records import Definition, Firing
+from runtime.ledger.schedules.records import Definition, Fired, Firing
+from runtime.observe import counts
 from runtime.triggers.schedule.jobs import Jobs
 from runtime.triggers.schedule.standing import Standing, parts_of
 
@@ -150,9 +151,20 @@ class Scheduler:
                 log.exception("a schedule cannot be fired", schedule=schedule)
             return False
         self._unfit.difference_update(firing.definition.id for firing in firings)
+        self._count(firings, found)
         if not found:
             self._news.set()
         return any(fired.verdict in ("fired", "stale") for fired in found)
+
+    def _count(self, firings: Sequence[Firing], found: Sequence[Fired]) -> None:
+        now_ms = self._standing.clock.now_ms()
+        for firing, fired in zip(firings, found, strict=False):  # nothing is found by one that may not fire any more
+            if fired.verdict == "fired":
+                function = firing.definition.function
+                for planned_ms in firing.planned:
+                    counts.late(function, max(0.0, now_ms - planned_ms) / 1000)
+                if missed := sum(firing.missed_before) + firing.missed_after:
+                    counts.missed(function, missed)
 
     def _may_fire(self) -> bool:
         return self._standing.fires and not self._stopping

@@ -20,6 +20,7 @@ from typing import Any, Literal
 from runtime.base.errors import Problem
 from runtime.base.ids import new_run_id
 from runtime.base.logs import get_logger
+from runtime.observe import counts
 from runtime.triggers.http.answers import problem_answer
 
 log = get_logger(__name__)
@@ -204,6 +205,7 @@ class Overload:
 
     def _count(self, cause: Cause) -> None:
         self.refused[cause] += 1
+        counts.count("overload", cause)
         if not self.active:
             self.active = True
             self._loop.call_later(_CALM_SECONDS, self._look, sum(self.refused.values()))

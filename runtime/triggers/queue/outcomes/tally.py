@@ -1,0 +1,41 @@
+"""Count runs: how each attempt ended, after how long, and whether another follows.
+
+Called by execution, on its loop. Those that are handed back are counted by whoever does them.
+"""
+
+from runtime.ledger.records import Claimed, Ending
+from runtime.observe import counts
+from runtime.observe.counts import Cell, Verdict
+
+_VERDICTS: dict[str, Verdict] = {"succeeded": "succeeded", "cancelled": "cancelled", "crashed": "crashed"}
+
+
+class Tally:
+    """Of one process."""
+
+    def __init__(self) -> None:
+        self._cells: dict[tuple[str, str], Cell] = {}
+
+    def begin(self, run: Claimed) -> None:
+        """A run has been begun."""
+        self._cell(run).began()
+
+    def end(self, run: Claimed, ending: Ending | None) -> None:
+        """It has ended so; None: it is nobody's concern."""
+        cell = self._cell(run)
+        if ending is None or ending.state == "waiting":  # another call does the same: this one does not count
+            cell.ended()
+            return
+        verdict = _VERDICTS.get(ending.state) or ("timeout" if ending.reason == "timeout" else "failed")
+        if ending.fell_back:
+            counts.count("fallback", run.function)
+        cell.done(max(0.0, ending.ended - ending.began), verdict)
+        if ending.state == "retrying":
+            cell.retried()
+
+    def _cell(self, run: Claimed) -> Cell:
+        key = (run.function, run.trigger)
+        found = self._cells.get(key)
+        if found is None:
+            self._cells[key] = found = counts.of(*key)
+        return found
