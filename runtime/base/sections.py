@@ -13,6 +13,8 @@ from runtime.base.durations import Seconds, SecondsOrNever, Size
 from runtime.base.errors import did_you_mean
 from runtime.base.logs import Format, Level
 from runtime.base.schedules import ScheduleSettings, ScheduleTable
+from runtime.base.secrets.connections import ConnectionTable
+from runtime.base.secrets.masking import Secret
 from runtime.base.tables.alerts import AlertingSettings, AlertTable
 
 Auth = Literal["public", "key", "signed"]
@@ -89,10 +91,19 @@ class ServeSettings(_Section, frozen=True, kw_only=True, forbid_unknown_fields=T
 
 
 class StoreSettings(_Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """[store]: the Redis or Valkey that runs are kept in, and what each of its keys begins with."""
+    """[store]: the Redis or Valkey that runs are kept in, and what each of its keys begins with.
+
+    Its address in one, or in parts; the settings make the one of the others.
+    """
 
     url: str = EMBEDDED
     namespace: _Namespace = "fnrun"
+    host: str = ""
+    port: Annotated[int, msgspec.Meta(ge=1, le=65535)] = 6379
+    user: str = ""
+    password: Secret = Secret()
+    db: Annotated[int, msgspec.Meta(ge=0)] = 0
+    tls: bool = False
 
     @override
     def __repr__(self) -> str:
@@ -159,6 +170,7 @@ class FunctionSettings(_Section, frozen=True, kw_only=True, forbid_unknown_field
     concurrency: _Count | None = None
     rate: str | None = None
     env: dict[str, str] = {}
+    secrets: tuple[_Variable, ...] = ()
 
 
 class Settings(_Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -176,4 +188,5 @@ class Settings(_Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
     alerting: AlertingSettings = AlertingSettings()
     functions: dict[str, FunctionSettings] = {}
     schedules: dict[str, ScheduleTable] = {}
+    connections: dict[_Variable, ConnectionTable] = {}
     alerts: dict[str, AlertTable] = {}

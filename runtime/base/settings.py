@@ -1,13 +1,14 @@
-"""Settings: defaults, then functions.toml, then the environment, as frozen records.
+"""Settings: defaults, then functions.toml, .env, .secrets and the environment, as frozen records.
 
 Called once by roles and cli. Strict: an unknown name is an error with its path. Remembers where each value was read,
-so that `fnrun config --why` can say it. Never reads a file other than functions.toml.
+so that `fnrun config --why` can say it, and which are secrets, so that it does not say these.
 """
 
 import os
 import re
 import tomllib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
@@ -18,11 +19,15 @@ from runtime.base.addresses import EMBEDDED, Address, mask
 from runtime.base.durations import Seconds, Size
 from runtime.base.errors import SettingsError, did_you_mean
 from runtime.base.schedules import SCHEDULE_ID, ScheduleTable
+from runtime.base.secrets.connections import ConnectionTable, url_of
+from runtime.base.secrets.files import SECRETS_FILE
+from runtime.base.secrets.masking import Secret, hide
+from runtime.base.secrets.opening import Opening, split
+from runtime.base.secrets.vault import OURS, Vault
 from runtime.base.sections import FunctionSettings, QueueSettings, Settings, StoreSettings
-from runtime.base.tables.alerts import AlertingSettings, AlertTable, faults_of, secrets_fault, url_fault
+from runtime.base.tables.alerts import AlertTable, faults_of, faults_of_all
 
 FILE_NAME = "functions.toml"
-_PREFIX = "FNRUN_"
 _MASKED = re.compile(r"key|secret|token|password|passwd|credential", re.IGNORECASE)
 
 NOTHING: Mapping[str, str] = MappingProxyType({})
@@ -30,10 +35,13 @@ _S = TypeVar("_S", bound=msgspec.Struct)
 _NAMED: Mapping[str, type[msgspec.Struct]] = {
     "functions": FunctionSettings,
     "schedules": ScheduleTable,
+    "connections": ConnectionTable,
     "alerts": AlertTable,
 }
 """Tables whose keys are names, and what stands below each."""
 SECTIONS = tuple(name for name in Settings.__struct_fields__ if name not in _NAMED)
+_PARTS = ("host", "port", "user", "password", "db", "tls")
+"""Of the store's address."""
 
 
 class Sourced(msgspec.Struct, frozen=True):
@@ -45,57 +53,110 @@ class Sourced(msgspec.Struct, frozen=True):
 
 
 class Loaded(msgspec.Struct, frozen=True):
-    """Settings and where each came from. sources: dotted path -> what set it; absent means default."""
+    """Settings and where each came from. sources: dotted path -> what set it; absent means default.
+
+    hidden: paths whose values are secrets, whatever their type. vault: the secrets that functions may name.
+    """
 
     settings: Settings
     sources: dict[str, str]
+    vault: Vault
+    hidden: frozenset[str] = frozenset()
+
+    @property
+    def warnings(self) -> list[str]:
+        """What is not as it should be, and stops nothing."""
+        return self.vault.warnings
 
     def explain(self) -> Iterator[Sourced]:
         """Every setting in order, secrets masked."""
         for path, value in _leaves("", self.settings):
-            secret = re.search(r"\.(env|payload)\.", path) and _MASKED.search(path.rpartition(".")[2])
-            secret = secret or (re.match(r"alert(ing|s)\b.*\.(secrets|webhook)$", path) and value)
+            named = re.search(r"\.(env|payload|options)\.", path) and _MASKED.search(path.rpartition(".")[2])
             shown = mask(value) if path == "store.url" else value
+            secret = named or (path in self.hidden and path != "store.url") or _is_secret(value)
             yield Sourced(path, "********" if secret else _shown(shown), self.sources.get(path, "default"))
 
 
 def load_settings(
-    root: Path, overrides: Mapping[str, str] = NOTHING, environ: Mapping[str, str] = os.environ
+    root: Path,
+    overrides: Mapping[str, str] = NOTHING,
+    environ: Mapping[str, str] = os.environ,
+    *,
+    sealed: bool = False,
 ) -> Loaded:
     """The settings of the project in `root`.
 
-    overrides: what the command line says, by path with "__" for ".": {"http__bind": "0.0.0.0:80"}.
+    overrides: what the command line says, by path with "__" for ".": {"http__bind": "0.0.0.0:80"}. sealed: for a
+    process that has no business with secrets; settings that are such have their defaults.
     Raises SettingsError that names the path, the fault and where it was read.
     """
     sources: dict[str, str] = {}
     tree = _read_file(root / FILE_NAME)
     _mark(sources, "", tree, FILE_NAME)
     _check_names(tree, FILE_NAME)
+    vault = Vault(root, environ, sealed=sealed)
     _check_variables(environ)
-    layers = [
-        (name.removeprefix(_PREFIX).lower(), text, name)
-        for name, text in sorted(environ.items())
-        if name.startswith(_PREFIX) and "__" in name
-    ] + [(name, text, "command line") for name, text in overrides.items()]
+    layers = [(name.removeprefix(OURS).lower(), text, place) for name, text, place in vault.settings()]
+    layers += [(name, text, "command line") for name, text in overrides.items()]
     for dotted, text, source in layers:
         section, _, key = dotted.partition("__")
         _check_names({section: {key: text}}, source)
         if section in _NAMED:
             raise SettingsError(f'{source}: {section} are written in {FILE_NAME}, under [{section}."name"]')
-        tree.setdefault(section, {})[key] = _split(text) if _is_list(section, key) else text
+        tree.setdefault(section, {})[key] = split(text) if _is_list(section, key) else text
         sources[f"{section}.{key}"] = source
+    opening = Opening(root / FILE_NAME, vault, sources)
+    tree = opening.open("", tree)
     # One by one: msgspec's own path does not say which function.
     named = {
         section: {name: _convert(table, kind, f'{section}."{name}"', sources) for name, table in tables.items()}
         for section, kind in _NAMED.items()
         for tables in [tree.pop(section, {})]
     }
-    settings = _convert(tree, Settings, "", sources)
+    settings = msgspec.structs.replace(_convert(tree, Settings, "", sources), **named)
+    settings = msgspec.structs.replace(settings, store=_whole(settings.store, sources, sealed=sealed))
     _check_store(settings.store, sources)
     _check_queue(settings.queue, sources)
-    _check_schedules(named["schedules"])
-    _check_alerts(settings.alerting, named["alerts"], sources)
-    return Loaded(msgspec.structs.replace(settings, **named), sources)
+    _check_schedules(settings.schedules)
+    _check_alerts(settings, sources)
+    vault.connections = {
+        name: partial(_url_of, name, table, vault) for name, table in settings.connections.items() if not sealed
+    }
+    for _, value in _leaves("", settings):
+        if _is_secret(value):
+            hide([value] if isinstance(value, str) else value)
+    hide([Address.parse(settings.store.url).password] if settings.store.url != EMBEDDED else [])
+    secret = (path for path, source in sources.items() if source.startswith(f"{SECRETS_FILE}:"))
+    return Loaded(settings, sources, vault, frozenset([*opening.hidden, *secret]))
+
+
+def _is_secret(value: Any) -> bool:
+    one = value[0] if isinstance(value, tuple) and value else value
+    return isinstance(one, Secret) and bool(one)
+
+
+def _url_of(name: str, table: ConnectionTable, vault: Vault) -> str:
+    if table.password and table.password_from:
+        raise SettingsError(
+            f'{FILE_NAME}: connections."{name}": password and password_from are both there; take one away'
+        )
+    return table.url(vault.get(table.password_from) if table.password_from else table.password)
+
+
+def _whole(store: StoreSettings, sources: dict[str, str], *, sealed: bool) -> StoreSettings:
+    """The store with its address in one, if it is said in parts."""
+    parts = [part for part in _PARTS if f"store.{part}" in sources]
+    if not parts or (sealed and "store.url" in sources):
+        return store
+    source, path = sources[f"store.{parts[0]}"], f"store.{parts[0]}"
+    if "store.url" in sources:
+        raise SettingsError(f"{source}: {path}: stands beside store.url of {sources['store.url']}; take one away")
+    if not store.host:
+        raise SettingsError(f"{source}: {path}: there is no store.host that it belongs to; write it, too")
+    access = (store.user, str(store.password))
+    sources["store.url"] = sources["store.host"]
+    url = url_of("rediss" if store.tls else "redis", store.host, store.port, access, str(store.db))
+    return msgspec.structs.replace(store, url=url)
 
 
 def _check_schedules(ids: Iterable[str]) -> None:
@@ -106,16 +167,12 @@ def _check_schedules(ids: Iterable[str]) -> None:
             )
 
 
-def _check_alerts(given: AlertingSettings, tables: Mapping[str, Any], sources: Mapping[str, str]) -> None:
-    for name, table in tables.items():
+def _check_alerts(settings: Settings, sources: Mapping[str, str]) -> None:
+    for name, table in settings.alerts.items():
         for field, fault in faults_of(name, table):
             raise SettingsError(f'{FILE_NAME}: alerts."{name}"{f".{field}" if field else ""}: {fault}')
-    for field, fault in (
-        ("webhook", url_fault(given.webhook)),
-        ("secrets", secrets_fault(given.secrets)),
-    ):
-        if fault:
-            raise SettingsError(f"{sources[f'alerting.{field}']}: alerting.{field}: {fault}")
+    for field, fault in faults_of_all(settings.alerting):
+        raise SettingsError(f"{sources[f'alerting.{field}']}: alerting.{field}: {fault}")
 
 
 def _convert(tree: Any, kind: type[_S], prefix: str, sources: Mapping[str, str]) -> _S:
@@ -159,18 +216,13 @@ def _is_list(section: str, key: str) -> bool:
     return get_origin(get_type_hints(type(getattr(Settings(), section)))[key]) is tuple
 
 
-def _split(text: str) -> list[str]:
-    """A list as variables say it: "a, b"."""
-    return [part.strip() for part in text.split(",") if part.strip()]
-
-
 def _check_variables(environ: Mapping[str, str]) -> None:
     """Refuse FNRUN_HTTP_AUTH, which wants to be FNRUN_HTTP__AUTH and would be passed over in silence."""
     for section in SECTIONS:
         for key in getattr(Settings(), section).__struct_fields__:
-            name = f"{_PREFIX}{section}_{key}".upper()
+            name = f"{OURS}{section}_{key}".upper()
             if name in environ:
-                raise SettingsError(f"{name}: a setting has two underscores, {_PREFIX}{section.upper()}__{key.upper()}")
+                raise SettingsError(f"{name}: a setting has two underscores, {OURS}{section.upper()}__{key.upper()}")
 
 
 def _read_file(path: Path) -> dict[str, Any]:
@@ -206,7 +258,7 @@ def _unknown(source: str, path: str, name: str, known: tuple[str, ...]) -> Setti
 
 
 def _parse(kind: Any, value: Any) -> Any:
-    return kind.parse(value)  # Seconds, Size and Role, the only types of our own in the records above
+    return kind.parse(value)  # Seconds, Size, Role and Secret, the only types of our own in the records above
 
 
 def _mark(sources: dict[str, str], prefix: str, tree: Mapping[str, Any], source: str) -> None:

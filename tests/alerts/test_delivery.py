@@ -86,8 +86,8 @@ async def test_a_command_that_is_not_there_says_so(tmp_path):
 
 async def test_a_command_that_hangs_is_ended_with_all_it_started(tmp_path):
     code = (
-        "import os, subprocess, sys, time; child = subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(99)']);"
-        "open('pids', 'w').write(f'{os.getpid()} {child.pid}'); time.sleep(99)"
+        "import os, subprocess, sys, time; child = subprocess.Popen([sys.executable, '-c', 'import time; "
+        "time.sleep(99)']); open('pids', 'w').write(f'{os.getpid()} {child.pid}'); time.sleep(99)"
     )
     assert "has not ended within 1.5 s" in (await start_command(python(code), tmp_path, BODY, 1.5)).error
     for pid in map(int, (tmp_path / "pids").read_text().split()):

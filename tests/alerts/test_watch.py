@@ -16,7 +16,6 @@ from runtime.ledger.minutes import record
 from tests.alerts.conditions import rule
 from tests.ledger.trial import Trial
 
-
 TELLS = Channels(run="ops.page")
 
 

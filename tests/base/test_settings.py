@@ -82,7 +82,7 @@ def test_the_command_line_wins_over_the_environment_over_the_file(settings_from)
 
 
 def test_other_variables_are_let_be(settings_from):
-    environ = {"FNRUN_SECRET_KEY": "x", "FNRUN": "y", "HTTP__BIND": "z", "PATH": "/bin"}
+    environ = {"FNRUN_URL": "x", "FNRUN": "y", "HTTP__BIND": "z", "PATH": "/bin"}
     assert settings_from("", environ).settings == Settings()
 
 
@@ -320,6 +320,12 @@ def test_every_value_is_shown_with_its_source(settings_from):
         Sourced("serve.blocked_limit", "10s", "default"),
         Sourced("store.url", '"embedded"', "default"),
         Sourced("store.namespace", '"fnrun"', "default"),
+        Sourced("store.host", '""', "default"),
+        Sourced("store.port", "6379", "default"),
+        Sourced("store.user", '""', "default"),
+        Sourced("store.password", '""', "default"),
+        Sourced("store.db", "0", "default"),
+        Sourced("store.tls", "false", "default"),
         Sourced("queue.workers", "1", "default"),
         Sourced("queue.concurrency", "100", "default"),
         Sourced("queue.queues", '["*"]', "default"),

@@ -5,7 +5,7 @@ Records alone, and what makes one impossible; settings reads them, alerts goes b
 
 import math
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Annotated, Literal, Self
 from urllib.parse import urlsplit
 
@@ -13,6 +13,7 @@ import msgspec
 
 from runtime.base.durations import Seconds, SecondsOrNever, parse_duration
 from runtime.base.errors import FnrunError, did_you_mean
+from runtime.base.secrets.masking import Secret
 from runtime.base.webhooks import secret_of
 
 Unit = Literal["share", "seconds", "count"]
@@ -136,8 +137,8 @@ class AlertTable(
     repeat: SecondsOrNever = SecondsOrNever(4 * 3600)
     resolve: bool = True
     enabled: bool = True
-    webhook: str | None = None
-    secrets: tuple[str, ...] | None = None
+    webhook: Secret | None = None
+    secrets: tuple[Secret, ...] | None = None
     command: tuple[str, ...] = ()
     run: str = ""
 
@@ -148,8 +149,8 @@ class AlertingSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
     secrets: that sign what goes to webhooks. allow_private: whether a webhook may be at a private address.
     """
 
-    webhook: str = ""
-    secrets: tuple[str, ...] = ()
+    webhook: Secret = Secret()
+    secrets: tuple[Secret, ...] = ()
     allow_private: bool = False
     timeout: Seconds = Seconds(10)
     most_per_hour: Annotated[int, msgspec.Meta(ge=1)] = 60
@@ -170,9 +171,15 @@ def faults_of(name: str, table: AlertTable) -> Iterator[tuple[str, str]]:
     if table.command and not table.command[0]:
         yield "command", 'it names no program; write ["mail", "-s", "alert", "ops"]'
     found = {
-        "clear": _clear_fault(table), "webhook": url_fault(table.webhook or ""),
-        "secrets": secrets_fault(table.secrets or ()),
+        "clear": _clear_fault(table), "webhook": _url_fault(table.webhook or ""),
+        "secrets": _secrets_fault(table.secrets or ()),
     }  # fmt: skip
+    yield from ((field, fault) for field, fault in found.items() if fault)
+
+
+def faults_of_all(given: AlertingSettings) -> Iterator[tuple[str, str]]:
+    """The same of [alerting]."""
+    found = {"webhook": _url_fault(given.webhook), "secrets": _secrets_fault(given.secrets)}
     yield from ((field, fault) for field, fault in found.items() if fault)
 
 
@@ -193,7 +200,7 @@ def _clear_fault(table: AlertTable) -> str:
     return ""
 
 
-def url_fault(url: str) -> str:
+def _url_fault(url: str) -> str:
     """Why nothing can be sent there; "" if it can, or there is none. Without the URL, which may be a secret."""
     if not url:
         return ""
@@ -205,7 +212,7 @@ def url_fault(url: str) -> str:
     return "it is no address; write https://host/path" if bad else ""
 
 
-def secrets_fault(secrets: tuple[str, ...]) -> str:
+def _secrets_fault(secrets: Sequence[str]) -> str:
     """Why one of them cannot sign; "" if all can."""
     try:
         for one in secrets:

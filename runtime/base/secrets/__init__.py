@@ -1,0 +1,1 @@
+"""Secrets: read from `.env`, `.secrets` and encrypted values, kept out of everything that is written."""
