@@ -1,12 +1,14 @@
 """The ways out: a webhook that somebody else's library verifies, a command, a run."""
 
 import json
+import logging
 import os
 import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import httpx
 import pytest
 
 from runtime.alerts.book import Parcel
@@ -47,6 +49,15 @@ async def test_a_webhook_is_signed_and_verified(desk, receiver):
     assert await deliver(desk, channels, allow_private=True) == Told()
     assert receiver.messages == [("m1", json.loads(BODY))]
     assert receiver.forged == []
+
+
+async def test_the_address_of_a_webhook_is_in_no_line_and_what_authors_send_still_is(desk, receiver, caplog):
+    caplog.set_level(logging.DEBUG)
+    await deliver(desk, Channels(webhook=receiver.url, secrets=(secret_of(receiver.secret),)), allow_private=True)
+    assert "/hook" not in caplog.text
+    async with httpx.AsyncClient() as client:
+        await client.post(receiver.url, content=b"")
+    assert "/hook" in caplog.text
 
 
 async def test_a_webhook_at_a_private_address_is_refused_unless_told_otherwise(desk, receiver):

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from runtime.alerts.book import Book, Message
-from runtime.alerts.rules import Channels
+from runtime.alerts.rules import Channels, rules_of
 from runtime.alerts.watch import LEASE_SECONDS, look, next_pause
 from runtime.base.sections import Settings
 from runtime.base.tables.alerts import AlertingSettings
@@ -28,6 +28,12 @@ class Looker:
         self.holder = holder
         self._ids = count(1)
         desk.settings = Settings(alerting=AlertingSettings(**given))
+
+    @classmethod
+    def of_settings(cls, desk: Desk, settings: Settings) -> "Looker":
+        looker = cls(desk, *rules_of(settings).values())
+        desk.settings = settings
+        return looker
 
     async def hold(self) -> int:
         return await self.desk.ask(self.book.hold(self.holder, LEASE_SECONDS))
