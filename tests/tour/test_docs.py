@@ -32,6 +32,7 @@ PAGES = [
     "docs/schedules.md",
     "docs/idempotency.md",
     "docs/limits.md",
+    "docs/alerts.md",
     "docs/celery.md",
 ]
 
