@@ -44,7 +44,7 @@ class Receiver:
         given = {name.lower(): value for name, value in headers.items()}
         try:
             verified = Webhook(self.secret).verify(body, given)
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - whatever the library raises
             self.forged.append(error)
             return 400
         status = self.answers.pop(0) if self.answers else 204

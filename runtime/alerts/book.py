@@ -72,11 +72,15 @@ class Delivered(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Look(msgspec.Struct, frozen=True, kw_only=True):
-    """What a look brought. told: messages of the last hour. facts: but for queues and minutes."""
+    """What a look brought. told: messages of the last hour. facts: but for queues and minutes.
+
+    counted: functions of which something was counted since the minute that was asked for.
+    """
 
     states: dict[str, RuleState]
     told: int
     facts: Facts
+    counted: frozenset[str] = frozenset()
 
 
 class Shown(msgspec.Struct, frozen=True, kw_only=True):
@@ -99,9 +103,10 @@ class Book:
         """Be the one who looks, for so long; 0.0 to let go. The token, 0 for who is not."""
         return self._ledger.call("alerts/hold", (holder, _ms(seconds)), int)
 
-    def look(self, windows: Sequence[float]) -> Call[Look]:
-        """What rules are judged by. windows: in which dead letters are counted, in seconds."""
-        arguments = (_ms(self._ledger.lease_seconds), _ms(self._ledger.stays_seconds), *map(_ms, windows))
+    def look(self, windows: Sequence[float], minute: int | None = None) -> Call[Look]:
+        """What rules are judged by. windows: in which dead letters are counted, in seconds. minute: the oldest."""
+        silence, stays = _ms(self._ledger.lease_seconds), _ms(self._ledger.stays_seconds)
+        arguments = (silence, stays, "" if minute is None else minute, *map(_ms, windows))
         return self._ledger.call("alerts/look", arguments, lambda found: _read_look(found, windows))
 
     def commit(self, token: int, states: Mapping[str, RuleState], messages: Iterable[Message]) -> Call[bool]:
@@ -152,11 +157,12 @@ def _fields(message: Message) -> tuple[Argument, ...]:
 
 
 def _read_look(found: Sequence[Any], windows: Sequence[float]) -> Look:
-    now, states, told, functions, dead, workers, schedulers, lost = found
+    now, states, told, functions, dead, workers, schedulers, lost, counted = found
     names = [name.decode() for name in functions]
     return Look(
         states=_read_states(states),
         told=told,
+        counted=frozenset(name.decode() for name in counted),
         facts=Facts(
             now=now / 1000,
             functions=frozenset(names),

@@ -4,11 +4,12 @@ Made of the settings; used by the watch, by the admin API and by the judge. Know
 """
 
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from fnmatch import fnmatchcase
 
 import msgspec
 
+from runtime.base.errors import UnknownFunction
 from runtime.base.sections import Settings
 from runtime.base.tables.alerts import MEASURES, AlertTable, Condition, Unit, clear_of
 from runtime.base.webhooks import secret_of
@@ -111,6 +112,15 @@ def _rule(name: str, table: AlertTable, settings: Settings) -> Rule:
     )
 
 
+def unknown_runs(settings: Settings, names: Collection[str]) -> list[str]:
+    """What is wrong with the functions that rules would have run, in sentences. names: those that there are."""
+    return [
+        f'functions.toml: alerts."{name}".run: {UnknownFunction(table.run, names)}'
+        for name, table in settings.alerts.items()
+        if table.enabled and table.run and table.run not in names
+    ]
+
+
 def first_minute(now: float, window_seconds: float) -> int:
     """The oldest minute that a window touches: it is looked at whole, so a window is up to a minute longer."""
     return int((now - window_seconds) // _MINUTE)
@@ -129,13 +139,13 @@ def _of_functions(rule: Rule, facts: Facts) -> dict[str, Found]:
     if rule.when.measure == "dead_letters":
         dead = facts.dead.get(rule.window_seconds, {})
         names = facts.functions | dead.keys()
-        return {name: Found(float(dead.get(name, 0))) for name in _matching(rule, names)}
+        return {name: Found(float(dead.get(name, 0))) for name in matching(rule, names)}
     since = first_minute(facts.now, rule.window_seconds)
     counts: defaultdict[str, Counter[str]] = defaultdict(Counter)
     for row in facts.rows:
         if row.minute >= since:
             counts[row.function][row.what] += row.number
-    return {name: _count(rule, counts[name]) for name in _matching(rule, facts.functions | counts.keys())}
+    return {name: _count(rule, counts[name]) for name in matching(rule, facts.functions | counts.keys())}
 
 
 def _count(rule: Rule, counts: Counter[str]) -> Found:
@@ -167,7 +177,7 @@ def _of_queues(rule: Rule, facts: Facts) -> dict[str, Found]:
     views = {view.name: view for view in facts.queues}
     named = {rule.pattern} if "*" not in rule.pattern else set()
     found = {}
-    for name in _matching(rule, views.keys() | named):
+    for name in matching(rule, views.keys() | named):
         view = views.get(name)
         if rule.when.measure == "backlog_age":
             found[name] = Found(view.age_seconds if view else 0.0, f"{view.ready} wait" if view else "")
@@ -183,5 +193,6 @@ def _of_system(rule: Rule, facts: Facts) -> Found:
     return Found(float(len(lost)), ", ".join(lost[:5]))
 
 
-def _matching(rule: Rule, names: Iterable[str]) -> list[str]:
+def matching(rule: Rule, names: Iterable[str]) -> list[str]:
+    """Those of them that a rule is about, in order."""
     return sorted(name for name in names if fnmatchcase(name, rule.pattern))

@@ -10,6 +10,7 @@ import os
 import secrets
 import socket
 import threading
+import time
 from collections.abc import Callable, Coroutine
 from contextlib import suppress
 from functools import partial
@@ -20,9 +21,9 @@ import msgspec
 
 from runtime.alerts.book import Book, Look, Message, Parcel
 from runtime.alerts.delivery import Delivery, Told
-from runtime.alerts.judging import RuleState, judge, tell
+from runtime.alerts.judging import UNSEEN_SECONDS, RuleState, judge, tell
 from runtime.alerts.messages import message_of, text_of
-from runtime.alerts.rules import Facts, Rule, first_minute, measure, rules_of
+from runtime.alerts.rules import Facts, Rule, first_minute, matching, measure, rules_of
 from runtime.base.errors import StoreDown
 from runtime.base.ids import new_run_id
 from runtime.base.logs import get_logger
@@ -37,7 +38,12 @@ LEASE_SECONDS = 6.0
 _HOLD_SECONDS = 2.0
 """With the lease: whoever is killed is followed within 8 s."""
 _LOOK_SECONDS = 5.0
+_LONGEST_LOOK_SECONDS = UNSEEN_SECONDS / 2
 _LEAVE_SECONDS = 2.0
+_SHARE = 20
+"""Where there is much to look at, looks are further apart, so that they take a twentieth of a processor."""
+_AT_ONCE = 50
+"""Functions that the store is asked for in one call: it does nothing else meanwhile."""
 _MINUTE = 60
 _FIRST_PAUSE_SECONDS, _LONGEST_PAUSE_SECONDS = 5.0, 600.0
 _MOST_ASKED_SECONDS = 3600.0
@@ -66,6 +72,7 @@ class Watch:
         self._sending: dict[str, asyncio.Task[None]] = {}
         self._was_down = False
         self._look_at = 0.0
+        self._token = 0
 
     def start(self) -> None:
         """Begin."""
@@ -91,15 +98,30 @@ class Watch:
         self._loop, self._wake = asyncio.get_running_loop(), asyncio.Event()
         delivery = Delivery(self._desk, self._root, self._desk.settings.alerting, Sender())
         await self._wait(self._delay_seconds)
+        await self._guarded(self._hold())
+        # Beside the looks: one that takes long, or a slow store, shall not cost the lease.
+        holding = asyncio.create_task(self._hold_on())
         try:
             while not self._stopping.is_set():
-                await self._guarded(self._step(delivery))
+                if self._token:
+                    await self._guarded(self._step(delivery))
                 await self._wait(_HOLD_SECONDS)
         finally:
             for task in self._sending.values():
                 task.cancel()
+            await holding  # what it has under way would else come after the next call, and hold on
             with suppress(StoreDown):
                 await self._desk.ask(self._book.hold(self.holder, 0.0))
+
+    async def _hold_on(self) -> None:
+        while not self._stopping.is_set():
+            await self._wait(_HOLD_SECONDS)
+            await self._guarded(self._hold())
+
+    async def _hold(self) -> None:
+        if self._stopping.is_set():
+            return
+        self._token = await self._desk.ask(self._book.hold(self.holder, LEASE_SECONDS))
 
     async def _wait(self, seconds: float) -> None:
         assert self._wake is not None  # noqa: S101 - made where this loop begins
@@ -119,13 +141,12 @@ class Watch:
             log.exception("a look at the alerts failed")
 
     async def _step(self, delivery: Delivery) -> None:
-        token = await self._desk.ask(self._book.hold(self.holder, LEASE_SECONDS))
-        if not token:
-            return
         now = asyncio.get_running_loop().time()
         if now >= self._look_at:
-            self._look_at = now + _LOOK_SECONDS
-            await look(self._desk, self._book, self.rules, token)
+            before = time.thread_time()
+            await look(self._desk, self._book, self.rules, self._token)
+            pause = (time.thread_time() - before) * _SHARE
+            self._look_at = now + min(max(_LOOK_SECONDS, pause), _LONGEST_LOOK_SECONDS)
         for parcel in await self._desk.ask(self._book.due(self._sending)):
             task = asyncio.create_task(self._guarded(self._send(delivery, parcel)))
             self._sending[parcel.lane] = task
@@ -165,7 +186,8 @@ async def look(
 ) -> bool:
     """Judge all rules by what there is now, and have told what is to be told. False: another looks meanwhile."""
     windows = sorted({rule.window_seconds for rule in rules.values() if rule.when.measure == "dead_letters"})
-    found = await desk.ask(book.look(windows))
+    minutes = [first_minute(desk.ledger.now(), rule.window_seconds) for rule in rules.values() if _by_the_minute(rule)]
+    found = await desk.ask(book.look(windows, min(minutes, default=None)))
     facts = await _gather(desk, rules, found)
     states: dict[str, RuleState] = {}
     messages: list[Message] = []
@@ -194,15 +216,15 @@ async def _gather(desk: Desk, rules: dict[str, Rule], found: Look) -> Facts:
     rows: list[Row] = []
     if counted:
         since = min(first_minute(facts.now, rule.window_seconds) for rule in counted)
-        named = [rule.pattern for rule in counted]
-        some = None if any("*" in one for one in named) else named
+        names = sorted({name for rule in counted for name in matching(rule, found.counted)})
         for first, last in spans(since, int(facts.now // _MINUTE)):
-            some_rows = await desk.ask(read(desk.ledger, first, last, some))
-            rows += some_rows
+            for at in range(0, len(names), _AT_ONCE):
+                some = await desk.ask(read(desk.ledger, first, last, names[at : at + _AT_ONCE]))
+                rows += some
     asks_queues = any(rule.about == "queue" for rule in rules.values())
     queues = await desk.ask(desk.ledger.queues()) if asks_queues else []
-    names = frozenset[str]() if desk.registry is None else frozenset(desk.registry().whole().functions)
-    return msgspec.structs.replace(facts, rows=rows, queues=queues, functions=facts.functions | names)
+    known = frozenset[str]() if desk.registry is None else frozenset(desk.registry().whole().functions)
+    return msgspec.structs.replace(facts, rows=rows, queues=queues, functions=facts.functions | known)
 
 
 def _by_the_minute(rule: Rule) -> bool:

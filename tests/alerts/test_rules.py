@@ -3,10 +3,12 @@
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
 from runtime.alerts.rules import Facts, Found, measure, rules_of
 from runtime.base.errors import SettingsError
 from runtime.base.settings import load_settings
+from runtime.cli import main
 from runtime.ledger.minutes import Row
 from runtime.ledger.views import QueueView
 from tests.alerts.conditions import rule
@@ -149,3 +151,14 @@ def test_addresses_and_secrets_are_masked(tmp_path):
     )
     shown = "\n".join(one.value for one in load_settings(tmp_path, environ={}).explain())
     assert "hooks.example.com" not in shown
+
+
+def test_check_names_a_function_that_is_not_there(write_project):
+    toml = '[alerts.x]\nwhen = "workers < 1"\nrun = "ops.paeg"\n'
+    root = write_project(
+        **{"functions.toml": toml, "functions/ops.py": "from runtime import fn\n@fn()\ndef page(): ...\n"}
+    )
+    result = CliRunner().invoke(main, ["--dir", str(root), "check"])
+    assert result.exit_code == 1
+    assert 'functions.toml: alerts."x".run: no function "ops.paeg"; did you mean "ops.page"?' in result.stderr
+    assert "1 problem(s)" in result.stderr

@@ -1,20 +1,27 @@
 """Rules on a real store: what is kept, who may write it, what is sent and how often it is tried."""
 
-from collections.abc import Callable
+import secrets
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
 from itertools import count
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from runtime.alerts.book import Book, Message
 from runtime.alerts.rules import Channels, rules_of
-from runtime.alerts.watch import LEASE_SECONDS, look, next_pause
+from runtime.alerts.watch import LEASE_SECONDS, Watch, look, next_pause
 from runtime.base.sections import Settings
-from runtime.base.tables.alerts import AlertingSettings
+from runtime.base.tables.alerts import AlertingSettings, AlertTable, Condition
 from runtime.ledger.desk import Desk
 from runtime.ledger.minutes import record
 from tests.alerts.conditions import rule
+from tests.desks import desk_on
 from tests.ledger.trial import Trial
+from tests.live_servers import until
 
 TELLS = Channels(run="ops.page")
 
@@ -199,3 +206,55 @@ async def test_dead_letters_count_within_the_window(desk, trial, looker):
 def test_pauses_grow_and_a_receiver_may_ask_for_more():
     assert [next_pause(tries, 0) for tries in (0, 1, 2, 50)] == [5, 10, 20, 600]
     assert [next_pause(0, asked) for asked in (60, 1e9)] == [60, 3600]
+
+
+def said(log: Any, event: str) -> list[Any]:
+    return [one for one in log.entries if one["event"] == event]
+
+
+@pytest.fixture
+def start_watch(tmp_path: Path) -> Iterator[Callable[[Desk], Watch]]:
+    started: list[Watch] = []
+
+    def start(desk: Desk) -> Watch:
+        desk.settings = Settings(alerts={"r": AlertTable(when=Condition.parse("workers < 1"))})
+        started.append(Watch(desk, tmp_path))
+        started[-1].start()
+        return started[-1]
+
+    yield start
+    for watch in started:
+        watch.stop()
+
+
+@pytest.fixture
+def by_real_time(valkey: Path) -> Iterator[Desk]:
+    desk = desk_on(valkey, f"test-{secrets.token_hex(4)}")
+    yield desk
+    desk.close()
+
+
+def test_a_watch_holds_looks_says_so_and_lets_go_at_its_end(by_real_time, start_watch, log):
+    book, watch = Book(by_real_time.ledger), start_watch(by_real_time)
+    until(lambda: said(log, "r fires (workers < 1): 0"), 15)
+    shown = by_real_time.ask_sync(book.show())
+    assert shown.holder == watch.holder
+    assert shown.states["r"].subjects[""].phase == "firing"
+    watch.stop()
+    assert by_real_time.ask_sync(book.show()).holder == ""
+
+
+def test_an_outage_of_the_store_is_said_once(gone, start_watch, log):
+    start_watch(gone)
+    until(lambda: said(log, "the store does not answer; alerts wait"), 15)
+    watch = start_watch(gone)
+    until(lambda: len(said(log, "the store does not answer; alerts wait")) == 2, 15)
+    began = time.monotonic()
+    watch.stop()
+    assert time.monotonic() - began < 10
+
+
+def test_where_there_is_no_rule_nothing_is_begun_and_nothing_loaded():
+    code = "import sys; from runtime.alerts.opening import open_watch; print('httpx' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "False\n"
