@@ -16,6 +16,7 @@ import msgspec
 from runtime.alerts.book import Parcel
 from runtime.alerts.rules import Channels
 from runtime.base.errors import FnrunError, StoreDown
+from runtime.base.secrets.masking import mask
 from runtime.base.tables.alerts import AlertingSettings
 from runtime.ledger.desk import Desk
 from runtime.ledger.records import Submission
@@ -138,5 +139,5 @@ async def _read(process: asyncio.subprocess.Process, output: list[bytes]) -> Non
 
 
 def _said(output: Sequence[bytes]) -> str:
-    text = b"".join(output).decode(errors="replace").strip()
+    text = mask(b"".join(output).decode(errors="replace").strip())
     return f": {text}" if text else ""

@@ -3,6 +3,7 @@
 import json
 import logging
 import os
+import secrets
 import sys
 import time
 from collections.abc import Iterator
@@ -16,6 +17,7 @@ from runtime.alerts.delivery import Delivery, Told, start_command
 from runtime.alerts.judging import Subject, Telling
 from runtime.alerts.messages import message_of
 from runtime.alerts.rules import Channels
+from runtime.base.secrets.masking import hide
 from runtime.base.tables.alerts import AlertingSettings
 from runtime.base.webhooks import secret_of
 from runtime.ledger.desk import Desk
@@ -89,6 +91,13 @@ async def test_a_command_that_fails_says_what_it_printed(tmp_path):
     assert "ended with 3" in told.error
     assert told.error.endswith("no mail today")
     assert len(told.error) < 500
+
+
+async def test_what_a_command_prints_is_shown_without_secrets(tmp_path):
+    secret = secrets.token_hex(16)
+    hide([secret])
+    told = await start_command(python(f"print('no access with {secret}'); exit(1)"), tmp_path, BODY, 10)
+    assert told.error.endswith("no access with ****")
 
 
 async def test_a_command_that_is_not_there_says_so(tmp_path):
