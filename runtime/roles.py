@@ -83,7 +83,8 @@ def open_project(root: Path, loaded: Loaded) -> Project:
 
 def serve(project: Project, sock: socket.socket, parent: Parent) -> NoReturn:
     """Serve HTTP until SIGTERM or SIGINT, or until the parent is gone; then drain and end the process."""
-    from runtime.ledger.desk import open_desk, use  # noqa: PLC0415 - the CLI's other commands need no store
+    from runtime.alerts.opening import open_watch  # noqa: PLC0415 - the CLI's other commands need no store
+    from runtime.ledger.desk import open_desk, use  # noqa: PLC0415
 
     settings = project.settings
     begin_log(project.root, settings)
@@ -99,11 +100,13 @@ def serve(project: Project, sock: socket.socket, parent: Parent) -> NoReturn:
     use(desk)
     sys.setswitchinterval(_SWITCH_SECONDS)
     runner = asyncio.Runner(loop_factory=loop_factory())
+    end_watch = open_watch(desk, project.root, delay_seconds=2.0)
     try:
         left = runner.run(_serve_http(project, sock, parent, desk))
     except StartError as error:  # not by Python's own end: what was opened may have left threads
         sys.stderr.write(f"Error: {error}\n")
         end_process(1)
+    end_watch()
     desk.close()
     if left:
         log.warning("handlers are left at work", count=left)

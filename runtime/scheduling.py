@@ -13,6 +13,7 @@ from typing import NoReturn
 
 import msgspec
 
+from runtime.alerts.opening import open_watch
 from runtime.base import logs
 from runtime.base.errors import StartError
 from runtime.declare.registry import Registry
@@ -45,7 +46,9 @@ def schedule(project: Project, parent: Parent | None = None) -> NoReturn:
         sys.stderr.write(f"Error: {error}\n")
         end_process(1)
     use(desk)
+    end_watch = open_watch(desk, project.root)
     asyncio.Runner(loop_factory=loop_factory()).run(_schedule(project, parent, desk))
+    end_watch()
     desk.close()
     if parent is None:
         log.info("stopped")

@@ -16,6 +16,7 @@ from typing import NoReturn
 import msgspec
 from typing_extensions import override
 
+from runtime.alerts.opening import open_watch
 from runtime.base import logs
 from runtime.base.errors import StartError
 from runtime.base.store import Store
@@ -75,11 +76,13 @@ def work(project: Project, parent: Parent) -> NoReturn:
     desk = open_desk(project.root, settings, again=not parent.first)
     use(desk)
     role = WorkerRole(project, desk, parent)
+    end_watch = open_watch(desk, project.root, delay_seconds=1.0)
     try:
         code = role.run()
     except StartError as error:  # not by Python's own end: what was opened may have left threads
         sys.stderr.write(f"Error: {error}\n")
         code = 1
+    end_watch()
     desk.close()
     end_process(code)
 

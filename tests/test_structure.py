@@ -91,12 +91,14 @@ def test_every_setting_has_a_heading_in_the_reference():
     from runtime.base.schedules import ScheduleTable
     from runtime.base.sections import FunctionSettings, Settings
     from runtime.base.settings import SECTIONS
+    from runtime.base.tables.alerts import AlertTable
 
     reference = (ROOT / "docs" / "reference.md").read_text()
     settings = Settings()
     names = [f"{s}.{k}" for s in SECTIONS for k in getattr(settings, s).__struct_fields__]
     names += [f"functions.<name>.{key}" for key in FunctionSettings.__struct_fields__]
     names += [f"schedules.<id>.{key}" for key in ScheduleTable.__struct_fields__]
+    names += [f"alerts.<name>.{key}" for key in AlertTable.__struct_encode_fields__]
     assert [name for name in names if f"`{name}`" not in reference] == []
 
 

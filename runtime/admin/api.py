@@ -10,6 +10,7 @@ from typing import Any
 
 from runtime.admin.access.keys import access_routes
 from runtime.admin.access.recording import recorded
+from runtime.admin.alerts import alert_routes
 from runtime.admin.background import background_routes
 from runtime.admin.callbacks import callback_routes
 from runtime.admin.health import health_routes
@@ -69,6 +70,7 @@ def _system_routes(core: HttpCore, registry: Registry, site: Site) -> Iterator[R
     yield from metrics_routes(site.desk, VERSION)
     yield stats_route(site.later)
     yield from schedule_routes(site.later)
+    yield from alert_routes(site.later)
     yield from background_routes()
     yield from access_routes(site.later)
 

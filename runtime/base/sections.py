@@ -15,6 +15,7 @@ from runtime.base.logs import Format, Level
 from runtime.base.schedules import ScheduleSettings, ScheduleTable
 from runtime.base.secrets.connections import ConnectionTable
 from runtime.base.secrets.masking import Secret
+from runtime.base.tables.alerts import AlertingSettings, AlertTable
 
 Auth = Literal["public", "key", "signed"]
 _Count = Annotated[int, msgspec.Meta(ge=1)]
@@ -233,6 +234,8 @@ class Settings(_Section, frozen=True, kw_only=True, forbid_unknown_fields=True):
     callbacks: CallbackSettings = CallbackSettings()
     traces: TracesSettings = TracesSettings()
     signing: SigningSettings = SigningSettings()
+    alerting: AlertingSettings = AlertingSettings()
     functions: dict[str, FunctionSettings] = {}
     schedules: dict[str, ScheduleTable] = {}
     connections: dict[_Variable, ConnectionTable] = {}
+    alerts: dict[str, AlertTable] = {}

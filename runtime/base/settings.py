@@ -25,6 +25,7 @@ from runtime.base.secrets.masking import Secret, hide
 from runtime.base.secrets.opening import Opening, split
 from runtime.base.secrets.vault import KEY_VARIABLES, OURS, Vault
 from runtime.base.sections import FunctionSettings, QueueSettings, Settings, StoreSettings
+from runtime.base.tables.alerts import AlertTable, faults_of, faults_of_all
 from runtime.base.webhooks import secret_of
 
 FILE_NAME = "functions.toml"
@@ -36,6 +37,7 @@ _NAMED: Mapping[str, type[msgspec.Struct]] = {
     "functions": FunctionSettings,
     "schedules": ScheduleTable,
     "connections": ConnectionTable,
+    "alerts": AlertTable,
 }
 """Tables whose keys are names, and what stands below each."""
 SECTIONS = tuple(name for name in Settings.__struct_fields__ if name not in _NAMED)
@@ -122,6 +124,7 @@ def load_settings(
         for name, one in settings.functions.items():
             _check_signing(f'functions."{name}".signing', one.signing, sources)
     _check_schedules(settings.schedules)
+    _check_alerts(settings, sources)
     vault.connections = {
         name: partial(_url_of, name, table, vault) for name, table in settings.connections.items() if not sealed
     }
@@ -176,6 +179,14 @@ def _check_schedules(ids: Iterable[str]) -> None:
             raise SettingsError(
                 f'{FILE_NAME}: schedules."{one}": an id is 1 to 100 letters, digits and any of _ . : -; choose another'
             )
+
+
+def _check_alerts(settings: Settings, sources: Mapping[str, str]) -> None:
+    for name, table in settings.alerts.items():
+        for field, fault in faults_of(name, table):
+            raise SettingsError(f'{FILE_NAME}: alerts."{name}"{f".{field}" if field else ""}: {fault}')
+    for field, fault in faults_of_all(settings.alerting):
+        raise SettingsError(f"{sources[f'alerting.{field}']}: alerting.{field}: {fault}")
 
 
 def _convert(tree: Any, kind: type[_S], prefix: str, sources: Mapping[str, str]) -> _S:
@@ -260,8 +271,8 @@ def _check_names(tree: Mapping[str, Any], source: str) -> None:
         for name, keys in tables.items():
             path = f'{section}."{name}"' if section in _NAMED else section
             for key in keys if isinstance(keys, Mapping) else ():
-                if key not in kind.__struct_fields__:
-                    raise _unknown(source, f"{path}.{key}", key, kind.__struct_fields__)
+                if key not in kind.__struct_encode_fields__:
+                    raise _unknown(source, f"{path}.{key}", key, kind.__struct_encode_fields__)
 
 
 def _unknown(source: str, path: str, name: str, known: tuple[str, ...]) -> SettingsError:
@@ -284,7 +295,9 @@ def _mark(sources: dict[str, str], prefix: str, tree: Mapping[str, Any], source:
 
 def _leaves(prefix: str, node: Any) -> Iterator[tuple[str, Any]]:
     items = (
-        ((f, getattr(node, f)) for f in node.__struct_fields__) if isinstance(node, msgspec.Struct) else node.items()
+        zip(node.__struct_encode_fields__, msgspec.structs.astuple(node), strict=True)
+        if isinstance(node, msgspec.Struct)
+        else node.items()
     )
     for key, value in items:
         path = f"{prefix}.{key}" if prefix else key

@@ -12,6 +12,7 @@ from runtime.base.garbage import collect_seldom
 from runtime.base.secrets.masking import mask
 
 _COMMANDS = {
+    "alerts": "alerts",
     "calls": "health invoke",
     "cells": "cell-child function-child",
     "doctor": "doctor",

@@ -78,9 +78,20 @@ def check(root: Path) -> None:
     project = roles.load_project(root)
     print_warnings(project.loaded)
     print_failures(project, tracebacks=True)
-    if project.registry.failures:
-        raise click.ClickException(f"{len(project.registry.failures)} problem(s)")
+    faults = _faults_of_alerts(project)
+    for fault in faults:
+        click.echo(fault, err=True)
+    if count := len(project.registry.failures) + len(faults):
+        raise click.ClickException(f"{count} problem(s)")
     click.echo(f"{len(project.registry.functions)} function(s), no problems")
+
+
+def _faults_of_alerts(project: roles.Project) -> list[str]:
+    if not project.settings.alerts:
+        return []
+    from runtime.alerts.rules import unknown_runs  # noqa: PLC0415 - it loads the store's client
+
+    return unknown_runs(project.settings, project.registry.functions)
 
 
 @click.command()

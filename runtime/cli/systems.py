@@ -168,6 +168,7 @@ def _here(root: Path, settings: Settings, registry: Registry | None, function: F
 def _route(core: "HttpCore", site: "Site", function: Function | None) -> None:
     from runtime.admin.access.keys import access_routes  # noqa: PLC0415
     from runtime.admin.access.recording import recorded  # noqa: PLC0415
+    from runtime.admin.alerts import alert_routes  # noqa: PLC0415
     from runtime.admin.api import invoke_route  # noqa: PLC0415
     from runtime.admin.callbacks import callback_routes  # noqa: PLC0415
     from runtime.admin.limits import limit_routes  # noqa: PLC0415
@@ -185,6 +186,7 @@ def _route(core: "HttpCore", site: "Site", function: Function | None) -> None:
         schedule_routes(later),
         callback_routes(later),
         access_routes(later),
+        alert_routes(later),
     )
     for route in recorded(routes, core.access, later):
         core.table.add(*route)

@@ -6,10 +6,12 @@ server counts (DNS rebinding). Follows no redirect, uses no proxy, reads no body
 """
 
 import asyncio
+import logging
 import socket
 import ssl
 import time
 from collections.abc import Awaitable, Callable, Sequence
+from contextvars import ContextVar
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from functools import cache
@@ -27,6 +29,16 @@ _MOST_ADDRESSES = 4
 _LONGEST_ERROR = 300
 _PORTS = {"http": 80, "https": 443}
 _LIMITS = httpx.Limits(max_keepalive_connections=0)
+
+_is_ours: ContextVar[bool] = ContextVar("is_ours", default=False)
+
+
+def _is_an_authors(_: logging.LogRecord) -> bool:
+    return not _is_ours.get()
+
+
+# httpx logs each request with its URL, which may be all that keeps others from a webhook; an author's own stay.
+logging.getLogger("httpx").addFilter(_is_an_authors)
 
 
 class Sent(msgspec.Struct, frozen=True, kw_only=True):
@@ -84,6 +96,7 @@ class Sender:
         if not secrets:
             del headers["webhook-signature"]
         headers |= {"content-type": "application/json", "user-agent": "fnrun"}
+        said = _is_ours.set(True)
         try:
             async with asyncio.timeout(timeout_seconds):
                 sent = await self._send(url, body, headers, private=private, timeout_seconds=timeout_seconds)
@@ -93,6 +106,8 @@ class Sender:
             sent = Sent(error=f"no answer within {timeout_seconds:g} s")
         except (httpx.HTTPError, OSError, ValueError) as error:
             sent = Sent(error=f"{type(error).__name__}: {error}"[:_LONGEST_ERROR])
+        finally:
+            _is_ours.reset(said)
         return msgspec.structs.replace(sent, seconds=time.monotonic() - began)
 
     async def _send(

@@ -373,6 +373,11 @@ def test_every_value_is_shown_with_its_source(settings_from):
         Sourced("isolation.idle", "1m", "default"),
         Sourced("isolation.env", "[]", "default"),
         Sourced("signing.secrets", "[]", "default"),
+        Sourced("alerting.webhook", '""', "default"),
+        Sourced("alerting.secrets", "[]", "default"),
+        Sourced("alerting.allow_private", "false", "default"),
+        Sourced("alerting.timeout", "10s", "default"),
+        Sourced("alerting.most_per_hour", "60", "default"),
     ]
 
 

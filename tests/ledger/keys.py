@@ -10,6 +10,7 @@ LASTING = {
     "schedule_ids", "schedule_states", "ticks", "backfill", "schedulers", "added", "overrides", "until", "limits",
     "callbacks", "callbacks_used", "callbacks_dead",
     "access", "access_used", "access_version", "access_taken", "audit",
+    "alerts", "alert_states", "alert_outbox", "alert_told", "alert_recent", "alert_workers", "alert_lost",
 }  # fmt: skip
 """Keys of which a namespace has one each, bounded by names of functions, queues, workers, schedules, and open runs; by
 access keys; and the audit log, of which so much is kept."""
@@ -29,7 +30,7 @@ OF_RUNS = {"run", "in", "out", "log", "progress", "flow"}
 
 PASSING = {
     "done", "dead", "dedupe", "once", "children", "worker", "knows", "info", "check", "scheduler", "schedule", "skips",
-    "calls", "callers", "asked", "rate", "breaker", "minutes", "callback", "lines",
+    "calls", "callers", "asked", "rate", "breaker", "minutes", "callback", "lines", "alert",
 }  # fmt: skip
 """Keys that always have a time to live."""
 

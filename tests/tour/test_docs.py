@@ -34,6 +34,7 @@ PAGES = [
     "docs/limits.md",
     "docs/secrets.md",
     "docs/access.md",
+    "docs/alerts.md",
     "docs/celery.md",
     "docs/metrics.md",
     "docs/callbacks.md",

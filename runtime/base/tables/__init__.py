@@ -1,0 +1,1 @@
+"""Tables of functions.toml that have much to say of their own."""
