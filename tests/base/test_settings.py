@@ -351,6 +351,7 @@ def test_every_value_is_shown_with_its_source(settings_from):
         Sourced("isolation.max_calls", "100", "default"),
         Sourced("isolation.idle", "1m", "default"),
         Sourced("isolation.env", "[]", "default"),
+        Sourced("traces.enabled", "false", "default"),
     ]
 
 
