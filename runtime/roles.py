@@ -29,8 +29,8 @@ from runtime.declare.registry import Function, Registry
 from runtime.declare.triggers import Http
 from runtime.following import Parent, announce_failures, follow, watch_loop
 from runtime.listening import is_loopback, url_of
-from runtime.observe.counts import note_ready, sample
 from runtime.observe import traces
+from runtime.observe.counts import note_ready, sample
 from runtime.processes import Line, Message, end_without_parent
 
 if TYPE_CHECKING:  # the HTTP role alone loads it

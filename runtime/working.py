@@ -31,9 +31,9 @@ from runtime.invoke.watchdog import Culprit
 from runtime.ledger.desk import Desk, open_desk, use
 from runtime.ledger.lines.keeper import Bounds
 from runtime.ledger.metrics.flushing import Flush
+from runtime.observe import traces
 from runtime.observe.counts import note_ready, sample
 from runtime.outgoing.callbacks import Deliverer
-from runtime.observe import traces
 from runtime.processes import Line, Message, end_without_parent
 from runtime.roles import Project, begin_log, end_process, loop_factory
 from runtime.tasks.around import WithBackground

@@ -14,7 +14,6 @@ from runtime import roles
 from runtime.base.errors import SettingsError
 from runtime.base.sections import Settings
 from runtime.base.settings import load_settings
-from runtime.declare.context import log_fields
 from runtime.observe import traces
 from runtime.tasks.performed import ending_with_calls, opens
 from runtime.tasks.processes import COMMAND

@@ -22,10 +22,10 @@ from runtime.base.tables.alerts import AlertingSettings
 from runtime.base.webhooks import secret_of
 from runtime.ledger.desk import Desk
 from runtime.outgoing.sender import Sender
+from tests.alert_receivers import Receiver, a_receiver
 from tests.alerts.conditions import rule
 from tests.desks import view_of
 from tests.live_servers import until
-from tests.alert_receivers import Receiver, a_receiver
 
 BODY = b'{"type":"alert.fired"}'
 

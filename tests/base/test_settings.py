@@ -378,6 +378,7 @@ def test_every_value_is_shown_with_its_source(settings_from):
         Sourced("alerting.allow_private", "false", "default"),
         Sourced("alerting.timeout", "10s", "default"),
         Sourced("alerting.most_per_hour", "60", "default"),
+        Sourced("traces.enabled", "false", "default"),
     ]
 
 

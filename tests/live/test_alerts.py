@@ -7,9 +7,9 @@ from pathlib import Path
 import httpx
 import pytest
 
+from tests.alert_receivers import Receiver, a_receiver
 from tests.live_servers import Server, until
 from tests.live_workers import FAST, Runs
-from tests.alert_receivers import Receiver, a_receiver
 from tests.stores import TcpStore
 
 pytestmark = [pytest.mark.live, pytest.mark.timeout(180)]

@@ -138,6 +138,11 @@ class Parts:
         self._keep_alive_seconds = keep_alive_seconds
         self.on_close: Callable[[], Awaitable[None]] | None = None
 
+    @property
+    def error(self) -> BaseException | None:
+        """What the handler raised midway."""
+        return self._stream.error
+
     def __aiter__(self) -> Self:
         return self
 

@@ -33,9 +33,9 @@ from runtime.triggers.queue.clients.messages import TRIGGER, by_name
 from runtime.triggers.queue.leases import Fate, Lease
 from runtime.triggers.queue.outcomes.places import place_of
 from runtime.triggers.queue.outcomes.results import BadResult, Results, TooLong
+from runtime.triggers.queue.outcomes.spans import run_in_span
 from runtime.triggers.queue.outcomes.tally import Tally
 from runtime.triggers.queue.outcomes.told import tell
-from runtime.triggers.queue.outcomes.spans import run_in_span
 from runtime.triggers.queue.plans import RunPlan, plan_runs
 
 log = get_logger(__name__)

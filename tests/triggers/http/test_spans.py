@@ -1,6 +1,7 @@
 """What a call's span says of calls that do not go well, and that where traces are off there is none."""
 
 import asyncio
+from contextlib import suppress
 
 import httpx
 import pytest
@@ -24,6 +25,11 @@ FILE = """
     @http.post("/later", auth="public")
     @queue("later")
     def later() -> None: ...
+
+    @http.get("/breaks", auth="public")
+    async def breaks():
+        yield 1
+        raise OSError("midway")
 
     @http.get("/fails", auth="public")
     def fails() -> None:
@@ -67,6 +73,14 @@ async def test_each_answer_is_told_with_its_status(http: httpx.AsyncClient, sent
     ]
     error = sent.get_finished_spans()[-1].events[0]
     assert error.attributes["exception.message"] == "no"
+
+
+async def test_a_stream_that_fails_midway_is_told(http: httpx.AsyncClient, sent):
+    with suppress(AssertionError):  # httpx: the stream was cut
+        await http.get("/breaks")
+    (span,) = sent.get_finished_spans()
+    assert (span.attributes["http.response.status_code"], span.attributes["error.type"]) == (200, "OSError")
+    assert not span.status.is_ok
 
 
 async def test_a_call_by_name_is_told_by_its_route(http: httpx.AsyncClient, sent):
