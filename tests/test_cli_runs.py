@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from runtime.ledger.desk import Desk
+from runtime.ledger.minutes import record
 from tests.commands import Command, command, good
 from tests.desks import Worker, refuse_message, submit, view_of
 from tests.ledger.trees import group, step, submission
@@ -245,3 +246,13 @@ def test_limits_are_listed(fnrun):
     (found,) = json.loads(good(fnrun("limits", "--json")))
     assert found["rate"] == {"count": 10, "seconds": 60, "burst": 10}
     assert found["breaker"] == {"state": "closed", "failures": 2, "reset_seconds": 30, "open_seconds": 0}
+
+
+def test_stats_prints_what_was_counted(fnrun, desk: Desk):
+    now = int(desk.ledger.now() // 60)
+    rows = [(now, "shop.sell", "http", what, n) for what, n in (("succeeded", 3), ("failed", 1), ("ms", 50), ("b3", 4))]
+    desk.ask_sync(record(desk.ledger, rows))
+    submit(desk, "shop.sell", queue="sales")
+    line = good(fnrun("stats", "--minutes", "5")).splitlines()[1].split()
+    assert line == ["shop.sell", "4", "0.8", "12.5ms", "9.8ms", "1", "25.0%", "0", "1", "0"]
+    assert json.loads(good(fnrun("stats", "shop.buy", "--json")))["functions"] == []

@@ -166,13 +166,14 @@ def _here(root: Path, settings: Settings, registry: Registry | None, function: F
 def _route(core: "HttpCore", site: "Site", function: Function | None) -> None:
     from runtime.admin.api import invoke_route  # noqa: PLC0415
     from runtime.admin.limits import limit_routes  # noqa: PLC0415
+    from runtime.admin.metrics.stats import stats_route  # noqa: PLC0415
     from runtime.admin.queues import queue_routes  # noqa: PLC0415
     from runtime.admin.runs import run_routes  # noqa: PLC0415
     from runtime.admin.schedules import schedule_routes  # noqa: PLC0415
 
     later = site.later
     routes = run_routes(core.access, Registry(), site), queue_routes(later), limit_routes(site), schedule_routes(later)
-    for route in chain(*routes):
+    for route in chain(*routes, [stats_route(later)]):
         core.table.add(*route)
     if function is not None:
         core.table.add(*invoke_route(function, site, "cli"))
