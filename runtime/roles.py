@@ -198,7 +198,7 @@ class HttpRole:
             gate=desk.gate if desk is not None else None,
             limit_wait_seconds=float(settings.http.limit_wait),
         )
-        self._root, self._desk = project.root, desk
+        self._root, self.desk = project.root, desk
         self.core = HttpCore(Access(Keyring(desk), open_locally=open_locally, origins=settings.cors.origins))
         self.overload = Overload(
             shed=settings.http.shed,
@@ -236,8 +236,8 @@ class HttpRole:
         """Open the project's resources; False if `stop` is set before that. StartError if one fails."""
         from runtime.ledger.access.beginning import take_over_keys  # noqa: PLC0415 - as above
 
-        if self._desk is not None and not self.core.access.is_local:
-            await take_over_keys(self._desk, self._root)
+        if self.desk is not None and not self.core.access.is_local:
+            await take_over_keys(self.desk, self._root)
         return await self._resources.open(stop)
 
     async def close(self, within_seconds: float = 0.0) -> None:
@@ -269,7 +269,6 @@ class HttpRole:
 
 async def _serve_http(project: Project, sock: socket.socket, parent: Parent, desk: "Desk") -> int:
     """Serve until told to stop. Returns how many handlers could not be ended."""
-    from runtime.ledger.access.beginning import show_first_key  # noqa: PLC0415 - as above
     from runtime.ledger.metrics.flushing import Flush  # noqa: PLC0415 - as above
     from runtime.triggers.http.wire.server import Server, wire_of  # noqa: PLC0415 - as above
 
@@ -282,10 +281,7 @@ async def _serve_http(project: Project, sock: socket.socket, parent: Parent, des
     watchdog = watch_loop(settings.serve, parent)
     if not await _open(role, stop, parent):
         return 0
-    if parent.announce and not role.core.access.is_local:
-        await show_first_key(desk)
-    if parent.dev:  # else the supervisor speaks for this process
-        _announce_listening(project, url_of(sock, settings.http))
+    await _announce(project, parent, role, sock)
     watchdog.serve()
     flush = Flush(desk.store, desk.ledger, role.sample)
     flush.start()
@@ -313,6 +309,16 @@ async def _serve_http(project: Project, sock: socket.socket, parent: Parent, des
     await asyncio.to_thread(flush.end)
     role.invoker.threads.close()
     return await _end_tasks() + role.invoker.threads.busy
+
+
+async def _announce(project: Project, parent: Parent, role: HttpRole, sock: socket.socket) -> None:
+    """Tell a new system's key, and, where no supervisor does, that it is served."""
+    from runtime.ledger.access.beginning import show_first_key  # noqa: PLC0415 - as above
+
+    if parent.announce and not role.core.access.is_local and role.desk is not None:
+        await show_first_key(role.desk)
+    if parent.dev:
+        _announce_listening(project, url_of(sock, project.settings.http))
 
 
 async def _open(role: HttpRole, stop: asyncio.Event, parent: Parent) -> bool:

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from runtime.ledger.desk import Desk
+from runtime.ledger.minutes import record
 from tests.commands import Command, command, good
 from tests.desks import Worker, refuse_message, submit, view_of
 from tests.ledger.test_lines import keep
@@ -268,3 +269,13 @@ def test_what_a_run_has_logged_is_printed_and_followed_to_its_end(fnrun, desk: D
     assert f"(1101 more: `fnrun runs logs {run_id}`)" in shown
     assert shown.count("[info]") == 100
     assert "there is no run" in fnrun("runs", "logs", "nobody").stderr
+
+
+def test_stats_prints_what_was_counted(fnrun, desk: Desk):
+    now = int(desk.ledger.now() // 60)
+    rows = [(now, "shop.sell", "http", what, n) for what, n in (("succeeded", 3), ("failed", 1), ("ms", 50), ("b3", 4))]
+    desk.ask_sync(record(desk.ledger, rows))
+    submit(desk, "shop.sell", queue="sales")
+    line = good(fnrun("stats", "--minutes", "5")).splitlines()[1].split()
+    assert line == ["shop.sell", "4", "0.8", "12.5ms", "9.8ms", "1", "25.0%", "0", "1", "0"]
+    assert json.loads(good(fnrun("stats", "shop.buy", "--json")))["functions"] == []

@@ -173,6 +173,7 @@ def _route(core: "HttpCore", site: "Site", function: Function | None) -> None:
     from runtime.admin.callbacks import callback_routes  # noqa: PLC0415
     from runtime.admin.limits import limit_routes  # noqa: PLC0415
     from runtime.admin.logs import log_routes  # noqa: PLC0415
+    from runtime.admin.metrics.stats import stats_route  # noqa: PLC0415
     from runtime.admin.queues import queue_routes  # noqa: PLC0415
     from runtime.admin.runs import run_routes  # noqa: PLC0415
     from runtime.admin.schedules import schedule_routes  # noqa: PLC0415
@@ -187,6 +188,7 @@ def _route(core: "HttpCore", site: "Site", function: Function | None) -> None:
         callback_routes(later),
         access_routes(later),
         alert_routes(later),
+        [stats_route(later)],
     )
     for route in recorded(routes, core.access, later):
         core.table.add(*route)
