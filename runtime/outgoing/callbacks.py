@@ -97,11 +97,14 @@ class Deliverer:
             self._thread.join(within_seconds)
 
     def _work(self) -> None:
-        try:
-            self._secrets = [secret_of(text) for text in self._settings.secrets]
-            asyncio.run(self._deliver())
-        except Exception:
-            log.exception("callbacks are not delivered by this process any more")
+        self._secrets = [secret_of(text) for text in self._settings.secrets]
+        while not self._stopping.is_set():
+            try:
+                asyncio.run(self._deliver())
+            except Exception:
+                log.exception("the delivery of callbacks failed, and begins again")
+                self._hosts.clear()
+                self._stopping.wait(_DOWN_SECONDS)
 
     async def _deliver(self) -> None:
         client = self._connect()
