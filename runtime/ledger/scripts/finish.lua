@@ -10,11 +10,12 @@ for at = FIRST, #ARGV, 11 do
   local verdict, lease = ARGV[at + 9], tonumber(ARGV[at + 10])
   local run, _, output = keys_of(id)
   local found = redis.call(
-    'HMGET', run, 'token', 'state', 'fn', 'q', 'prio', 'cancel', 'due', 'flow', 'once', 'slot', 'breaker'
+    'HMGET', run, 'token', 'state', 'fn', 'q', 'prio', 'cancel', 'due', 'flow', 'once', 'slot', 'breaker', 'callback'
   )
   local fn, q, flow = found[3], found[4], found[8]
   local valid = found[1] == token and found[2] == 'running'
   if valid then
+    read_callbacks[id] = found[12]
     redis.call('ZREM', ns .. 'leases:' .. q, id)
     free_place(id, fn, found[10], found[11], verdict, lease > 0 and id .. ':' .. token, lease)
     if state ~= 'waiting' and (found[6] or state ~= 'succeeded' or reason ~= '') then
