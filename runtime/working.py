@@ -119,7 +119,7 @@ class WorkerRole:
         )
         self.registry = project.registry
         desk.registry = lambda: self.registry
-        self._callbacks = Deliverer(desk.store.connect_async, desk.ledger, settings.callbacks)
+        self._callbacks = Deliverer(desk.store, desk.ledger, settings.callbacks)
         self._following: Future[None] | None = None
         """Kept, because a loop itself keeps no task."""
         app = App(desk.store.broker_url, desk.store.namespace)
