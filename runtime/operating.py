@@ -15,7 +15,7 @@ from runtime.admin.api import VERSION
 from runtime.admin.metrics.routes import metrics_routes
 from runtime.base import logs
 from runtime.base.errors import Problem, StartError
-from runtime.base.keys import KeyFile
+from runtime.ledger.access.keyring import Keyring
 from runtime.base.sections import HttpSettings, Settings
 from runtime.following import Parent
 from runtime.ledger.desk import Desk, open_desk
@@ -36,7 +36,7 @@ _PULSE_SECONDS = 0.5
 
 def operate(root: Path, settings: Settings, sock: socket.socket, parent: Parent) -> NoReturn:
     """Answer until SIGTERM, or until the parent is gone; then end the process."""
-    logs.configure(style=settings.log.format, level=settings.log.level)
+    logs.begin(root, settings.log)
     end_without_parent(parent.line, _END_SECONDS)
     try:
         desk = open_desk(root, settings, again=True)
@@ -50,7 +50,7 @@ def operate(root: Path, settings: Settings, sock: socket.socket, parent: Parent)
 
 async def _operate(root: Path, settings: Settings, sock: socket.socket, parent: Parent, desk: Desk) -> None:
     stop = stop_event()
-    core = HttpCore(Access(KeyFile(root)))
+    core = HttpCore(Access(Keyring(desk)))
     core.table = RouteTable[Endpoint]()
     wanted = {str(role) for role in settings.serve.only}
     for method, path, endpoint in _routes(desk, wanted):

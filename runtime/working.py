@@ -137,7 +137,7 @@ class WorkerRole:
         self._flush = Flush(desk.store, desk.ledger, self._sample)
         self.registry = project.registry
         desk.registry = lambda: self.registry
-        self._callbacks = Deliverer(desk.store.connect_async, desk.ledger, settings.callbacks)
+        self._callbacks = Deliverer(desk.store, desk.ledger, settings.callbacks)
         self._following: Future[None] | None = None
         """Kept, because a loop itself keeps no task."""
         app = App(desk.store.broker_url, desk.store.namespace)

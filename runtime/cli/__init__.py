@@ -12,12 +12,12 @@ from runtime.base.garbage import collect_seldom
 from runtime.base.secrets.masking import mask
 
 _COMMANDS = {
-    "alerts": "alerts",
+    "observing.alerts": "alerts",
     "calls": "health invoke",
     "cells": "cell-child function-child",
-    "doctor": "doctor",
+    "observing.doctor": "doctor",
     "keys": "audit keys",
-    "limits": "limits",
+    "observing.limits": "limits",
     "observing.stats": "stats",
     "project": "check config list openapi",
     "queues": "callbacks queues",

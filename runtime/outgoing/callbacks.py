@@ -14,8 +14,6 @@ from functools import partial
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-import redis.asyncio
-
 from runtime.base.errors import StoreDown
 from runtime.base.logs import get_logger
 from runtime.base.sections import CallbackSettings
@@ -25,6 +23,7 @@ from runtime.ledger.callbacks.calls import take, tell
 from runtime.ledger.callbacks.policy import check_host
 from runtime.ledger.callbacks.records import Message, Told
 from runtime.ledger.calls import ado
+from runtime.ledger.desk import Store
 from runtime.ledger.ledger import Ledger
 from runtime.outgoing.messages import body_of
 
@@ -40,8 +39,6 @@ _LEASE_SPARE_SECONDS = 5.0
 _LONGEST_ERROR = 300
 _GONE = 410
 _JITTER = 0.2
-
-Connect = Callable[[], "redis.asyncio.Redis"]
 
 
 def pause_of(tries: int, asked_seconds: float | None, settings: CallbackSettings, draw: Callable[[], float]) -> float:
@@ -71,10 +68,10 @@ def judge(message: Message, sent: "Sent", settings: CallbackSettings, draw: Call
 
 
 class Deliverer:
-    """The thread. connect: a client of the store for its loop."""
+    """The thread. store: gives it a client for its loop."""
 
-    def __init__(self, connect: Connect, ledger: Ledger, settings: CallbackSettings) -> None:
-        self._connect = connect
+    def __init__(self, store: Store, ledger: Ledger, settings: CallbackSettings) -> None:
+        self._store = store
         self._ledger = ledger
         self._settings = settings
         self._secrets: Sequence[bytes] = ()
@@ -97,19 +94,22 @@ class Deliverer:
             self._thread.join(within_seconds)
 
     def _work(self) -> None:
-        try:
-            self._secrets = [secret_of(text) for text in self._settings.secrets]
-            asyncio.run(self._deliver())
-        except Exception:
-            log.exception("callbacks are not delivered by this process any more")
+        self._secrets = [secret_of(text) for text in self._settings.secrets]
+        while not self._stopping.is_set():
+            try:
+                asyncio.run(self._deliver())
+            except Exception:
+                log.exception("the delivery of callbacks failed, and begins again")
+                self._hosts.clear()
+                self._stopping.wait(_DOWN_SECONDS)
 
     async def _deliver(self) -> None:
-        client = self._connect()
+        self._client = self._store.connect_async()
         down = False
         try:
             while not self._stopping.is_set():
                 try:
-                    found = await self._take(client)
+                    found = await self._take()
                     down = False
                 except StoreDown as error:
                     if not down:
@@ -117,22 +117,22 @@ class Deliverer:
                     down, found = True, []
                     await asyncio.sleep(_DOWN_SECONDS)
                 for message in found:
-                    self._begin(client, message)
+                    self._begin(message)
                 if not found:
                     await asyncio.sleep(_LOOK_SECONDS)
             if self._tasks:
                 await asyncio.wait(self._tasks, timeout=float(self._settings.timeout))
         finally:
-            await client.aclose()
+            await self._client.aclose()
 
-    async def _take(self, client: "redis.asyncio.Redis") -> list[Message]:
+    async def _take(self) -> list[Message]:
         free = _MOST - len(self._tasks)
-        return await ado(client, take(self._ledger, free, self._lease_seconds, self._hosts)) if free else []
+        return await ado(self._client, take(self._ledger, free, self._lease_seconds, self._hosts)) if free else []
 
-    def _begin(self, client: "redis.asyncio.Redis", message: Message) -> None:
+    def _begin(self, message: Message) -> None:
         host = urlsplit(message.url).netloc.lower()
         self._hosts[host] += 1
-        task = asyncio.get_running_loop().create_task(self._handle(client, message))
+        task = asyncio.get_running_loop().create_task(self._handle(message))
         self._tasks.add(task)
         task.add_done_callback(partial(self._end, host))
 
@@ -142,7 +142,7 @@ class Deliverer:
         if not self._hosts[host]:
             del self._hosts[host]
 
-    async def _handle(self, client: "redis.asyncio.Redis", message: Message) -> None:
+    async def _handle(self, message: Message) -> None:
         told = await self._try(message)
         if told.verdict == "dead":
             log.error(
@@ -150,7 +150,7 @@ class Deliverer:
                 reason=told.error,
             )  # fmt: skip
         try:
-            await ado(client, tell(self._ledger, [told]))
+            await ado(self._client, tell(self._ledger, [told]))
         except StoreDown as error:  # its lease runs out, and it is sent again
             log.warning("what came of a callback cannot be written", run_id=message.run_id, reason=str(error))
 

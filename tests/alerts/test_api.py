@@ -116,7 +116,7 @@ def test_the_command_says_what_came_of_a_trial(fnrun, desk, monkeypatch):
             outcome, error = ("sent", "") if one.channel == "command" else ("again", "the queue is full")
             desk.ask_sync(book.sent(one, outcome, 0.0, error, 60.0))
 
-    monkeypatch.setattr("runtime.cli.alerts.time.sleep", answer)
+    monkeypatch.setattr("runtime.cli.observing.alerts.time.sleep", answer)
     result = fnrun("test", "errors")
     assert result.exit_code == 1
     assert "command: told" in result.stdout
@@ -124,5 +124,5 @@ def test_the_command_says_what_came_of_a_trial(fnrun, desk, monkeypatch):
 
 
 def test_a_trial_that_nobody_sends_says_so(fnrun, monkeypatch):
-    monkeypatch.setattr("runtime.cli.alerts._PATIENCE_SECONDS", 0.0)
+    monkeypatch.setattr("runtime.cli.observing.alerts._PATIENCE_SECONDS", 0.0)
     assert "no process of this system runs" in fnrun("test", "errors").stderr

@@ -21,6 +21,8 @@ BAD = (
     .split("|")
 )
 
+STRANGE = [f"http://{host}/" for host in (r"a.com\.example.com", "a.com%2f.b.com", "[fe80::1%25lo]", "a;b", "a,b", "*")]
+
 
 @pytest.mark.parametrize("address", PRIVATE.split())
 def test_what_is_no_address_of_the_internet_is_not_public(address: str):
@@ -32,7 +34,7 @@ def test_what_is_somebodys_on_the_internet_is_public(address: str):
     assert is_public(address)
 
 
-@pytest.mark.parametrize("url", [one.strip() for one in BAD] + ["http://e.com/" + "x" * 2000])
+@pytest.mark.parametrize("url", [one.strip() for one in BAD] + ["http://e.com/" + "x" * 2000, *STRANGE])
 def test_what_cannot_be_sent_to_is_refused(url: str):
     with pytest.raises(Refused):
         check_url(url)

@@ -1,3 +1,6 @@
+import base64
+import secrets as random
+
 import pytest
 
 from runtime.base.durations import Seconds, Size
@@ -379,7 +382,25 @@ def test_every_value_is_shown_with_its_source(settings_from):
         Sourced("alerting.timeout", "10s", "default"),
         Sourced("alerting.most_per_hour", "60", "default"),
         Sourced("traces.enabled", "false", "default"),
+        Sourced("callbacks.secrets", "[]", "default"),
+        Sourced("callbacks.allow", "[]", "default"),
+        Sourced("callbacks.allow_private", "false", "default"),
+        Sourced("callbacks.timeout", "10s", "default"),
+        Sourced("callbacks.attempts", "14", "default"),
+        Sourced("callbacks.retry_first", "5s", "default"),
+        Sourced("callbacks.retry_longest", "4h", "default"),
     ]
+
+
+def test_the_secrets_of_callbacks_are_checked_and_never_shown(settings_from, fault_of):
+    secrets = [f"whsec_{base64.b64encode(random.token_bytes(size)).decode()}" for size in (24, 64)]
+    loaded = settings_from(environ={"FNRUN_CALLBACKS__SECRETS": ", ".join(secrets)})
+    assert loaded.settings.callbacks.secrets == tuple(secrets)
+    assert not any(secret in str(list(loaded.explain())) for secret in secrets)
+    bad = secrets[0][:-6]
+    for fault in (fault_of(f'[callbacks]\nsecrets = ["{bad}"]'), fault_of(environ={"FNRUN_CALLBACKS__SECRETS": bad})):
+        assert "callbacks.secrets: a signing secret is whsec_" in fault
+        assert bad not in fault
 
 
 def test_the_secrets_of_a_functions_environment_are_masked(settings_from):

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 
 from typing_extensions import override
 
-from runtime.base.logs.lines import keep, keeps, line_of, mask, masked
+from runtime.base.logs.lines import keep, keeps, line_of, masked
 from runtime.base.logs.loggers import Format, Level
 from runtime.base.logs.prints import original
 from runtime.base.logs.writers import Stream, Target, Writer

@@ -4,11 +4,13 @@ Called by the sender, at connect, and by whoever takes a URL. Pure: looks up no 
 """
 
 import ipaddress
+import re
 from urllib.parse import urlsplit
 
 from runtime.base.errors import FnrunError
 
 _LONGEST = 2000
+_HOST = re.compile(r"[A-Za-z0-9._-]+|[0-9A-Fa-f:.]+")
 _GLOBAL = ipaddress.IPv6Network("2000::/3")
 _NAT64 = ipaddress.IPv6Network("64:ff9b::/96")
 _NOT_PUBLIC = tuple(
@@ -35,6 +37,8 @@ def check_url(url: str) -> str:
         raise Refused('a URL that can be sent to begins with "https://" or "http://"')
     if not host:
         raise Refused("the URL names no host")
+    if not _HOST.fullmatch(host):
+        raise Refused("the URL's host is no name and no address")
     if parts.username is not None or parts.password is not None:
         raise Refused("the URL has a user or a password in it; leave them out, requests are signed")
     return host

@@ -1,1 +1,1 @@
-"""Commands that look at how a system does."""
+"""Commands that look at how a system does: figures, limits, alerts, the doctor."""

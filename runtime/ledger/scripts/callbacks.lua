@@ -7,9 +7,14 @@
 local CALLBACK_LASTS = math.max(LONGEST, 8 * 86400000)
 local CALLBACK_RESULT = 262144 -- bytes of a result that is told; of a longer one only that there is one
 
+-- Of runs whose `callback` the script has read anyway: that field, or false. Else it is asked once whether any is worth
+-- to be looked for.
+local read_callbacks = {}
 local callbacks_used
-local function are_callbacks_used()
-  if callbacks_used == nil then
+local function has_callback(id)
+  if read_callbacks[id] ~= nil then
+    return read_callbacks[id]
+  elseif callbacks_used == nil then
     callbacks_used = redis.call('EXISTS', ns .. 'callbacks_used') == 1
   end
   return callbacks_used

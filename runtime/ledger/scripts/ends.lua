@@ -125,7 +125,7 @@ local function close(id, fn, state, reason, output, flow)
   if is_tick(id) then
     end_tick(id, state)
   end
-  if are_callbacks_used() then
+  if has_callback(id) then
     note_callback(id, fn, state, reason, output)
   end
   if flow then

@@ -11,11 +11,12 @@ for at = FIRST, #ARGV, 11 do
   local run, _, output = keys_of(id)
   local found = redis.call(
     'HMGET', run, 'token', 'state', 'fn', 'q', 'prio', 'cancel', 'due', 'flow', 'once', 'slot', 'breaker',
-    'lines'
+    'lines', 'callback'
   )
   local fn, q, flow = found[3], found[4], found[8]
   local valid = found[1] == token and found[2] == 'running'
   if valid then
+    read_callbacks[id] = found[13]
     redis.call('ZREM', ns .. 'leases:' .. q, id)
     free_place(id, fn, found[10], found[11], verdict, lease > 0 and id .. ':' .. token, lease)
     if state ~= 'waiting' and (found[6] or state ~= 'succeeded' or reason ~= '') then
