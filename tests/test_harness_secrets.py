@@ -1,5 +1,6 @@
 """Environments and secrets of functions, in the process of all and in one of their own."""
 
+import os
 import secrets as random
 from pathlib import Path
 from textwrap import dedent
@@ -136,3 +137,10 @@ async def test_a_secret_in_an_error_is_masked_for_its_caller_and_in_the_ledger(h
         assert value not in str(kept)
         assert value not in (await harness.http.get(f"/_/runs/{run.id}")).text
     assert f"with {MASK}" in str(kept)
+
+
+async def test_what_env_says_is_gone_with_the_harness(harness):
+    assert os.environ["GREETING"] == "hello"
+    await harness.__aexit__(None, None, None)
+    assert "GREETING" not in os.environ
+    await harness.__aenter__()

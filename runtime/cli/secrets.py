@@ -59,11 +59,13 @@ def encrypt(root: Path, name: str, write: bool) -> None:
     if not write:
         click.echo(sealed)
         return
-    entries = read_entries(root / SECRETS_FILE)
-    there = next((one for one in entries if name_of(one) == name_of(name)), None)
-    added = [] if there else [(_variable(name), sealed)]
-    rewrite(root / SECRETS_FILE, lambda entry: sealed if entry.name == there else entry.value, added)
-    click.echo(f"{there or _variable(name)} is in {SECRETS_FILE}", err=True)
+    same = name_of(name)
+    rewrite(
+        root / SECRETS_FILE,
+        lambda entry: sealed if name_of(entry.name) == same else entry.value,
+        [(_variable(name), sealed)],
+    )
+    click.echo(f"{_variable(name)} is in {SECRETS_FILE}", err=True)
 
 
 @secrets.command()

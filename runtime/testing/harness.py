@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Self
 from runtime.base.durations import Duration, parse_duration
 from runtime.base.errors import FnrunError, StartError, UnknownRun
 from runtime.base.secrets.given import NO_SECRETS
+from runtime.base.secrets.vault import publish
 from runtime.declare.modules import PACKAGE
 from runtime.invoke.isolation.calls import Isolated
 from runtime.invoke.isolation.surroundings import isolated_of
@@ -92,6 +93,7 @@ class Harness:
             raise FnrunError("this harness is open already: make another")
         async with AsyncExitStack() as stack:
             self._open_project()
+            stack.callback(publish, {})  # what its `.env` says is not for the tests after it
             await self._open_store(stack)
             self._role = HttpRole(
                 self._registered, open_locally=True, desk=self._desk, isolated=self._isolated(self._registered)

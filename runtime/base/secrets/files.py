@@ -17,6 +17,7 @@ from typing_extensions import override
 
 from runtime.base.errors import SettingsError
 from runtime.base.secrets.masking import MASK
+from runtime.base.secrets.sealing import name_of
 
 if TYPE_CHECKING:
     from dotenv.parser import Binding
@@ -62,7 +63,9 @@ def is_readable_by_others(path: Path) -> bool:
 
 
 def rewrite(path: Path, change: Callable[[Entry], str], added: Iterable[tuple[str, str]] = ()) -> None:
-    """Write a file anew, with the values that `change` gives, and further ones at its end; all at once or not at all.
+    """Write a file anew, with the values that `change` gives; all at once or not at all.
+
+    added: names and values that are written at its end, unless the name, or its setting, stands there already.
 
     Values must be such as need no quotes. A new file is its owner's alone. SettingsError.
     """
@@ -77,7 +80,10 @@ def rewrite(path: Path, change: Callable[[Entry], str], added: Iterable[tuple[st
                 written = written if new == old.value else _replaced(written, old, new)
             parts.append(written)
         whole = "".join(parts)
+        known = {name_of(name) for name in entries}
         for name, value in added:
+            if name_of(name) in known:
+                continue
             whole += ("" if not whole or whole.endswith("\n") else "\n") + f"{name}={value}\n"
         _write(path, whole)
 
@@ -126,10 +132,12 @@ def _alone(path: Path) -> Iterator[None]:
 
 def _write(path: Path, text: str) -> None:
     target = path.resolve()  # a link stays one
-    draft = target.with_name(f"{target.name}.{os.getpid()}.new")
+    draft = target.with_name(f"{target.name}.new")  # of one writer at a time; what a killed one left is written over
     try:
         mode = stat.S_IMODE(target.stat().st_mode) if target.exists() else 0o600
-        with os.fdopen(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="utf-8") as file:
+        with os.fdopen(
+            os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o600), "w", encoding="utf-8"
+        ) as file:
             file.write(text)
             file.flush()
             os.fchmod(file.fileno(), mode)

@@ -1,5 +1,6 @@
 import os
 import stat
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -83,4 +84,12 @@ def test_what_fails_midway_leaves_the_file_as_it_was(tmp_path):
     with pytest.raises(KeyError):
         rewrite(path, fail)
     assert path.read_text() == "A=1\n"
+    assert [one.name for one in tmp_path.iterdir()] == [".secrets"]
+
+
+def test_many_who_write_at_once_lose_nothing(tmp_path):
+    path = tmp_path / ".secrets"
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(lambda n: rewrite(path, lambda entry: entry.value, [(f"A{n % 16}", "1")]), range(32)))
+    assert sorted(read_entries(path)) == sorted(f"A{n}" for n in range(16))
     assert [one.name for one in tmp_path.iterdir()] == [".secrets"]
