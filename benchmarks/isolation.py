@@ -28,7 +28,7 @@ from runtime.invoke.isolation.calls import Isolated
 from runtime.invoke.isolation.cells import Cells
 from runtime.invoke.isolation.places import Keep
 from runtime.invoke.isolation.surroundings import cell_command, clean_surroundings, isolated_of
-from runtime.roles import load_project, loop_factory
+from runtime.projects import load_project, loop_factory
 
 FUNCTIONS = """
 from runtime import fn

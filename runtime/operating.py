@@ -15,13 +15,13 @@ from runtime.admin.api import VERSION
 from runtime.admin.metrics.routes import metrics_routes
 from runtime.base import logs
 from runtime.base.errors import Problem, StartError
-from runtime.ledger.access.keyring import Keyring
 from runtime.base.sections import HttpSettings, Settings
 from runtime.following import Parent
+from runtime.ledger.access.keyring import Keyring
 from runtime.ledger.desk import Desk, open_desk
 from runtime.observe import counts
 from runtime.processes import Line, Message, end_without_parent
-from runtime.roles import end_process, loop_factory, stop_event
+from runtime.projects import end_process, loop_factory, stop_event
 from runtime.triggers.http.access import Access
 from runtime.triggers.http.answers import Answer, answer_of
 from runtime.triggers.http.app import Shell

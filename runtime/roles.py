@@ -5,26 +5,14 @@ dev`, which tells it what changed.
 """
 
 import asyncio
-import atexit
-import os
-import signal
 import socket
 import sys
-from collections.abc import Mapping
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
-
-import msgspec
 
 from runtime.base import logs
 from runtime.base.errors import StartError
-from runtime.base.secrets.vault import publish
-from runtime.base.sections import Settings
-from runtime.base.settings import NOTHING, Loaded, load_settings
-from runtime.declare.context import log_fields
 from runtime.declare.lifespan import Lifespan
-from runtime.declare.loader import Loader, Signing
 from runtime.declare.registry import Function, Registry
 from runtime.declare.triggers import Http
 from runtime.following import Parent, announce_failures, follow, watch_loop
@@ -32,6 +20,7 @@ from runtime.listening import is_loopback, url_of
 from runtime.observe import traces
 from runtime.observe.counts import note_ready, sample
 from runtime.processes import Line, Message, end_without_parent
+from runtime.projects import Project, begin_log, end_process, loop_factory, stop_event
 
 if TYPE_CHECKING:  # the HTTP role alone loads it
     from runtime.admin.api import Route
@@ -44,41 +33,6 @@ _CLOSE_SECONDS = 2.0
 _MOMENT_SECONDS = 0.01
 _SWITCH_SECONDS = 0.001
 """How long a handler that computes in a thread may keep the loop from Python's lock, if others want it, too."""
-
-
-class Project(msgspec.Struct, frozen=True):
-    """A folder with functions/: its settings and its functions."""
-
-    root: Path
-    loaded: Loaded
-    loader: Loader
-    registry: Registry
-
-    @property
-    def settings(self) -> Settings:
-        """The settings alone."""
-        return self.loaded.settings
-
-
-def load_project(
-    root: Path,
-    overrides: Mapping[str, str] = NOTHING,
-    environ: Mapping[str, str] = os.environ,
-    *,
-    sealed: bool = False,
-) -> Project:
-    """Settings and functions of the project in `root`; see load_settings for the rest."""
-    return open_project(root, load_settings(root, overrides, environ, sealed=sealed))
-
-
-def open_project(root: Path, loaded: Loaded) -> Project:
-    """The project in `root`, whose settings have been read. What `.env` says is in the environment from now on."""
-    given, vault = loaded.settings, loaded.vault
-    if not vault.sealed:
-        publish(vault.variables)
-    signing = Signing(auth=given.http.auth, secrets=given.signing.secrets)
-    loader = Loader(root, given.functions, given.schedules, given.schedule.timezone, vault, signing=signing)
-    return Project(root, loaded, loader, loader.load())
 
 
 def serve(project: Project, sock: socket.socket, parent: Parent) -> NoReturn:
@@ -115,21 +69,6 @@ def serve(project: Project, sock: socket.socket, parent: Parent) -> NoReturn:
     end_process(0)
 
 
-def begin_log(root: Path, settings: Settings, *, direct: bool = False) -> None:
-    """Log as the settings say, with what handlers log and print. direct: see logs.begin."""
-    logs.begin(root, settings.log, fields=log_fields, direct=direct)
-    logs.catch_prints(log_fields)
-
-
-def end_process(code: int) -> NoReturn:
-    """End now, after what was registered with atexit. Python itself would first wait for threads that may never end."""
-    atexit._run_exitfuncs()
-    logs.flush()
-    sys.stdout.flush()
-    sys.stderr.flush()
-    os._exit(code)
-
-
 def _announce_listening(project: Project, url: str) -> None:
     """Say that the project is served."""
     count, failed = len(project.registry.functions), len(project.registry.failures)
@@ -147,15 +86,6 @@ def _announce_public(project: Project) -> None:
     ]
     if public:
         log.info("public functions, callable without a key", functions=sorted(set(public)))
-
-
-def loop_factory() -> Any:
-    """What makes an event loop: uvloop's where it is there, None for Python's own."""
-    try:
-        import uvloop  # noqa: PLC0415 - not there on every platform
-    except ImportError:
-        return None
-    return uvloop.new_event_loop
 
 
 class HttpRole:
@@ -351,18 +281,3 @@ async def _end_tasks() -> int:
     if tasks:
         await asyncio.wait(tasks, timeout=_CLOSE_SECONDS)
     return sum(1 for task in tasks if not task.done())
-
-
-def stop_event() -> asyncio.Event:
-    """Set by SIGTERM and SIGINT. A second signal ends the process at once."""
-    stop = asyncio.Event()
-
-    def on_signal() -> None:
-        if stop.is_set():
-            end_process(1)
-        stop.set()
-
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, on_signal)
-    return stop

@@ -23,7 +23,7 @@ from runtime.ledger.metrics.flushing import Flush
 from runtime.ledger.schedules.definitions import definitions_of
 from runtime.observe.counts import note_ready
 from runtime.processes import Line, Message, end_without_parent
-from runtime.roles import Project, begin_log, end_process, loop_factory, stop_event
+from runtime.projects import Project, begin_log, end_process, loop_factory, stop_event
 from runtime.triggers.schedule.scheduler import Scheduler
 
 log = logs.get_logger(__name__)

@@ -35,7 +35,7 @@ from runtime.observe import traces
 from runtime.observe.counts import note_ready, sample
 from runtime.outgoing.callbacks import Deliverer
 from runtime.processes import Line, Message, end_without_parent
-from runtime.roles import Project, begin_log, end_process, loop_factory
+from runtime.projects import Project, begin_log, end_process, loop_factory
 from runtime.tasks.around import WithBackground
 from runtime.triggers.queue.app import App
 from runtime.triggers.queue.crew import Crew

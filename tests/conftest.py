@@ -11,7 +11,8 @@ import structlog
 from structlog.testing import LogCapture
 
 from runtime.ledger.desk import Desk
-from runtime.roles import HttpRole, Project, load_project
+from runtime.projects import Project, load_project
+from runtime.roles import HttpRole
 from tests.desks import desk, frozen, gone  # noqa: F401 - fixtures
 from tests.ledger.conftest import valkey  # noqa: F401
 from tests.live_servers import Server

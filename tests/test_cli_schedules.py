@@ -10,7 +10,7 @@ from click.testing import CliRunner
 
 from runtime.cli import main
 from runtime.ledger.desk import Desk
-from runtime.roles import load_project
+from runtime.projects import load_project
 from tests.commands import Command, command, good
 from tests.desks import view_of
 from tests.schedulers import Scheduler

@@ -15,7 +15,7 @@ from runtime.base.errors import FnrunError, StartError, UnknownRun
 from runtime.declare.policies import Retry
 from runtime.ledger.desk import in_use
 from runtime.ledger.views import FlowCounts
-from runtime.roles import load_project
+from runtime.projects import load_project
 from runtime.testing import Harness
 from tests.live_servers import until
 

@@ -71,7 +71,7 @@ def test_importing_runtime_loads_no_server_broker_or_scheduler():
 def test_a_parent_loads_no_function_and_no_client_before_its_children_are_started():
     code = "import runtime.cli.serving, runtime.supervisor, sys; print(*sys.modules)"
     loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
-    layers = {f"runtime.{name}" for name in ("declare", "invoke", "ledger", "tasks", "triggers", "roles")}
+    layers = {f"runtime.{name}" for name in ("declare", "invoke", "ledger", "tasks", "triggers", "roles", "projects")}
     assert (layers | SERVERS - {"click"} | {"structlog"}) & set(loaded) == set()
 
 

@@ -14,7 +14,8 @@ import uvloop
 
 from runtime.ledger.desk import Desk
 from runtime.listening import open_socket
-from runtime.roles import HttpRole, load_project
+from runtime.projects import load_project
+from runtime.roles import HttpRole
 from runtime.triggers.http.wire.requests import Limits
 from runtime.triggers.http.wire.server import Server, wire_of
 

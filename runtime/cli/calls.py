@@ -13,7 +13,7 @@ from urllib.parse import quote
 
 import click
 
-from runtime import roles
+from runtime import projects
 from runtime.base import logs
 from runtime.base.errors import StartError
 from runtime.base.ids import new_run_id, trace_of
@@ -54,8 +54,8 @@ def invoke(root: Path, /, name: str, data: str, later: bool, wait: str | None, *
         asyncio.run(_invoke_here(*_function_here(root, name), payload))
 
 
-def _function_here(root: Path, name: str) -> tuple[roles.Project, Function]:
-    project = roles.load_project(root)
+def _function_here(root: Path, name: str) -> tuple[projects.Project, Function]:
+    project = projects.load_project(root)
     settings = project.settings
     logs.begin(root, settings.log, stream=sys.stderr, fields=log_fields, direct=True)
     if name not in project.registry.functions:
@@ -102,7 +102,7 @@ def _payload(data: str) -> bytes:
     return data.encode()
 
 
-async def _invoke_here(project: roles.Project, function: Function, payload: bytes) -> None:
+async def _invoke_here(project: projects.Project, function: Function, payload: bytes) -> None:
     from runtime.cli.once import invoke_once  # noqa: PLC0415 - other commands do without
     from runtime.invoke.binding import PayloadPlan  # noqa: PLC0415
     from runtime.invoke.invocation import Invocation  # noqa: PLC0415
@@ -137,7 +137,7 @@ async def _invoke_here(project: roles.Project, function: Function, payload: byte
     if invoker.threads.busy or resources.left:  # a thread past its time would keep this process until it ends
         if failure is not None:
             failure.show()
-        roles.end_process(failure.exit_code if failure else 0)
+        projects.end_process(failure.exit_code if failure else 0)
     if failure is not None:
         raise failure
 

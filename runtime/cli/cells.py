@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, NoReturn
 import click
 import msgspec
 
-from runtime import roles
+from runtime import projects
 from runtime.base.errors import SettingsError
 from runtime.base.sections import Settings
 from runtime.base.settings import load_settings
@@ -34,7 +34,7 @@ _MOST_GIVEN = 1 << 24
 def cell_child(root: Path, line: int, given: int | None, alone: bool, calls: bool) -> None:
     """Fork processes for runs, or calls, that are to be alone, until who wants that hangs up."""
 
-    def opens_of(project: roles.Project) -> "Opens":
+    def opens_of(project: projects.Project) -> "Opens":
         if calls:
             from runtime.invoke.isolation.calls import decode_call  # noqa: PLC0415 - no other command does
             from runtime.invoke.isolation.inside import perform_calls  # noqa: PLC0415 - no other command does
@@ -56,7 +56,7 @@ def function_child(root: Path, line: int, alone: bool) -> None:
     from runtime import zygote  # noqa: PLC0415 - no other command forks
 
     def prepare() -> "Opens":
-        roles.begin_log(root, _settings_here(root), direct=True)
+        projects.begin_log(root, _settings_here(root), direct=True)
         return opens
 
     zygote.serve_cells(socket.socket(fileno=line), prepare, alone=alone)
@@ -73,7 +73,7 @@ def _settings_here(root: Path) -> Settings:
 def serve_cells(
     root: Path,
     line: socket.socket,
-    opens_of: "Callable[[roles.Project], Opens]",
+    opens_of: "Callable[[projects.Project], Opens]",
     *,
     alone: bool = False,
     given: int | None = None,
@@ -88,14 +88,14 @@ def serve_cells(
     def prepare() -> "Opens":
         said = {} if given is None else msgspec.json.decode(os.pread(given, _MOST_GIVEN, 0), type=dict[str, str])
         # A process for isolated functions is told its settings; it shall open no secrets.
-        project = roles.load_project(root, environ={**os.environ, **said}, sealed=given is not None)
+        project = projects.load_project(root, environ={**os.environ, **said}, sealed=given is not None)
         settings = project.settings
-        roles.begin_log(root, settings, direct=True)
+        projects.begin_log(root, settings, direct=True)
         make_desk_with(lambda: _desk_again(project))
         opens = opens_of(project)
         return _traced(opens, {**os.environ, **said}) if settings.traces.enabled else opens
 
-    zygote.serve_cells(line, prepare, alone=alone, loop_factory=roles.loop_factory(), given=given)
+    zygote.serve_cells(line, prepare, alone=alone, loop_factory=projects.loop_factory(), given=given)
 
 
 def _traced(opens: "Opens", environ: Mapping[str, str]) -> "Opens":
@@ -111,7 +111,7 @@ def _traced(opens: "Opens", environ: Mapping[str, str]) -> "Opens":
     return traced
 
 
-def _desk_again(project: roles.Project) -> "Desk":
+def _desk_again(project: projects.Project) -> "Desk":
     """The desk of a cell, which has one only if its run wants it."""
     from runtime.ledger.desk import open_desk  # noqa: PLC0415 - as above
 

@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable
 import click
 import msgspec
 
-from runtime import roles
+from runtime import projects
 from runtime.declare.markers import Reply
 from runtime.invoke.idempotency import plan_key
 from runtime.invoke.invocation import Invocation, Outcome
@@ -17,7 +17,7 @@ from runtime.invoke.results import Unencodable, encode_json
 
 
 async def invoke_once(
-    project: roles.Project, invocation: Invocation, invoke: Callable[[Invocation], Awaitable[Outcome]]
+    project: projects.Project, invocation: Invocation, invoke: Callable[[Invocation], Awaitable[Outcome]]
 ) -> Outcome:
     """How it ended, or what came of the call that had the key first. KeyFailed, StartError, StoreDown.
 

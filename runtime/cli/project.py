@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from runtime import roles
+from runtime import projects
 from runtime.base.sections import Settings
 from runtime.base.settings import Loaded, load_settings
 from runtime.cli.printing import fire_lines
@@ -22,7 +22,7 @@ from runtime.declare.triggers import Http, Schedule
 @click.pass_obj
 def list_functions(root: Path, count: int | None) -> None:
     """Show every function, its triggers, and every file that does not load."""
-    project = roles.load_project(root)
+    project = projects.load_project(root)
     for function in project.registry.functions.values():
         click.echo(f"{click.style(function.name, bold=True)}  {function.place}  {function.summary}".rstrip())
         for line in _trigger_lines(function, project.settings, count or 0):
@@ -57,7 +57,7 @@ def _schedule_lines(function: Function, trigger: Schedule, zone: str, count: int
     return [f"{trigger}  {schedule_id(function.name, trigger, zone)}", *(f"    {line}" for line in fires)]
 
 
-def print_failures(project: roles.Project, *, tracebacks: bool = False) -> None:
+def print_failures(project: projects.Project, *, tracebacks: bool = False) -> None:
     """Name every file that does not load, on stderr."""
     for failure in project.registry.failures:
         click.echo(click.style(str(failure), fg="red"), err=True)
@@ -75,7 +75,7 @@ def print_warnings(loaded: Loaded) -> None:
 @click.pass_obj
 def check(root: Path) -> None:
     """Load everything as serve would; print each problem with its file and line. Exit 1 if there is one."""
-    project = roles.load_project(root)
+    project = projects.load_project(root)
     print_warnings(project.loaded)
     print_failures(project, tracebacks=True)
     faults = _faults_of_alerts(project)
@@ -86,7 +86,7 @@ def check(root: Path) -> None:
     click.echo(f"{len(project.registry.functions)} function(s), no problems")
 
 
-def _faults_of_alerts(project: roles.Project) -> list[str]:
+def _faults_of_alerts(project: projects.Project) -> list[str]:
     if not project.settings.alerts:
         return []
     from runtime.alerts.rules import unknown_runs  # noqa: PLC0415 - it loads the store's client
@@ -102,7 +102,7 @@ def openapi(root: Path, output: Path | None) -> None:
     from runtime.admin.api import VERSION  # noqa: PLC0415 - other commands do without a server
     from runtime.triggers.http.openapi import describe  # noqa: PLC0415
 
-    project = roles.load_project(root)
+    project = projects.load_project(root)
     print_failures(project)
     if project.registry.failures:
         raise click.ClickException("no document: what does not load would be missing in it")

@@ -115,10 +115,10 @@ def serve(root: Path, /, bind: str | None, log_level: str | None, **chosen: str 
     if set(settings.serve.only) != {"scheduler"} or settings.ops.bind:
         _supervise(root, settings, os.environ | _variables(given))
         return
-    from runtime import roles  # noqa: PLC0415 - a parent loads no function
+    from runtime import projects  # noqa: PLC0415 - a parent loads no function
     from runtime.scheduling import schedule  # noqa: PLC0415 - it loads APScheduler
 
-    schedule(roles.open_project(root, loaded))  # thousands of tables take long to read twice
+    schedule(projects.open_project(root, loaded))  # thousands of tables take long to read twice
 
 
 def _supervise(root: Path, settings: Settings, environ: Mapping[str, str]) -> None:

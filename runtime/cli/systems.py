@@ -30,7 +30,7 @@ from runtime.base.settings import NOTHING, load_settings
 from runtime.cli.project import print_failures
 from runtime.cli.remote import Answered, fetch, problem_text
 from runtime.declare.registry import Function, Registry
-from runtime.roles import load_project
+from runtime.projects import load_project
 
 if TYPE_CHECKING:
     from runtime.triggers.http.core import HttpCore, Site

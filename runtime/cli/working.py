@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from runtime import roles
+from runtime import projects, roles
 from runtime.base.pulse import Pulse
 from runtime.base.settings import load_settings
 from runtime.cli.serving import stop_at_once_until_served
@@ -36,7 +36,7 @@ def _child(command: Callable[..., None]) -> Callable[..., None]:
 def serve_child(root: Path, /, fd: int, **told: Any) -> None:
     """It answers HTTP, on a socket it inherits."""
     parent = _parent("http", **told)
-    roles.serve(roles.load_project(root), socket.socket(fileno=fd), parent)
+    roles.serve(projects.load_project(root), socket.socket(fileno=fd), parent)
 
 
 @click.command("ops-child", hidden=True)
@@ -57,7 +57,7 @@ def worker_child(root: Path, /, **told: Any) -> None:
     from runtime.working import work  # noqa: PLC0415 - it loads Celery
 
     parent = _parent("worker", **told)
-    work(roles.load_project(root), parent)
+    work(projects.load_project(root), parent)
 
 
 @click.command("scheduler-child", hidden=True)
@@ -67,7 +67,7 @@ def scheduler_child(root: Path, /, **told: Any) -> None:
     from runtime.scheduling import schedule  # noqa: PLC0415 - it loads APScheduler
 
     parent = _parent("scheduler", **told)
-    schedule(roles.load_project(root), parent)
+    schedule(projects.load_project(root), parent)
 
 
 def _parent(role: str, line: int, pulse: int | None, place: str, **said: bool) -> Parent:
@@ -89,4 +89,4 @@ def celery(root: Path, arguments: tuple[str, ...]) -> None:
     """
     from runtime.working import run_celery  # noqa: PLC0415 - as above
 
-    run_celery(roles.load_project(root), arguments)
+    run_celery(projects.load_project(root), arguments)

@@ -278,8 +278,16 @@ def check_trigger(function: Function, trigger: Trigger) -> None:
         )
 
 
-def check_signing(function: Function, default: str, secrets: Sequence[str]) -> None:
-    """Refuse signed routes nobody could sign for. default: who may call where nothing says so. DeclarationError."""
+class Signing(msgspec.Struct, frozen=True, kw_only=True):
+    """What holds for routes that do not say otherwise: auth, [http] auth; secrets, [signing] secrets."""
+
+    auth: str = "key"
+    secrets: tuple[str, ...] = ()
+
+
+def check_signing(function: Function, signing: Signing) -> None:
+    """Refuse signed routes nobody could sign for. DeclarationError."""
+    default, secrets = signing.auth, signing.secrets
     for trigger in function.triggers:
         if isinstance(trigger, Http) and (trigger.auth or default) == "signed" and not (function.signing or secrets):
             raise DeclarationError(

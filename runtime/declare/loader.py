@@ -20,7 +20,7 @@ from runtime.base.schedules import ScheduleTable
 from runtime.base.secrets.vault import Vault
 from runtime.base.sections import FunctionSettings
 from runtime.base.settings import FILE_NAME
-from runtime.declare.files import check_signing, failure_of, functions_in
+from runtime.declare.files import Signing, check_signing, failure_of, functions_in
 from runtime.declare.lifespan import LIFESPAN, Lifespan, load_lifespan
 from runtime.declare.modules import PACKAGE, importers_of, module_of, open_package, replacing
 from runtime.declare.paths import shape_of
@@ -44,13 +44,6 @@ class _File(msgspec.Struct):
     found: tuple[Function, ...] = ()
     failure: LoadFailure | None = None
     good: tuple[Function, ...] = ()
-
-
-class Signing(msgspec.Struct, frozen=True, kw_only=True):
-    """What holds for routes that do not say otherwise: auth, [http] auth; secrets, [signing] secrets."""
-
-    auth: str = "key"
-    secrets: tuple[str, ...] = ()
 
 
 _NO_SECRETS = Signing()
@@ -221,7 +214,7 @@ class Loader:
             enabled = [f for f in found if self._enabled(f)]
             _check_schedules(enabled, self._zone)
             for function in enabled if self._vault is None or not self._vault.sealed else ():
-                check_signing(function, self._signing.auth, self._signing.secrets)
+                check_signing(function, self._signing)
             _check_duplicates(enabled, functions, routes)
         except DeclarationError as error:
             return (), failure_of(key, error)

@@ -21,7 +21,7 @@ from runtime.doctor.facts import Code, Facts, Process, Roles, StoreFacts, Work
 from runtime.doctor.http import ask_http
 from runtime.doctor.machine import machine_of
 from runtime.ledger.desk import Desk, open_desk
-from runtime.roles import Project, load_project
+from runtime.projects import Project, load_project
 
 _ROUNDS = 5
 

@@ -33,7 +33,8 @@ from runtime.ledger.schedules.records import Fired
 from runtime.ledger.submit import Submit, submit
 from runtime.ledger.targets import limits_map, name_of, on_failure_map
 from runtime.ledger.views import RunView
-from runtime.roles import HttpRole, Project, load_project
+from runtime.projects import Project, load_project
+from runtime.roles import HttpRole
 from runtime.testing.stores import LentStore
 from runtime.triggers.queue.execution import Execution
 from runtime.triggers.queue.leases import Lease

@@ -7,7 +7,7 @@ import httpx
 import pytest
 
 from runtime.ledger.desk import Desk
-from runtime.roles import load_project
+from runtime.projects import load_project
 from tests.conftest import client_of
 
 

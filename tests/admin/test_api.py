@@ -4,7 +4,8 @@ import httpx
 import pytest
 from openapi_spec_validator import OpenAPIV31SpecValidator
 
-from runtime.roles import HttpRole, load_project
+from runtime.projects import load_project
+from runtime.roles import HttpRole
 from tests.conftest import ROOT, client_of, client_on
 
 

@@ -10,7 +10,7 @@ from runtime.base.sections import CallbackSettings, Settings
 from runtime.ledger.callbacks.calls import take, tell
 from runtime.ledger.callbacks.records import Told
 from runtime.ledger.desk import Desk
-from runtime.roles import load_project
+from runtime.projects import load_project
 from tests.commands import command, good
 from tests.conftest import client_of
 from tests.desks import Worker, submit, view_of

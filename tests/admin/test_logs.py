@@ -9,7 +9,7 @@ import pytest
 
 from runtime.base.keys import KeyFile
 from runtime.ledger.desk import Desk
-from runtime.roles import load_project
+from runtime.projects import load_project
 from tests.conftest import client_of
 from tests.desks import Worker, submit
 from tests.ledger.test_lines import keep

@@ -8,7 +8,7 @@ import httpx
 import pytest
 
 from runtime.admin.pages import accepts_html
-from runtime.roles import load_project
+from runtime.projects import load_project
 from tests.conftest import ROOT, client_of
 from tests.keys import key_in
 

@@ -10,7 +10,8 @@ import pytest
 
 from runtime.ledger.desk import Desk
 from runtime.ledger.records import Held
-from runtime.roles import HttpRole, load_project
+from runtime.projects import load_project
+from runtime.roles import HttpRole
 from tests.conftest import client_of, client_on
 from tests.desks import Worker, refuse_message, submit, view_of
 from tests.keys import key_in

@@ -7,7 +7,7 @@ import httpx
 import pytest
 
 from runtime.ledger.desk import Desk
-from runtime.roles import load_project
+from runtime.projects import load_project
 from tests.conftest import client_of
 from tests.desks import Worker, view_of
 from tests.keys import key_in

@@ -10,7 +10,7 @@ from runtime.alerts.book import Book
 from runtime.base.settings import load_settings
 from runtime.ledger.desk import Desk
 from runtime.ledger.minutes import record
-from runtime.roles import load_project
+from runtime.projects import load_project
 from tests.alerts.test_watch import Looker
 from tests.commands import Command, command, good
 from tests.conftest import client_of

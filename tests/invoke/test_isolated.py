@@ -14,7 +14,7 @@ from runtime.invoke.invocation import Invocation
 from runtime.invoke.invoker import Invoker
 from runtime.invoke.isolation.surroundings import clean_surroundings, isolated_of
 from runtime.invoke.isolation.zygote_client import NoCell
-from runtime.roles import load_project
+from runtime.projects import load_project
 from tests.invoke.test_cells import eventually, is_gone
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")

@@ -13,7 +13,7 @@ from runtime.invoke import resources as module
 from runtime.invoke.invocation import Invocation
 from runtime.invoke.invoker import Invoker
 from runtime.invoke.resources import Resources
-from runtime.roles import load_project
+from runtime.projects import load_project
 
 HEADER = """\
 import asyncio, threading, time, contextvars, contextlib

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import click
 
-from runtime import cli, roles
+from runtime import cli, projects
 from runtime.base.settings import load_settings
 from runtime.cli import serving
 from runtime.processes import Line, Message, end_without_parent
@@ -45,7 +45,7 @@ def worker_child(root: Path, line: int, pulse: int, counts: str, announce: bool,
     end_without_parent(sock, float(settings.settings.serve.drain) + 0.5)
     asyncio.run(work(sock, settings.settings.queue, deaf="deaf" in said, mute="mute" in said))
     print(f"worker {os.getpid()} leaves", flush=True)
-    roles.end_process(0)
+    projects.end_process(0)
 
 
 async def work(sock: socket.socket, queue, *, deaf: bool, mute: bool) -> None:

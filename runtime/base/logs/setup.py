@@ -16,6 +16,7 @@ from runtime.base.logs.lines import keep, keeps, line_of, masked
 from runtime.base.logs.loggers import Format, Level
 from runtime.base.logs.prints import original
 from runtime.base.logs.writers import Stream, Target, Writer
+from runtime.base.secrets.masking import mask
 
 if TYPE_CHECKING:
     import structlog

@@ -35,7 +35,6 @@ from runtime.triggers.queue.outcomes.places import place_of
 from runtime.triggers.queue.outcomes.results import BadResult, Results, TooLong
 from runtime.triggers.queue.outcomes.spans import run_in_span
 from runtime.triggers.queue.outcomes.tally import Tally
-from runtime.triggers.queue.outcomes.told import tell
 from runtime.triggers.queue.plans import RunPlan, plan_runs
 
 log = get_logger(__name__)
@@ -79,7 +78,7 @@ class Execution:
         self._ended = ended
         self._worker = worker
         self._results = Results(result_max)
-        self._tally = Tally()
+        self._tally = Tally(tells=bool(worker))  # else this is a cell
         self._tasks: dict[Lease, asyncio.Task[Ending]] = {}
         self._idle = asyncio.Event()
         self._idle.set()
@@ -141,9 +140,7 @@ class Execution:
         if not self._tasks:
             self._idle.set()
         ending = self._ending_of(lease, task)
-        self._tally.end(lease.run, ending)
-        if self._worker:  # else this is a cell
-            tell(lease, ending)
+        self._tally.end(lease, ending)
         left = [one for one in lease.left if not one.done()]
         plan = self.plans.get(lease.run.function)
         if left and lease.run.has_place and plan is not None and plan.limits is not None:

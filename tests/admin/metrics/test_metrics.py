@@ -11,7 +11,7 @@ from runtime.admin.metrics.stats import quantile_ms
 from runtime.ledger.metrics.flushing import Flush
 from runtime.observe import counts
 from runtime.observe.board import BOUNDS, Page
-from runtime.roles import load_project
+from runtime.projects import load_project
 from tests.conftest import client_of
 from tests.desks import Worker, submit
 

@@ -89,7 +89,7 @@ if sys.argv[1] == "fork":
 if sys.argv[1] == "raise":
     1 / 0
 if sys.argv[1] == "exit":
-    from runtime.roles import end_process
+    from runtime.projects import end_process
     end_process(0)
 """
 

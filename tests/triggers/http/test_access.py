@@ -7,7 +7,7 @@ import pytest
 
 from runtime.base.keys import make_key
 from runtime.ledger.access.keys import add_key
-from runtime.roles import load_project
+from runtime.projects import load_project
 from tests.conftest import client_of
 from tests.keys import bearer, key_in
 

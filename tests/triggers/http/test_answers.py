@@ -11,7 +11,8 @@ import pytest
 from runtime import Event
 from runtime.invoke.execute import Stream
 from runtime.invoke.results import Unencodable, encode_json
-from runtime.roles import HttpRole, Project
+from runtime.projects import Project
+from runtime.roles import HttpRole
 from runtime.triggers.http.answers import Parts, encode_event
 from tests.conftest import client_on
 

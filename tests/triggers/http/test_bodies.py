@@ -8,7 +8,8 @@ import httpx
 import pytest
 
 from runtime.declare.loader import load
-from runtime.roles import HttpRole, Project
+from runtime.projects import Project
+from runtime.roles import HttpRole
 from runtime.triggers.http.wire.requests import Limits
 from tests.conftest import client_on
 

@@ -4,7 +4,7 @@ import anyio
 import httpx
 import pytest
 
-from runtime.roles import Project
+from runtime.projects import Project
 
 KINDS = [
     "value", "exit", "interrupt", "memory", "cancelled", "generator-exit", "stop-iteration", "stop-async",

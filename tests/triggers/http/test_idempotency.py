@@ -12,7 +12,8 @@ from runtime.base.errors import StoreDown
 from runtime.ledger.desk import Desk
 from runtime.ledger.ledger import Ledger
 from runtime.ledger.once import key_of_function, take_by_run
-from runtime.roles import HttpRole, Project, load_project
+from runtime.projects import Project, load_project
+from runtime.roles import HttpRole
 from tests.conftest import client_of, client_on
 from tests.desks import Worker, desk_on, view_of
 from tests.keys import key_in

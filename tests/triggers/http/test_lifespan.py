@@ -6,7 +6,8 @@ import time
 import pytest
 
 from runtime.base.errors import StartError
-from runtime.roles import HttpRole, load_project
+from runtime.projects import load_project
+from runtime.roles import HttpRole
 from tests.conftest import client_of, client_on
 
 APP = """

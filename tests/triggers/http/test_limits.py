@@ -11,7 +11,8 @@ import pytest
 
 from runtime.base.ids import new_run_id, trace_of
 from runtime.invoke.invocation import Invocation, Outcome
-from runtime.roles import HttpRole, load_project
+from runtime.projects import load_project
+from runtime.roles import HttpRole
 from tests.conftest import client_on
 
 APP = """

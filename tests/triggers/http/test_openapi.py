@@ -8,7 +8,8 @@ import pytest
 from openapi_spec_validator import OpenAPIV31SpecValidator
 
 from runtime.declare.triggers import Http
-from runtime.roles import HttpRole, Project, load_project
+from runtime.projects import Project, load_project
+from runtime.roles import HttpRole
 from runtime.triggers.http.openapi import describe
 from tests.conftest import client_of, client_on
 from tests.keys import bearer, key_in

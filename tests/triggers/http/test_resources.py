@@ -2,7 +2,7 @@
 
 import pytest
 
-from runtime.roles import load_project
+from runtime.projects import load_project
 from tests.conftest import client_of
 
 FILES = {

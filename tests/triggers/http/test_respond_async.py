@@ -10,7 +10,8 @@ import pytest
 
 from runtime.invoke.binding import PayloadPlan
 from runtime.ledger.desk import Desk
-from runtime.roles import HttpRole, load_project
+from runtime.projects import load_project
+from runtime.roles import HttpRole
 from tests.conftest import client_of, client_on
 from tests.desks import Worker, desk_on, view_of
 from tests.live_servers import until

@@ -13,7 +13,7 @@ import pytest
 from standardwebhooks import Webhook
 
 from runtime.ledger.desk import Desk
-from runtime.roles import load_project
+from runtime.projects import load_project
 from tests.conftest import client_of
 
 FILES = {

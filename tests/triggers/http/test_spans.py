@@ -11,7 +11,7 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 
 from runtime.base.errors import StoreDown
 from runtime.observe import otel, traces
-from runtime.roles import load_project
+from runtime.projects import load_project
 from runtime.triggers.http.spans import _status_of, traced
 from tests.conftest import client_of
 

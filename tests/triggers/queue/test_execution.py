@@ -14,7 +14,7 @@ from runtime.base.ids import new_run_id
 from runtime.invoke.invoker import Invoker
 from runtime.ledger.records import Claimed, Ending
 from runtime.ledger.targets import on_failure_map
-from runtime.roles import Project, load_project
+from runtime.projects import Project, load_project
 from runtime.triggers.queue.execution import Execution, failure_of
 from runtime.triggers.queue.leases import Lease
 from runtime.triggers.queue.plans import plan_runs, queues_of

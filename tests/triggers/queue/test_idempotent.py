@@ -8,7 +8,7 @@ import msgspec
 import pytest
 
 from runtime.ledger.once import pause_seconds
-from runtime.roles import load_project
+from runtime.projects import load_project
 from runtime.testing import Harness
 from tests.live_servers import until
 

@@ -13,7 +13,7 @@ from runtime.invoke.invocation import Invocation
 from runtime.invoke.invoker import Invoker
 from runtime.ledger.records import Ending
 from runtime.ledger.schedules.records import TickNote
-from runtime.roles import Project, load_project
+from runtime.projects import Project, load_project
 from tests.triggers.queue.test_execution import Box, box_of
 
 PLANNED = 1_900_000_000_000

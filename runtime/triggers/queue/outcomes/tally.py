@@ -6,23 +6,29 @@ Called by execution, on its loop. Those that are handed back are counted by whoe
 from runtime.ledger.records import Claimed, Ending
 from runtime.observe import counts
 from runtime.observe.counts import Cell, Verdict
+from runtime.triggers.queue.leases import Lease
+from runtime.triggers.queue.outcomes.told import tell
 
 _VERDICTS: dict[str, Verdict] = {"succeeded": "succeeded", "cancelled": "cancelled", "crashed": "crashed"}
 
 
 class Tally:
-    """Of one process."""
+    """Of one process. tells: each attempt has a line in the log, too, if that is asked for."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, tells: bool) -> None:
+        self._tells = tells
         self._cells: dict[tuple[str, str], Cell] = {}
 
     def begin(self, run: Claimed) -> None:
         """A run has been begun."""
         self._cell(run).began()
 
-    def end(self, run: Claimed, ending: Ending | None) -> None:
+    def end(self, lease: Lease, ending: Ending | None) -> None:
         """It has ended so; None: it is nobody's concern."""
+        run = lease.run
         cell = self._cell(run)
+        if self._tells:
+            tell(lease, ending)
         if ending is None or ending.state == "waiting":  # another call does the same: this one does not count
             cell.ended()
             return

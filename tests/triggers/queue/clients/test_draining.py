@@ -9,7 +9,7 @@ from redis import Redis
 
 from runtime.base.errors import StoreDown
 from runtime.ledger.calls import do
-from runtime.roles import load_project
+from runtime.projects import load_project
 from runtime.triggers.queue.clients.draining import Draining, keys_of
 from runtime.triggers.queue.clients.messages import run_id_of
 from runtime.triggers.queue.parts import Options

@@ -15,7 +15,7 @@ from redis import Redis
 
 from runtime.base.errors import InputError
 from runtime.ledger.records import Adoption, Foreign
-from runtime.roles import load_project
+from runtime.projects import load_project
 from runtime.triggers.queue.clients.messages import Reader, by_name, run_id_of
 from runtime.triggers.queue.plans import RunPlan, plan_runs
 
