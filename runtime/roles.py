@@ -143,7 +143,7 @@ class HttpRole:
             longest_wait_seconds=float(settings.http.timeout),
             stopping=lambda: self.core.draining,
             # A public function's callers, too: else anybody could have us send requests.
-            may_call_back=partial(self.core.access.check, public=False, action="invoke"),
+            may_call_back=partial(self.core.access.admit, public=False, action="invoke"),
         )
         counts = lambda: {name: guard.counts for name, guard in self.invoker.guards.items()}  # noqa: E731
         secrets = settings.signing.secrets

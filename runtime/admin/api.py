@@ -133,6 +133,7 @@ def _invoke_by_name(function: Function, site: Site, trigger: str) -> Callable[[C
         arguments: dict[str, Any] = plan.bind(body)
         asked = await once.asked(call.request, body)
         if later is not None and (preference := later.preference_of(call.request)) is not None:
+            await later.admit(call.request, preference)
             if asked is None:
                 return await later.answer(call.run_id, call.trace, arguments, preference)
             return await once.answer_later(call.run_id, call.trace, arguments, preference, asked)

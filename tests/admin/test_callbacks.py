@@ -5,7 +5,6 @@ from pathlib import Path
 import httpx
 import pytest
 
-from runtime.base.keys import KeyFile
 from runtime.base.sections import CallbackSettings, Settings
 from runtime.ledger.callbacks.calls import take, tell
 from runtime.ledger.callbacks.records import Told
@@ -14,6 +13,7 @@ from runtime.projects import load_project
 from tests.commands import command, good
 from tests.conftest import client_of
 from tests.desks import Worker, submit, view_of
+from tests.keys import bearer, key_in
 from tests.receivers import new_secret
 
 FILES = {
@@ -75,7 +75,7 @@ async def test_what_was_given_up_is_shown_without_secrets_and_tried_again(
 
 
 async def test_only_a_key_for_all_looks_and_tries(root: Path, desk: Desk, dead: tuple[str, str]):
-    tokens = {scope: KeyFile(root).create(scope, (scope,))[1] for scope in ("read", "invoke", "admin")}
+    tokens = {scope: key_in(desk, scope) for scope in ("read", "invoke", "admin")}
     async with client_of(load_project(root), desk=desk) as client:
         statuses = {
             scope: [
@@ -91,7 +91,7 @@ async def test_only_a_key_for_all_looks_and_tries(root: Path, desk: Desk, dead: 
 
 
 async def test_a_caller_asks_for_a_callback_by_a_header(root: Path, desk: Desk):
-    key = {"authorization": f"Bearer {KeyFile(root).create('one', ('invoke:shop.open_door',))[1]}"}
+    key = bearer(key_in(desk, "invoke:shop.open_door"))
     later = {"prefer": "respond-async", "x-callback-url": URL}
     async with client_of(load_project(root), desk=desk) as client:
         refused = await client.post("/open", headers={**later, **key})

@@ -7,11 +7,11 @@ from pathlib import Path
 import httpx
 import pytest
 
-from runtime.base.keys import KeyFile
 from runtime.ledger.desk import Desk
 from runtime.projects import load_project
 from tests.conftest import client_of
 from tests.desks import Worker, submit
+from tests.keys import key_in
 from tests.ledger.test_lines import keep
 
 FILES = {"functions/shop.py": "from runtime import http\n\n@http.post('/sell', auth='public')\nasync def sell(): ..."}
@@ -70,7 +70,7 @@ async def test_what_is_asked_wrongly_is_told(local: httpx.AsyncClient, desk: Des
 async def test_they_are_for_keys_that_may_read(root: Path, desk: Desk, log):
     run_id = submit(desk, "shop.sell")
     keep(desk, run_id, "a")
-    tokens = {scope: KeyFile(root).create("", (scope,))[1] for scope in ("read", "invoke")}
+    tokens = {scope: key_in(desk, scope) for scope in ("read", "invoke")}
     async with client_of(load_project(root), desk=desk) as client:
         found = {
             scope: await client.get(f"/_/runs/{run_id}/logs", headers={"authorization": f"Bearer {token}"})

@@ -122,7 +122,7 @@ def test_settings_cannot_be_changed(settings_from):
     ("text", "message"),
     [
         ("[htp]", 'functions.toml: unknown setting "htp"; did you mean "http"?'),
-        ("[zzz]", 'functions.toml: unknown setting "zzz"; there are: http, cors, serve, store, queue, schedule, '),
+        ("[zzz]", 'functions.toml: unknown setting "zzz"; there are: http, ops, cors, serve, store, queue, schedule, '),
         ("[http]\nbnd = 1", 'functions.toml: unknown setting "http.bnd"; did you mean "bind"?'),
         ("[http]\nzzz = 1", 'functions.toml: unknown setting "http.zzz"; there are: bind, auth, max_body, timeout'),
         (
@@ -313,6 +313,7 @@ def test_every_value_is_shown_with_its_source(settings_from):
         Sourced("http.max_headers", "16kB", "default"),
         Sourced("http.keep_alive", "75s", "default"),
         Sourced("http.limit_wait", "10s", "default"),
+        Sourced("ops.bind", '""', "default"),
         Sourced("cors.origins", "[]", "default"),
         Sourced("cors.methods", '["*"]', "default"),
         Sourced("cors.headers", '["*"]', "default"),
@@ -375,13 +376,6 @@ def test_every_value_is_shown_with_its_source(settings_from):
         Sourced("isolation.max_calls", "100", "default"),
         Sourced("isolation.idle", "1m", "default"),
         Sourced("isolation.env", "[]", "default"),
-        Sourced("signing.secrets", "[]", "default"),
-        Sourced("alerting.webhook", '""', "default"),
-        Sourced("alerting.secrets", "[]", "default"),
-        Sourced("alerting.allow_private", "false", "default"),
-        Sourced("alerting.timeout", "10s", "default"),
-        Sourced("alerting.most_per_hour", "60", "default"),
-        Sourced("traces.enabled", "false", "default"),
         Sourced("callbacks.secrets", "[]", "default"),
         Sourced("callbacks.allow", "[]", "default"),
         Sourced("callbacks.allow_private", "false", "default"),
@@ -389,6 +383,13 @@ def test_every_value_is_shown_with_its_source(settings_from):
         Sourced("callbacks.attempts", "14", "default"),
         Sourced("callbacks.retry_first", "5s", "default"),
         Sourced("callbacks.retry_longest", "4h", "default"),
+        Sourced("traces.enabled", "false", "default"),
+        Sourced("signing.secrets", "[]", "default"),
+        Sourced("alerting.webhook", '""', "default"),
+        Sourced("alerting.secrets", "[]", "default"),
+        Sourced("alerting.allow_private", "false", "default"),
+        Sourced("alerting.timeout", "10s", "default"),
+        Sourced("alerting.most_per_hour", "60", "default"),
     ]
 
 
@@ -399,7 +400,7 @@ def test_the_secrets_of_callbacks_are_checked_and_never_shown(settings_from, fau
     assert not any(secret in str(list(loaded.explain())) for secret in secrets)
     bad = secrets[0][:-6]
     for fault in (fault_of(f'[callbacks]\nsecrets = ["{bad}"]'), fault_of(environ={"FNRUN_CALLBACKS__SECRETS": bad})):
-        assert "callbacks.secrets: a signing secret is whsec_" in fault
+        assert "callbacks.secrets: number 1: a signing secret is whsec_" in fault
         assert bad not in fault
 
 

@@ -6,13 +6,13 @@ from pathlib import Path
 import httpx
 import pytest
 
-from runtime.base.keys import KeyFile
 from runtime.base.settings import load_settings
 from runtime.ledger.callbacks.calls import retry
 from runtime.ledger.callbacks.records import CallbackView
 from runtime.ledger.desk import Desk
 from tests.desks import Worker, view_of
 from tests.desks import submit as submit_run
+from tests.keys import bearer, key_for
 from tests.live_servers import until
 from tests.live_workers import Starts, workers
 from tests.receivers import Receiver, Request, new_secret
@@ -96,7 +96,7 @@ def test_the_end_of_a_run_comes_signed_to_whoever_asked_for_it(
 ):
     start()
     server = Wired(project, auth="key", desk=desk)
-    key = {"authorization": f"Bearer {KeyFile(project).create('tester', ('admin',))[1]}"}
+    key = bearer(key_for(project, "admin"))
     later = {"prefer": "respond-async", "x-callback-url": receiver.url}
     with httpx.Client(base_url=f"http://127.0.0.1:{server.port}", timeout=30) as client:
         accepted = client.post("/add", json={"x": 2}, headers={**key, **later})

@@ -274,6 +274,7 @@ class _FunctionRoute:
         arguments = self._plan.bind(request, body)
         asked = await once.asked(request, body)
         if self._later is not None and (preference := self._later.preference_of(request)) is not None:
+            await self._later.admit(request, preference)
             if asked is None:
                 return await self._later.answer(call.run_id, call.trace, arguments, preference)
             return await once.answer_later(call.run_id, call.trace, arguments, preference, asked)

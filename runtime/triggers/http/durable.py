@@ -45,7 +45,7 @@ _BYTES = (bytes, bytearray, memoryview)
 class MayCallBack(Protocol):
     """Whether the caller of a function may have others told of the end of its run."""
 
-    def __call__(self, request: Request, *, function: str) -> None:
+    async def __call__(self, request: Request, *, function: str) -> None:
         """Problem (401, 403) if not."""
 
 
@@ -59,7 +59,7 @@ class Later(msgspec.Struct, frozen=True, kw_only=True):
     desk: Desk | None = None
     longest_wait_seconds: float = 30.0
     stopping: Callable[[], bool] = lambda: False
-    may_call_back: "MayCallBack" = lambda request, *, function: None  # noqa: ARG005 - as its callers name them
+    may_call_back: "MayCallBack | None" = None
 
     def at_hand(self) -> Desk:
         """The desk. StoreDown if there is none."""
@@ -132,12 +132,16 @@ class LaterRoute:
         url = None if found is None else request.header(_CALLBACK)
         if found is None or url is None:
             return found
-        self._later.may_call_back(request, function=self._function.name)
         try:
             check_callback(url, self._later.at_hand().settings.callbacks)
         except Refused as refused:
             raise Problem(422, detail=f"{_CALLBACK.decode().title()}: {refused}") from None
         return msgspec.structs.replace(found, callback=url)
+
+    async def admit(self, request: Request, preference: Preference) -> None:
+        """Problem (401, 403) if the request may not have what it prefers. Only a callback takes a right of its own."""
+        if preference.callback and self._later.may_call_back is not None:
+            await self._later.may_call_back(request, function=self._function.name)
 
     async def answer(self, run_id: str, trace: Trace, arguments: dict[str, Any], preference: Preference) -> Answer:
         """Accept a run; then its result, if it comes in time, or else 202."""

@@ -168,7 +168,7 @@ def test_a_secret_is_hidden_wherever_a_line_has_it(lines):
     logging.getLogger("library").warning("got %s", secret)
     assert len(lines()) == len(kept) == 2
     assert secret[:16] not in repr(lines()) + repr(kept)
-    assert lines()[0]["url"] == {"deep": ["****"]}
+    assert lines()[0]["url"] == {"deep": ["****\n"]}
 
 
 def fail_with(secret):
