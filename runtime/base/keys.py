@@ -21,6 +21,9 @@ _SCOPES = ("admin", "read", "invoke")
 _FILE = "keys.json"
 
 
+KEY_PREFIX = "fnrun_"
+
+
 class Key(msgspec.Struct, frozen=True, kw_only=True):
     """One key as stored. scopes: "admin", "read", "invoke", "invoke:<name or pattern>". Times: seconds since 1970."""
 
@@ -60,7 +63,7 @@ def check_scope(scope: str) -> str:
 def make_key(name: str, scopes: tuple[str, ...], lifetime_seconds: float | None = None) -> tuple[Key, str]:
     """A new key and its token, which is not kept. FnrunError for an unknown scope."""
     key_id = secrets.token_hex(4)
-    token = f"fnrun_{key_id}_{secrets.token_urlsafe(32)}"
+    token = f"{KEY_PREFIX}{key_id}_{secrets.token_urlsafe(32)}"
     now = time.time()
     key = Key(
         id=key_id,

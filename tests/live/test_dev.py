@@ -109,7 +109,7 @@ def test_a_request_at_work_is_answered_by_the_version_it_began_with(root, server
         change(root, "return 1", "import asyncio; print('at work', flush=True); await asyncio.sleep(1); return 1")
         until(lambda: server.output.count("reloaded"))
         slow = pool.submit(client.get, "/answer")
-        server.wait_for_line("^at work")
+        server.wait_for_line('"at work"')
         change(root, "return 1", "return 2")
         until(lambda: server.output.count("reloaded") == 2)
         assert slow.result().json() == 1
@@ -122,7 +122,7 @@ def test_a_handler_that_blocks_the_server_gives_way_to_its_mended_version(root, 
         change(root, "return 1", BLOCKS)
         until(lambda: "reloaded" in server.output)
         blocked = pool.submit(httpx.get, f"{server.url}/answer", timeout=20)
-        server.wait_for_line("^at work")
+        server.wait_for_line('"at work"')
         change(root, BLOCKS, "return 4")
         server.wait_for_line("a handler blocks it")
         until(lambda: httpx.get(f"{server.url}/answer", timeout=20).json() == 4)
@@ -272,7 +272,7 @@ def test_a_stuck_server_that_is_being_replaced_does_not_outlive_its_parent(root,
     until(lambda: "reloaded" in server.output)
     with ThreadPoolExecutor() as pool:
         blocked = pool.submit(httpx.get, f"{server.url}/answer", timeout=20)
-        server.wait_for_line("^at work")
+        server.wait_for_line('"at work"')
         (root / "functions.toml").write_text("[http]\ntimeout = 5\n")
         server.wait_for_line("listening")
         assert server.stop(signal.SIGINT) == 0

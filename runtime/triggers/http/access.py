@@ -9,7 +9,7 @@ from typing import Literal, Protocol
 from urllib.parse import urlsplit
 
 from runtime.base.errors import Problem
-from runtime.base.keys import Key
+from runtime.base.keys import KEY_PREFIX, Key
 from runtime.declare.request import Request
 from runtime.ledger.access.audit import Actor
 
@@ -67,7 +67,8 @@ class Access:
 
     async def learn(self, request: Request) -> None:
         """Know the key that a request shows, if it is one. StoreDown if nobody can say."""
-        if self._open_locally or (token := _token_of(request)) is None:
+        token = _token_of(request)
+        if self._open_locally or token is None or not token.startswith(KEY_PREFIX):  # who shows no key has none
             return
         if self._keys.is_due():
             await self._keys.look()
