@@ -1,6 +1,6 @@
-import os
 import stat
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
 
@@ -67,11 +67,9 @@ def test_a_new_file_is_its_owners_alone_and_a_link_stays_one(tmp_path):
     assert not is_readable_by_others(tmp_path / "nowhere")
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
-def test_a_folder_that_may_not_be_written_is_told(tmp_path):
-    tmp_path.chmod(0o500)
-    with pytest.raises(SettingsError, match="cannot be written: Permission denied"):
-        rewrite(tmp_path / ".secrets", lambda entry: entry.value, [("A", "1")])
+def test_a_folder_that_cannot_be_written_is_told():
+    with pytest.raises(SettingsError, match="cannot be written: "):  # not by root either
+        rewrite(Path("/proc/.secrets"), lambda entry: entry.value, [("A", "1")])
 
 
 def test_what_fails_midway_leaves_the_file_as_it_was(tmp_path):
