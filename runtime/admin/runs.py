@@ -51,6 +51,7 @@ _RANDOM_ID = re.compile(r"[0-9a-f]{32}")
 _OF_NODE = re.compile(r"-\d+\Z")
 _GUESSABLE = frozenset({"cron", "interval", "at", "celery"})
 _BATCH = 100
+_MOST_NOTED = 100
 _LOOK_SECONDS = 0.5
 _OUTAGE_SECONDS = 1.0
 _END = "finished"
@@ -166,7 +167,7 @@ class _Runs:
             ids, cursor = [view.id for view in page.runs], page.cursor
         found = await self._act(verb, ids)
         counts = dict(Counter(found.values()))
-        note(counts=counts)
+        note(counts=counts, ids=list(found)[:_MOST_NOTED])
         return answer_of({"counts": counts, "runs": found, "cursor": cursor})
 
     async def _changes(self, view: RunView, reach: Reach) -> AsyncGenerator[Event, None]:
