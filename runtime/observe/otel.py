@@ -163,17 +163,18 @@ def fail(span: Span, why: str) -> None:
 
 def note_exception(span: Span, error: BaseException) -> None:
     """Have an error in a span, without secrets: what it says is an author's."""
+    kind = type(error)
     try:
         message = str(error)
     except Exception:  # noqa: BLE001 - an author's code
         message = ""
     told = {
-        "exception.type": type(error).__qualname__,
+        "exception.type": f"{kind.__module__}.{kind.__qualname__}".removeprefix("builtins."),
         "exception.message": mask(message),
         "exception.stacktrace": mask("".join(traceback.format_exception(error))),
     }
     span.add_event("exception", told)
-    span.set_attribute("error.type", type(error).__name__)
+    span.set_attribute("error.type", kind.__name__)
 
 
 @contextmanager
