@@ -15,6 +15,7 @@ from runtime.admin.api import VERSION
 from runtime.admin.metrics.routes import metrics_routes
 from runtime.base import logs
 from runtime.base.errors import Problem, StartError
+from runtime.base.secrets.masking import mask
 from runtime.base.sections import HttpSettings, Settings
 from runtime.following import Parent
 from runtime.ledger.access.keyring import Keyring
@@ -41,7 +42,7 @@ def operate(root: Path, settings: Settings, sock: socket.socket, parent: Parent)
     try:
         desk = open_desk(root, settings, again=True)
     except StartError as error:
-        sys.stderr.write(f"Error: {error}\n")
+        sys.stderr.write(f"Error: {mask(str(error))}\n")
         end_process(1)
     asyncio.Runner(loop_factory=loop_factory()).run(_operate(root, settings, sock, parent, desk))
     desk.close()

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from runtime.base import logs
 from runtime.base.errors import StartError
+from runtime.base.secrets.masking import mask
 from runtime.declare.lifespan import Lifespan
 from runtime.declare.registry import Function, Registry
 from runtime.declare.triggers import Http
@@ -58,7 +59,7 @@ def serve(project: Project, sock: socket.socket, parent: Parent) -> NoReturn:
     try:
         left = runner.run(_serve_http(project, sock, parent, desk))
     except StartError as error:  # not by Python's own end: what was opened may have left threads
-        sys.stderr.write(f"Error: {error}\n")
+        sys.stderr.write(f"Error: {mask(str(error))}\n")
         end_process(1)
     end_watch()
     desk.close()

@@ -16,6 +16,7 @@ import msgspec
 from runtime.alerts.opening import open_watch
 from runtime.base import logs
 from runtime.base.errors import StartError
+from runtime.base.secrets.masking import mask
 from runtime.declare.registry import Registry
 from runtime.following import Parent, announce_failures, follow, watch_loop
 from runtime.ledger.desk import Desk, open_desk, use
@@ -43,7 +44,7 @@ def schedule(project: Project, parent: Parent | None = None) -> NoReturn:
     try:
         desk = open_desk(project.root, settings, again=parent is not None and not parent.first)
     except StartError as error:
-        sys.stderr.write(f"Error: {error}\n")
+        sys.stderr.write(f"Error: {mask(str(error))}\n")
         end_process(1)
     use(desk)
     end_watch = open_watch(desk, project.root)

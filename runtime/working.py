@@ -19,6 +19,7 @@ from typing_extensions import override
 from runtime.alerts.opening import open_watch
 from runtime.base import logs
 from runtime.base.errors import StartError
+from runtime.base.secrets.masking import mask
 from runtime.base.store import Store
 from runtime.declare.lifespan import Lifespan
 from runtime.declare.registry import Registry
@@ -80,7 +81,7 @@ def work(project: Project, parent: Parent) -> NoReturn:
     try:
         code = role.run()
     except StartError as error:  # not by Python's own end: what was opened may have left threads
-        sys.stderr.write(f"Error: {error}\n")
+        sys.stderr.write(f"Error: {mask(str(error))}\n")
         code = 1
     end_watch()
     desk.close()

@@ -42,6 +42,7 @@ class _Logs:
 
     def __init__(self, site: Site) -> None:
         self._later = site.later
+        self._access = site.access
 
     async def show(self, call: Call) -> Answer:
         """Lines of a run; with ?follow=true a stream of events, `line` for each and `finished` at the end."""
@@ -51,7 +52,7 @@ class _Logs:
             raise Problem(404, detail=f"there is no run {run_id[:100]}: it is unknown, or no longer kept")
         if query.follow:
             last = call.request.header(b"last-event-id")
-            events = self._events(run_id, _number(last) if last else query.after)
+            events = self._events(call, run_id, _number(last) if last else query.after)
             return await stream_answer(Stream("runs.logs", events, None), ResultPlan(events=True))
         answer = answer_of(show_lines(found))
         answer.headers.append((b"cache-control", b"no-store"))
@@ -61,11 +62,23 @@ class _Logs:
         found: Lines | None = await self._later.ask(lambda ledger: read_lines(ledger, run_id, after=after, limit=limit))
         return found
 
-    async def _events(self, run_id: str, after: int) -> AsyncGenerator[Event, None]:
-        """Lines as they come, until the run is finished or the process stops. An outage of the store is sat out."""
+    async def _more(self, call: Call, run_id: str, after: int) -> Lines | None:
+        """The lines that follow; None if the run is no more, or the caller's key does not hold any more. StoreDown."""
+        if self._access is not None:
+            try:
+                await self._access.admit(call.request, public=False, action="read", function="")
+            except Problem:
+                return None
+        return await self._read(run_id, after, _MOST)
+
+    async def _events(self, call: Call, run_id: str, after: int) -> AsyncGenerator[Event, None]:
+        """Lines as they come, until the run is finished, the process stops, or the caller's key holds no more.
+
+        An outage of the store is sat out.
+        """
         while not self._later.stopping():
             try:
-                found = await self._read(run_id, after, _MOST)
+                found = await self._more(call, run_id, after)
             except StoreDown:
                 await anyio.sleep(_OUTAGE_SECONDS)
                 continue

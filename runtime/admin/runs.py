@@ -51,6 +51,7 @@ _RANDOM_ID = re.compile(r"[0-9a-f]{32}")
 _OF_NODE = re.compile(r"-\d+\Z")
 _GUESSABLE = frozenset({"cron", "interval", "at", "celery"})
 _BATCH = 100
+_MOST_NOTED = 100
 _LOOK_SECONDS = 0.5
 _OUTAGE_SECONDS = 1.0
 _END = "finished"
@@ -125,7 +126,9 @@ class _Runs:
         view, reach = await self._seen(call)
         if call.request.header(b"last-event-id") == _END and view.is_finished:
             return Answer(HTTPStatus.NO_CONTENT, [], b"")  # which tells a browser not to come back
-        return await stream_answer(Stream("runs.events", self._changes(view, reach), None), ResultPlan(events=True))
+        return await stream_answer(
+            Stream("runs.events", self._changes(call, view, reach), None), ResultPlan(events=True)
+        )
 
     async def cancel(self, call: Call) -> Answer:
         """Cancel a run; with ?tree=true what it has submitted, too."""
@@ -166,11 +169,14 @@ class _Runs:
             ids, cursor = [view.id for view in page.runs], page.cursor
         found = await self._act(verb, ids)
         counts = dict(Counter(found.values()))
-        note(counts=counts)
+        note(counts=counts, ids=list(found)[:_MOST_NOTED])
         return answer_of({"counts": counts, "runs": found, "cursor": cursor})
 
-    async def _changes(self, view: RunView, reach: Reach) -> AsyncGenerator[Event, None]:
-        """What happens to a run, until it is finished or the process stops. An outage of the store is sat out."""
+    async def _changes(self, call: Call, view: RunView, reach: Reach) -> AsyncGenerator[Event, None]:
+        """What happens to a run, until it is finished, the process stops, or the caller's key holds no more.
+
+        An outage of the store is sat out.
+        """
         told: Any = None
         progress = b""
         current: RunView | None = view
@@ -187,14 +193,19 @@ class _Runs:
                 return
             if self._later.stopping():
                 return
-            current = await self._next(current)
+            current = await self._next(call, current, reach)
 
-    async def _next(self, view: RunView) -> RunView | None:
-        """The run a moment later, at its end at once. None if it is no more."""
+    async def _next(self, call: Call, view: RunView, reach: Reach) -> RunView | None:
+        """The run a moment later, at its end at once. None if it is no more, or no longer for this caller."""
         if await self._later.finished(view.id, _LOOK_SECONDS) is None and self._later.stopping():
             return view
         try:
+            await self._access.learn(call.request)
+            if self._reach(call, view) != reach:
+                return None
             return (await self._views([view.id]))[0]
+        except Problem:
+            return None
         except StoreDown:
             await anyio.sleep(_OUTAGE_SECONDS)
             return view
@@ -202,11 +213,15 @@ class _Runs:
     async def _seen(self, call: Call) -> tuple[RunView, Reach]:
         """The run that a path names, and how much of it the caller sees. Problem (401, 403, 404)."""
         view = await self._found(call)
+        return view, self._reach(call, view)
+
+    def _reach(self, call: Call, view: RunView) -> Reach:
+        """How much of a run the caller sees, as far as keys are known. Problem (401, 403)."""
         # Ids that are not random could be guessed: of a tick, of one that its author has named.
         open_to_all = (
             view.function in self._public and view.trigger not in _GUESSABLE and bool(_RANDOM_ID.fullmatch(view.id))
         )
-        return view, self._access.reach(call.request, public=open_to_all, function=view.function)
+        return self._access.reach(call.request, public=open_to_all, function=view.function)
 
     async def _found(self, call: Call) -> RunView:
         await self._access.learn(call.request)  # its endpoints are public, as far as routing knows

@@ -135,9 +135,10 @@ async def _read(process: asyncio.subprocess.Process, output: list[bytes]) -> Non
     """All that it prints, of which the end is kept."""
     assert process.stdout is not None  # noqa: S101 - as above
     while some := await process.stdout.read(_READ_BYTES):
-        output[:] = [b"".join((*output, some))[-_MOST_OUTPUT:]]
+        output[:] = [b"".join((*output, some))[-_READ_BYTES:]]
 
 
 def _said(output: Sequence[bytes]) -> str:
-    text = mask(b"".join(output).decode(errors="replace").strip())
+    # Masked before it is cut: half a secret would be found by nobody.
+    text = mask(b"".join(output).decode(errors="replace").strip())[-_MOST_OUTPUT:]
     return f": {text}" if text else ""

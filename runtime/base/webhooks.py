@@ -44,7 +44,9 @@ def fault_of(
     """Why a request is not to be trusted, for the log; None if it is. Constant time in the secrets."""
     if not message_id or not timestamp or not signatures:
         return "it is not signed"
-    if not timestamp.isascii() or not timestamp.isdigit() or len(timestamp) > len("10000000000"):
+    # As it is signed, without zeros before it: one message has one timestamp, and a replay is known by that.
+    is_number = timestamp.isascii() and timestamp.isdigit() and len(timestamp) <= len("10000000000")
+    if not is_number or timestamp != str(int(timestamp)):
         return "its timestamp is no number of seconds"
     if abs(now - int(timestamp)) > TOLERANCE_SECONDS:
         return f"its timestamp is more than {TOLERANCE_SECONDS} s away from this clock"

@@ -6,6 +6,7 @@ Loaded by traces alone, and only where traces are on. The one place that knows t
 import atexit
 import os
 import threading
+import traceback
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from contextvars import ContextVar
@@ -23,10 +24,11 @@ from typing_extensions import override
 
 from runtime.base.errors import StartError
 from runtime.base.ids import Trace
+from runtime.base.secrets.masking import mask
 
 Attributes = Mapping[str, str | int | float | bool]
 
-__all__ = ["Span", "Tracing", "fail", "trace_in"]
+__all__ = ["Span", "Tracing", "fail", "note_exception", "trace_in"]
 
 _END_SECONDS = 3.0
 """What an end may take: a receiver that does not answer shall not hold it up for longer."""
@@ -146,8 +148,7 @@ class Tracing:
         """See traces.note_error."""
         span = api.get_current_span()
         if span.is_recording():
-            span.record_exception(error)
-            span.set_attribute("error.type", type(error).__name__)
+            note_exception(span, error)
 
 
 def trace_in(context: SpanContext, parent_id: str | None = None) -> Trace:
@@ -157,7 +158,23 @@ def trace_in(context: SpanContext, parent_id: str | None = None) -> Trace:
 
 def fail(span: Span, why: str) -> None:
     """Mark a span as one that went wrong."""
-    span.set_status(Status(StatusCode.ERROR, why))
+    span.set_status(Status(StatusCode.ERROR, mask(why)))
+
+
+def note_exception(span: Span, error: BaseException) -> None:
+    """Have an error in a span, without secrets: what it says is an author's."""
+    kind = type(error)
+    try:
+        message = str(error)
+    except Exception:  # noqa: BLE001 - an author's code
+        message = ""
+    told = {
+        "exception.type": f"{kind.__module__}.{kind.__qualname__}".removeprefix("builtins."),
+        "exception.message": mask(message),
+        "exception.stacktrace": mask("".join(traceback.format_exception(error))),
+    }
+    span.add_event("exception", told)
+    span.set_attribute("error.type", kind.__name__)
 
 
 @contextmanager

@@ -6,6 +6,7 @@ from pathlib import Path
 import httpx
 import pytest
 
+from runtime.ledger.access.keys import revoke_key
 from runtime.ledger.desk import Desk
 from runtime.projects import load_project
 from tests.conftest import client_of
@@ -90,7 +91,8 @@ async def test_a_key_revoked_here_is_refused_there_within_a_second(client, admin
 
 ACTS = {
     "runs.cancel": ("POST", "/_/runs/{run}/cancel", None, "{run}", {}),
-    "runs.redrive": ("POST", "/_/runs/redrive", {"function": "shop.sell"}, "", {"function": "shop.sell", "counts": {}}),
+    "runs.redrive": ("POST", "/_/runs/redrive", {"function": "shop.sell"}, "",
+                     {"function": "shop.sell", "counts": {}, "ids": []}),
     "queues.pause": ("POST", "/_/queues/q/pause", None, "q", {}),
     "queues.resume": ("POST", "/_/queues/q/resume", None, "q", {}),
     "schedules.add": (
@@ -112,6 +114,34 @@ async def test_what_is_done_is_written_down(client, admin, desk, action: str):
     assert answer.is_success, answer.text
     assert await entries(client, admin) == [(action, target.format(run=run), details)]
     assert (await client.get("/_/audit?limit=1", headers=admin)).json()["entries"][0]["actor"]["name"] == "ops"
+
+
+async def test_whoever_revokes_the_own_key_is_in_the_log(client, admin, desk, monkeypatch):
+    own = key_in(desk, "admin", name="leaver")
+
+    async def revoke(*arguments, **options):
+        word = await revoke_key(*arguments, **options)
+        assert (await client.get("/_/keys", headers=bearer(own))).status_code == 401, "it is known here already"
+        return word
+
+    monkeypatch.setattr("runtime.admin.access.keys.revoke_key", revoke)
+    monkeypatch.setattr("runtime.ledger.access.keyring._LOOK_SECONDS", 0.0)
+    assert (await client.delete(f"/_/keys/{key_id(own)}", headers=bearer(own))).status_code == 204
+    [entry] = (await client.get("/_/audit", headers=admin)).json()["entries"]
+    assert (entry["action"], entry["actor"]["name"]) == ("keys.revoke", "leaver")
+
+
+async def test_the_last_administrator_that_is_forced_out_and_runs_in_bulk_are_told(client, admin, desk):
+    run = submit(desk, "shop.sell")
+    await client.post("/_/runs/cancel", json={"ids": [run]}, headers=admin)
+    assert await entries(client, admin) == [("runs.cancel", "", {"counts": {"cancelled": 1}, "ids": [run]})]
+    other = key_in(desk, "admin")
+    await client.delete(f"/_/keys/{key_id(other)}?force=true", headers=admin)
+    assert (await entries(client, admin))[0] == ("keys.revoke", key_id(other), {"force": True})
+
+
+def key_id(token: str) -> str:
+    return token.split("_")[1]
 
 
 async def test_what_is_refused_and_what_only_looks_is_not(client, admin, desk):

@@ -7,6 +7,7 @@ from pathlib import Path
 import httpx
 import pytest
 
+from runtime.ledger.access.keys import list_keys, revoke_key
 from runtime.ledger.desk import Desk
 from runtime.projects import load_project
 from tests.conftest import client_of
@@ -79,3 +80,18 @@ async def test_they_are_for_keys_that_may_read(root: Path, desk: Desk, log):
         assert {scope: answer.status_code for scope, answer in found.items()} == {"read": 200, "invoke": 403}
         assert (await client.get(f"/_/runs/{run_id}/logs")).status_code == 401
         assert "logs" not in (await client.get(f"/_/runs/{run_id}")).json()  # which anybody may see
+
+
+@pytest.mark.parametrize("path", ["logs?follow=true", "events"])
+async def test_who_has_no_key_any_more_follows_no_longer(root: Path, desk: Desk, log, path: str):
+    run_id, token = submit(desk, "shop.sell"), key_in(desk, "read")
+    keep(desk, run_id, "a")
+    headers = {"authorization": f"Bearer {token}"}
+    async with client_of(load_project(root), desk=desk) as client, asyncio.timeout(30):
+        following = asyncio.create_task(client.get(f"/_/runs/{run_id}/{path}", headers=headers))
+        while (await list_keys(desk))[0].used_at is None:  # noqa: ASYNC110 - until it is let in
+            await asyncio.sleep(0.05)
+        assert await revoke_key(desk, token.split("_")[1]) == "revoked"
+        answer = await following
+        assert answer.status_code == 200
+        assert "event: finished" not in answer.text

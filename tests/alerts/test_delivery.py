@@ -100,6 +100,13 @@ async def test_what_a_command_prints_is_shown_without_secrets(tmp_path):
     assert told.error.endswith("no access with ****")
 
 
+async def test_of_a_secret_that_is_cut_nothing_is_shown(tmp_path):
+    secret = secrets.token_hex(16)
+    hide([secret])
+    told = await start_command(python(f"print('{secret}' + 'x' * 290); exit(1)"), tmp_path, BODY, 10)
+    assert secret[-5:] not in told.error
+
+
 async def test_a_command_that_is_not_there_says_so(tmp_path):
     assert "nosuch cannot be started" in (await start_command(("nosuch",), tmp_path, BODY, 10)).error
 

@@ -5,7 +5,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from runtime.base.sections import HttpSettings, IsolationSettings, ServeSettings, Settings, TracesSettings
+from runtime.base.sections import HttpSettings, IsolationSettings, OpsSettings, ServeSettings, Settings, TracesSettings
 from runtime.doctor.checks import examine
 from runtime.doctor.facts import Code, Facts, Finding, Machine, Process, Roles, StoreFacts, Work
 from runtime.ledger.views import QueueView
@@ -203,6 +203,12 @@ def test_keys_in_the_clear_are_a_warning():
     one = http(bind="0.0.0.0:8000")["access: TLS"]
     assert one.level == "warning"
     assert http(bind="0.0.0.0:8000", certfile="a", keyfile="b") == {}
+
+
+@pytest.mark.parametrize(("bind", "level"), [("0.0.0.0:9000", "warning"), ("127.0.0.1:9000", None), ("", None)])
+def test_metrics_that_others_read_without_a_key_are_a_warning(bind, level):
+    one = found(settings=settings(ops=OpsSettings(bind=bind))).get("access: [ops] bind")
+    assert (one and one.level) == level
 
 
 @pytest.mark.parametrize("bind", [":8000", "[::]:8000", "10.1.2.3:80", "example.com:80"])

@@ -1,5 +1,6 @@
 """Traces in one process: what is off costs nothing, what cannot be is said at start, and which ids spans get."""
 
+import secrets
 import subprocess
 import sys
 import textwrap
@@ -11,6 +12,7 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 
 from runtime.base.errors import StartError
 from runtime.base.ids import Trace, new_run_id, trace_of
+from runtime.base.secrets.masking import hide
 from runtime.ledger.records import Claimed, Ending, Failure
 from runtime.observe import otel, traces
 from runtime.triggers.queue.leases import Lease
@@ -179,6 +181,27 @@ async def test_in_a_cell_a_run_continues_the_span_of_its_worker(sent, monkeypatc
     assert len(sent.get_finished_spans()) == 1
     assert inside[0].span_id == f"{outside.context.span_id:016x}"
     assert inside[0].flags == "01"
+
+
+def test_an_error_is_told_without_secrets(sent):
+    secret = secrets.token_hex(16)
+    hide([secret])
+    span = traces.active.start("run", "consumer", {}, trace=trace_of(new_run_id(), None))
+    with traces.active.within(span):
+        traces.note_error(_raised(f"no access with {secret}"))
+        otel.fail(span, f"ValueError: no access with {secret}")
+    span.end()
+    [told] = sent.get_finished_spans()
+    assert told.events[0].attributes["exception.message"] == "no access with ****"
+    assert "_raised" in told.events[0].attributes["exception.stacktrace"]
+    assert secret not in told.to_json()
+
+
+def _raised(text: str) -> ValueError:
+    try:
+        raise ValueError(text)
+    except ValueError as error:
+        return error
 
 
 def test_what_is_submitted_is_named(sent):

@@ -70,6 +70,8 @@ def access_routes(later: Later) -> Iterator[tuple[str, str, Endpoint]]:
                 detail=f"{key_id} is the last key with admin, and nobody could make another over HTTP; make one "
                 "first, or force it (?force=true, --force)",
             )
+        if forced:
+            note(force=True)
         return Answer(HTTPStatus.NO_CONTENT, [], b"")
 
     async def read(call: Call) -> Answer:

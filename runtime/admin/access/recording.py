@@ -12,7 +12,7 @@ import msgspec
 
 from runtime.base.errors import InputError, Problem, StoreDown
 from runtime.base.logs import get_logger
-from runtime.ledger.access.audit import audit
+from runtime.ledger.access.audit import Actor, audit
 from runtime.triggers.http.access import Access
 from runtime.triggers.http.answers import Answer
 from runtime.triggers.http.core import Call, Endpoint
@@ -68,23 +68,31 @@ class _Recorded:
     async def handle(self, call: Call) -> Answer:
         """What the endpoint does, and a line about it. One that broke off may have been carried out, so it gets one."""
         details: dict[str, Any] = {}
+        actor = self._actor_of(call)  # now: the act may be that its own key is revoked
         token = _noted.set(details)
         try:
             answer = await self._handle(call)
         except (InputError, Problem):
             raise
         except BaseException as error:
-            await self._write(call, {**details, "broke_off": type(error).__name__})
+            await self._write(call, actor, {**details, "broke_off": type(error).__name__})
             raise
         finally:
             _noted.reset(token)
-        await self._write(call, details)
+        await self._write(call, actor, details)
         return answer
 
-    async def _write(self, call: Call, details: dict[str, Any]) -> None:
+    def _actor_of(self, call: Call) -> Actor | None:
+        """Who acts; None while that is not known: some endpoints look at the key themselves."""
+        try:
+            return self._access.actor_of(call.request)
+        except Problem:
+            return None
+
+    async def _write(self, call: Call, actor: Actor | None, details: dict[str, Any]) -> None:
         target = next(iter(call.request.path_params.values()), None) or str(details.pop("id", ""))
         try:
-            actor = self._access.actor_of(call.request)
+            actor = actor or self._access.actor_of(call.request)
             await audit(self._later.at_hand(), actor, self._action, target, **details)
         except (Problem, StoreDown) as error:  # it was done, and its caller is to know that
             log.error("an act is not in the audit log", action=self._action, target=target, reason=str(error))  # noqa: TRY400

@@ -35,7 +35,10 @@ _keep: Keep | None = None
 
 
 def masked(value: Any) -> Any:
-    """A value of a line with no secret in any text of it: once in JSON, a secret with a quote would not be known."""
+    """A value of a line with no secret in any text of it.
+
+    Once in JSON, a secret with a quote would not be known, and one of digits would be cut out of a number.
+    """
     if not hides():
         return value
     if isinstance(value, str):
@@ -44,7 +47,10 @@ def masked(value: Any) -> Any:
         return {masked(name): masked(one) for name, one in value.items()}
     if isinstance(value, list | tuple | set | frozenset):
         return [masked(one) for one in value]
-    return value if value is None or isinstance(value, bool | int | float) else mask(repr(value))
+    if value is None or isinstance(value, bool):
+        return value
+    text = mask(said := repr(value))
+    return value if isinstance(value, int | float) and text == said else text
 
 
 def keep_with(keep: Keep | None) -> None:
@@ -79,9 +85,9 @@ def line_of(time: float, event: Mapping[str, Any]) -> bytes:
     try:
         if len(_encode(line.fields)) > _LONGEST_FIELDS:
             raise ValueError("too long")  # noqa: TRY301 - as what cannot be written
-        return mask(_encode(line).decode()).encode()
+        return _encode(line)
     except (TypeError, ValueError, RecursionError):  # a key that is no text, a half of a surrogate pair
-        names = ", ".join(map(str, fields))
+        names = ", ".join(map(str, line.fields))
         told = msgspec.structs.replace(line, text=_plain(line.text), exception=_plain(line.exception))
         return _encode(msgspec.structs.replace(told, fields={"left out": _cut(_plain(names))}))
 

@@ -13,6 +13,8 @@ from typing import Any, TextIO
 
 from typing_extensions import override
 
+from runtime.base.secrets.masking import mask
+
 LOGGER = "print"
 _LONGEST = 16_000
 """Of a text without an end of line; then it is a line."""
@@ -38,10 +40,10 @@ class Printed(io.TextIOBase):
             raise TypeError(f"write() argument must be str, not {type(text).__name__}")
         fields = {} if getattr(_inside, "busy", False) else self._fields()
         if not fields:
-            count = self._stream.write(text)
+            self._stream.write(mask(text))
             if "\n" in text:  # what the log writes goes past its buffer
                 self._stream.flush()
-            return count
+            return len(text)
         run = (str(fields.get("run_id", "")), self._name)
         *lines, rest = (begun.pop(run, "") + text).split("\n")
         if len(rest) > _LONGEST:

@@ -147,6 +147,7 @@ class _Writing(logging.Handler):
         import structlog  # noqa: PLC0415 - see loggers
 
         super().__init__()
+        self._console = console
         render: list[structlog.typing.Processor] = [_stamp(local=console), _drop_meta]
         if console:
             plain = structlog.dev.plain_traceback
@@ -169,7 +170,10 @@ class _Writing(logging.Handler):
             self.handleError(record)
 
     def _bytes_of(self, record: logging.LogRecord) -> bytes:
-        return (mask(self.format(record)) + "\n").encode("utf-8", "backslashreplace")
+        text = self.format(record)
+        if self._console:  # of JSON the values are masked, and it shall stay JSON
+            text = mask(text)
+        return f"{text}\n".encode("utf-8", "backslashreplace")
 
     def _tell_dropped(self, count: int) -> bytes:
         text = "log lines were dropped: they came faster than they could be written"

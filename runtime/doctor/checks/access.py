@@ -23,6 +23,8 @@ def check_access(facts: Facts) -> Iterator[Finding]:
             yield _of.ok("address", f"{http.bind}: reached by others")
             yield _tls(facts)
             yield _public(facts)
+    if facts.settings.ops.bind and not is_loopback(facts.settings.ops.bind):
+        yield _ops(facts.settings.ops.bind)
     yield _dev(facts)
     found = [finding for path, mode in facts.machine.modes.items() if (finding := _mode(path, mode)) is not None]
     yield from found or [_of.ok("files", "nobody else reads secrets, or writes")]
@@ -50,6 +52,12 @@ def _public(facts: Facts) -> Finding:
         return _of.ok("public functions", "none")
     text = f"whoever reaches {facts.settings.http.bind} may call {names(facts.code.public)}"
     return _of.bad("warning", "public functions", text, 'if that is not meant: auth = "key" on their triggers')
+
+
+def _ops(bind: str) -> Finding:
+    text = f"whoever reaches {bind} reads metrics, names of functions among them, without a key"
+    fix = "have [ops] bind at an address that only your own monitoring reaches, and ignore this if it is"
+    return _of.bad("warning", "[ops] bind", text, fix)
 
 
 def _dev(facts: Facts) -> Finding:

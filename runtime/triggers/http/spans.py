@@ -100,14 +100,13 @@ def _note_status(span: "Span", status: int | None) -> None:
 
 
 def _end_with(span: "Span", parts: Parts) -> None:
-    from runtime.observe.otel import fail  # noqa: PLC0415 - see above
+    from runtime.observe.otel import fail, note_exception  # noqa: PLC0415 - see above
 
     before = parts.on_close
 
     async def close() -> None:
         if parts.error is not None:
-            span.record_exception(parts.error)
-            span.set_attribute("error.type", type(parts.error).__name__)
+            note_exception(span, parts.error)
             fail(span, "the stream failed midway")
         span.end()
         if before is not None:

@@ -11,6 +11,7 @@ import msgspec
 import pytest
 
 from runtime.base.logs import configure, get_logger, keep_with
+from runtime.base.logs.lines import line_of
 from runtime.base.secrets.masking import hide
 
 
@@ -169,6 +170,17 @@ def test_a_secret_is_hidden_wherever_a_line_has_it(lines):
     assert len(lines()) == len(kept) == 2
     assert secret[:16] not in repr(lines()) + repr(kept)
     assert lines()[0]["url"] == {"deep": ["****\n"]}
+
+
+def test_a_secret_of_digits_is_hidden_and_a_line_stays_json(lines):
+    secret, kept = 10**11 + secrets.randbelow(10**11), []
+    hide([str(secret)])
+    keep_with(lambda _, line: kept.append(msgspec.json.decode(line)))
+    get_logger("x").info("paid", account=secret, ms=float(f"1.{secret}"), least=secret * 10)
+    logging.getLogger("x").info("of %d", secret)
+    assert [line["event"] for line in lines()] == ["paid", "of ****"]
+    assert lines()[0]["account"] == kept[0]["fields"]["account"] == "****"
+    assert msgspec.json.decode(line_of(float(secret), {"event": "at a time"}))["time"] == secret
 
 
 def fail_with(secret):

@@ -1,6 +1,7 @@
 """What handlers print is a line of the log; what others print is what it was."""
 
 import io
+import secrets
 import subprocess
 import sys
 
@@ -9,6 +10,7 @@ import pytest
 
 from runtime.base.logs import catch_prints, configure, end_prints
 from runtime.base.logs.prints import Printed, begun
+from runtime.base.secrets.masking import hide
 
 
 @pytest.fixture
@@ -98,3 +100,11 @@ def test_a_fault_of_the_log_itself_ends_nowhere_else_than_on_stderr(at_work):
     at_work["run_id"], at_work["odd"] = "r1", Odd()
     print("line")  # must return
     assert at_work.lines() == [] or at_work.lines()[0][0] == "line"
+
+
+def test_what_is_printed_outside_of_handlers_is_without_secrets(at_work):
+    secret = secrets.token_hex(16)
+    hide([secret])
+    at_work.begin()
+    assert sys.stdout.write(f"key {secret}\n") == len(secret) + 5
+    assert at_work.raw.buffer.getvalue() == b"key ****\n"

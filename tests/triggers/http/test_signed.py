@@ -122,6 +122,7 @@ REFUSED = {
     "another id": (lambda: signed() | {"webhook-id": "msg_other"}, BODY),
     "another time": (lambda: signed() | {"webhook-timestamp": str(int(NOW.timestamp()) - 7)}, BODY),
     "a time that is none": (lambda: signed() | {"webhook-timestamp": "1e9"}, BODY),
+    "a zero before its time": (lambda: (h := signed()) | {"webhook-timestamp": f"0{h['webhook-timestamp']}"}, BODY),
     "an id without end": (lambda: signed(message="m" * 501), BODY),
     "cut": (lambda: (h := signed()) | {"webhook-signature": h["webhook-signature"][:-2]}, BODY),
     "its version": (lambda: (h := signed()) | {"webhook-signature": h["webhook-signature"].replace("v1", "v2")}, BODY),
