@@ -6,7 +6,7 @@ And what it does for itself: watch its loop. Called by the roles, whose function
 import asyncio
 import socket
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 from typing import Protocol
 
@@ -15,7 +15,7 @@ import msgspec
 from runtime.base.garbage import keep_what_there_is
 from runtime.base.logs import get_logger
 from runtime.base.pulse import Pulse
-from runtime.base.sections import ServeSettings
+from runtime.base.sections import ServeSettings, Settings
 from runtime.declare.loader import Loader
 from runtime.declare.registry import LoadFailure, Registry
 from runtime.invoke.watchdog import OnStuck, Watchdog
@@ -121,6 +121,15 @@ async def _take_up(root: Path, loader: Loader, role: Role, files: Sequence[str],
     log.info("reloaded", files=files, ms=ms, functions=len(changed.functions), failures=len(changed.failures))
     announce_failures(one for one in changed.failures if one not in known or one.file in files)
     return True
+
+
+def announce_alerts(settings: Settings, names: Collection[str]) -> None:
+    """Say in the log which alerts would run a function that is not there. names: those that are."""
+    if settings.alerts:
+        from runtime.alerts.rules import unknown_runs  # noqa: PLC0415 - it loads the store's client
+
+        for fault in unknown_runs(settings, names):
+            log.error("an alert would tell nobody", reason=fault)
 
 
 def announce_failures(failures: Iterable[LoadFailure]) -> None:

@@ -16,7 +16,7 @@ from runtime.base.secrets.masking import mask
 from runtime.declare.lifespan import Lifespan
 from runtime.declare.registry import Function, Registry
 from runtime.declare.triggers import Http
-from runtime.following import Parent, announce_failures, follow, watch_loop
+from runtime.following import Parent, announce_alerts, announce_failures, follow, watch_loop
 from runtime.listening import is_loopback, url_of
 from runtime.observe import traces
 from runtime.observe.counts import note_ready, sample
@@ -45,6 +45,7 @@ def serve(project: Project, sock: socket.socket, parent: Parent) -> NoReturn:
     begin_log(project.root, settings)
     if parent.announce:
         announce_failures(project.registry.failures)
+        announce_alerts(settings, project.registry.functions)
     if project.registry.lifespan is None:
         raise StartError("functions/_lifespan.py does not load, and nothing is served without its middleware")
     if parent.announce:

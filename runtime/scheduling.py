@@ -18,7 +18,7 @@ from runtime.base import logs
 from runtime.base.errors import StartError
 from runtime.base.secrets.masking import mask
 from runtime.declare.registry import Registry
-from runtime.following import Parent, announce_failures, follow, watch_loop
+from runtime.following import Parent, announce_alerts, announce_failures, follow, watch_loop
 from runtime.ledger.desk import Desk, open_desk, use
 from runtime.ledger.metrics.flushing import Flush
 from runtime.ledger.schedules.definitions import definitions_of
@@ -39,6 +39,7 @@ def schedule(project: Project, parent: Parent | None = None) -> NoReturn:
     begin_log(project.root, settings)
     if parent is None or parent.announce:
         announce_failures(project.registry.failures)
+        announce_alerts(project.settings, project.registry.functions)
     if parent is not None:
         end_without_parent(parent.line, _END_SECONDS)
     try:

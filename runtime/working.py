@@ -23,7 +23,7 @@ from runtime.base.secrets.masking import mask
 from runtime.base.store import Store
 from runtime.declare.lifespan import Lifespan
 from runtime.declare.registry import Registry
-from runtime.following import Parent, announce_failures, follow, watch_loop
+from runtime.following import Parent, announce_alerts, announce_failures, follow, watch_loop
 from runtime.invoke.invoker import Invoker
 from runtime.invoke.isolation.calls import Isolated
 from runtime.invoke.isolation.surroundings import cell_command, isolated_of
@@ -69,6 +69,7 @@ def work(project: Project, parent: Parent) -> NoReturn:
     begin_log(project.root, settings)
     if parent.announce:
         announce_failures(project.registry.failures)
+        announce_alerts(settings, project.registry.functions)
     if project.registry.lifespan is None:
         raise StartError("functions/_lifespan.py does not load, and nothing is run without its resources")
     end_without_parent(parent.line, float(settings.serve.drain) + _END_SECONDS)

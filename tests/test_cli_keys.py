@@ -33,6 +33,9 @@ def test_keys_are_made_listed_and_revoked(fnrun: Command):
     assert token not in listed + good(fnrun("keys", "list", "--json"))
     assert good(fnrun("keys", "revoke", key_id)) == f"revoked {key_id}\n"
     assert key_id not in good(fnrun("keys", "list"))
+    whole = good(fnrun("keys", "create")).strip()
+    assert good(fnrun("keys", "revoke", whole)) == f"revoked {whole.split('_')[1]}\n"
+    assert whole not in fnrun("keys", "revoke", whole).stderr
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,6 @@ from typing import Annotated, Literal
 
 import msgspec
 
-from runtime.admin.access.recording import note
 from runtime.admin.queries import fault, read_body, read_query
 from runtime.admin.shown import show_callback
 from runtime.base.errors import Problem
@@ -19,7 +18,6 @@ from runtime.triggers.http.core import Call, Endpoint
 from runtime.triggers.http.durable import Later
 
 _MOST = 1000
-_MOST_NOTED = 100
 
 
 class _Query(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -53,7 +51,6 @@ def callback_routes(later: Later) -> Iterator[tuple[str, str, Endpoint]]:
         if not chosen.ids:
             raise fault("body", "ids", "say which callbacks: their ids, as GET /_/callbacks lists them")
         words = await later.ask(lambda ledger: retry(ledger, chosen.ids))
-        note(ids=list(chosen.ids[:_MOST_NOTED]))
         return answer_of({"callbacks": dict(zip(chosen.ids, words, strict=True))})
 
     yield "GET", "/_/callbacks", Endpoint(handle=callbacks, public=False, action="read")

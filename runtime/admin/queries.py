@@ -20,6 +20,7 @@ from runtime.ledger.records import State
 Q = TypeVar("Q", bound=msgspec.Struct)
 
 MOST_RUNS = 1000
+_MOST_TOLD = 20
 STATES: tuple[State, ...] = get_args(State)
 Verb = Literal["cancel", "redrive", "purge"]
 STATES_OF: Mapping[Verb, tuple[tuple[State, ...], tuple[State, ...]]] = {
@@ -96,8 +97,19 @@ async def read_body(request: Request, kind: type[Q]) -> Q:
         if name not in kind.__struct_encode_fields__:
             raise fault("body", name, f"there is no such field{_hint(name, kind.__struct_encode_fields__)}")
     said = _convert("body", given, kind, strict=True)
-    note(**{name: value for name, value in given.items() if isinstance(value, str | int | float)})
+    note(**{name: value for name, value in given.items() if isinstance(value, str | int | float)}, **_chosen(given))
     return said
+
+
+def _chosen(given: dict[str, Any]) -> dict[str, Any]:
+    """What an act on many was told to act on, for the audit log, which need not hold a thousand ids."""
+    ids, state = given.get("ids") or [], given.get("state")
+    told: dict[str, Any] = {"state": state} if isinstance(state, list) else {}
+    if len(ids) == 1:
+        return {**told, "id": ids[0]}
+    if ids:
+        told |= {"ids": ids[:_MOST_TOLD], "count": len(ids)}
+    return told
 
 
 def select(

@@ -169,7 +169,7 @@ class _Runs:
             ids, cursor = [view.id for view in page.runs], page.cursor
         found = await self._act(verb, ids)
         counts = dict(Counter(found.values()))
-        note(counts=counts, ids=list(found)[:_MOST_NOTED])
+        note(counts=counts, **({"ids": list(found)[:_MOST_NOTED]} if selects else {}))
         return answer_of({"counts": counts, "runs": found, "cursor": cursor})
 
     async def _changes(self, call: Call, view: RunView, reach: Reach) -> AsyncGenerator[Event, None]:

@@ -8,7 +8,7 @@ from urllib.parse import quote
 import click
 
 from runtime.base.durations import parse_duration
-from runtime.base.keys import check_scope, expiry_text
+from runtime.base.keys import check_scope, expiry_text, id_in
 from runtime.cli.printing import print_json, print_table
 from runtime.cli.systems import asked, for_systems, open_system
 
@@ -65,7 +65,8 @@ def list_keys(root: Path, /, as_json: bool, **where: str | None) -> None:
 @for_systems
 @click.pass_obj
 def revoke_key(root: Path, /, key_id: str, force: bool, **where: str | None) -> None:
-    """Remove a key; running servers refuse it within a second."""
+    """Remove a key, by its id or the key itself; running servers refuse it within a second."""
+    key_id = id_in(key_id) or key_id  # a whole key, pasted: it shall be in no path, and so in no log
     with open_system(root, where) as system:
         query = {"force": "true"} if force else {}
         system.ask("DELETE", f"/_/keys/{quote(key_id, safe='')}", query=query)

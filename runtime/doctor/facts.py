@@ -110,7 +110,8 @@ class Work(msgspec.Struct, frozen=True, kw_only=True):
 class Code(msgspec.Struct, frozen=True, kw_only=True):
     """The project's functions, by name. failures: what does not load. served: _lifespan.py loads.
 
-    public: callable by HTTP without a key. memory: what isolated ones may take, in bytes.
+    public: callable by HTTP without a key. memory: what isolated ones may take, in bytes. alerts: what is wrong with
+    the functions that alerts would have run.
     """
 
     functions: tuple[str, ...] = ()
@@ -118,6 +119,7 @@ class Code(msgspec.Struct, frozen=True, kw_only=True):
     served: bool = True
     public: tuple[str, ...] = ()
     memory: dict[str, int] = {}
+    alerts: tuple[str, ...] = ()
 
 
 class Facts(msgspec.Struct, frozen=True, kw_only=True):

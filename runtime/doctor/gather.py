@@ -11,6 +11,7 @@ from typing import Any
 
 import msgspec
 
+from runtime.alerts.rules import unknown_runs
 from runtime.base.addresses import EMBEDDED, Address
 from runtime.base.errors import StartError, StoreDown
 from runtime.base.sections import Settings
@@ -59,6 +60,7 @@ def _code(project: Project) -> Code:
             for function in registry.functions.values()
             if function.policy.memory_bytes is not None
         },
+        alerts=tuple(unknown_runs(project.settings, registry.functions)),
     )
 
 

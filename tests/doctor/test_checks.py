@@ -292,6 +292,11 @@ def test_functions_that_do_not_load_are_a_problem_each():
     assert [one.level for one in failed.values()] == ["problem", "problem"]
 
 
+def test_an_alert_that_would_run_what_is_not_there_is_a_problem():
+    one = found(code={"alerts": ('functions.toml: alerts."a".run: no function "no.such"',)})["functions: alerts"]
+    assert (one.level, "no.such" in one.text) == ("problem", True)
+
+
 def test_a_lifespan_that_does_not_load_stops_all():
     one = found(code={"served": False})["functions: _lifespan.py"]
     assert one.level == "problem"

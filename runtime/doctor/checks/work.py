@@ -63,8 +63,10 @@ def _time(seconds: float) -> str:
 
 
 def check_functions(facts: Facts) -> Iterator[Finding]:
-    """What does not load."""
+    """What does not load, and what alerts would have run in vain."""
     code = facts.code
+    for fault in code.alerts:
+        yield _functions.bad("problem", "alerts", fault, "name a function that there is: else nobody is told")
     for failure in code.failures:
         place, _, message = failure.partition(": ")
         yield _functions.bad("problem", place, message or failure, "correct it: fnrun check shows the traceback")
