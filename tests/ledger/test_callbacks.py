@@ -167,7 +167,7 @@ def test_where_more_wait_for_one_host_than_a_look_sees_the_next_look_sees_others
     trial.now += 1
     looks = [do(trial.client, take(trial.ledger, 30, LEASE, {"slow.example.com": MOST_PER_HOST})) for _ in range(2)]
     assert [[one.url for one in found] for found in looks] == [[], [URL]]
-    assert len(taken(trial)) == 10
+    assert len(taken(trial)) == MOST_PER_HOST
 
 
 def test_what_is_given_up_is_listed_and_can_be_tried_again(trial: Trial):
