@@ -12,7 +12,7 @@ from runtime.ledger.callbacks.records import CallbackView
 from runtime.ledger.desk import Desk
 from tests.desks import Worker, view_of
 from tests.desks import submit as submit_run
-from tests.keys import bearer, key_for
+from tests.keys import bearer, key_in
 from tests.live_servers import until
 from tests.live_workers import Starts, workers
 from tests.receivers import Receiver, Request, new_secret
@@ -96,7 +96,7 @@ def test_the_end_of_a_run_comes_signed_to_whoever_asked_for_it(
 ):
     start()
     server = Wired(project, auth="key", desk=desk)
-    key = bearer(key_for(project, "admin"))
+    key = bearer(key_in(desk, "admin"))
     later = {"prefer": "respond-async", "x-callback-url": receiver.url}
     with httpx.Client(base_url=f"http://127.0.0.1:{server.port}", timeout=30) as client:
         accepted = client.post("/add", json={"x": 2}, headers={**key, **later})
