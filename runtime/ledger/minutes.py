@@ -37,9 +37,14 @@ class Row(NamedTuple):
     number: int
 
 
-def record(ledger: Ledger, rows: Iterable[tuple[int, str, str, What, int]]) -> Call[None]:
-    """Add these to what all processes have counted. What is older than a day is passed over."""
-    arguments: list[Argument] = [part for row in rows for part in row]
+def record(
+    ledger: Ledger, rows: Iterable[tuple[int, str, str, What, int]], *, source: str = "", number: int = 0
+) -> Call[None]:
+    """Add these to what all processes have counted. What is older than a day is passed over.
+
+    source, number: of two calls of a source that follow each other with one number, the second adds nothing.
+    """
+    arguments: list[Argument] = [source, number, *(part for row in rows for part in row)]
     return ledger.call("minutes/record", arguments, _read_nothing)
 
 

@@ -34,6 +34,8 @@ log = get_logger(__name__)
 
 _MOST = 32
 _LOOK_SECONDS = 0.25
+_LEAST_SECONDS = 0.05
+"""Between two looks: where much waits, one costs the store some ms."""
 _DOWN_SECONDS = 1.0
 _LEASE_SPARE_SECONDS = 5.0
 _LONGEST_ERROR = 300
@@ -118,8 +120,7 @@ class Deliverer:
                     await asyncio.sleep(_DOWN_SECONDS)
                 for message in found:
                     self._begin(message)
-                if not found:
-                    await asyncio.sleep(_LOOK_SECONDS)
+                await self._pause(found)
             if self._tasks:
                 await asyncio.wait(self._tasks, timeout=float(self._settings.timeout))
         finally:
@@ -128,6 +129,14 @@ class Deliverer:
     async def _take(self) -> list[Message]:
         free = _MOST - len(self._tasks)
         return await ado(self._client, take(self._ledger, free, self._lease_seconds, self._hosts)) if free else []
+
+    async def _pause(self, found: Sequence[Message]) -> None:
+        """Until one that is being sent is over, and makes room for the next of its host, or it is time to look."""
+        await asyncio.sleep(_LEAST_SECONDS)
+        if self._tasks:
+            await asyncio.wait(self._tasks, timeout=_LOOK_SECONDS, return_when=asyncio.FIRST_COMPLETED)
+        elif not found:
+            await asyncio.sleep(_LOOK_SECONDS)
 
     def _begin(self, message: Message) -> None:
         host = urlsplit(message.url).netloc.lower()

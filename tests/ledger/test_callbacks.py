@@ -10,6 +10,7 @@ from runtime.base.sections import CallbackSettings
 from runtime.ledger.callbacks.calls import MOST_PER_HOST, find, retry, take, tell
 from runtime.ledger.callbacks.records import CallbackView, Message, Told
 from runtime.ledger.calls import do
+from runtime.ledger.records import Submission
 from runtime.ledger.submit import submit_sync
 from tests.ledger.trees import chain, step
 from tests.ledger.trial import START, Trial
@@ -17,6 +18,8 @@ from tests.receivers import new_secret
 
 URL = "https://example.com/hook"
 LEASE = 15.0
+MANY = 510
+"""More than one look sees."""
 
 
 def taken(trial: Trial, most: int = 10) -> list[Message]:
@@ -149,9 +152,22 @@ def test_messages_for_one_host_wait_where_it_has_enough_and_hold_up_no_other(tri
         trial.finish(trial.claim_one())
     found = do(trial.client, take(trial.ledger, 30, LEASE, {"slow.example.com:8443": 3}))
     assert Counter(one.url for one in found) == {"https://Slow.example.com:8443/a": MOST_PER_HOST - 3, URL: 1}
-    assert taken(trial) == []
+    assert do(trial.client, take(trial.ledger, 30, LEASE, {"slow.example.com:8443": MOST_PER_HOST})) == []
+    assert len(taken(trial)) == 12 - (MOST_PER_HOST - 3), "as soon as it has enough no more"
+
+
+def test_where_more_wait_for_one_host_than_a_look_sees_the_next_look_sees_others(trial: Trial):
+    trial.accept_many(
+        Submission(id=f"{n:04}", function="f", callback="https://slow.example.com/a" if n < MANY else URL)
+        for n in range(MANY + 1)
+    )
+    while claimed := trial.claim(slots=100):
+        for one in claimed:
+            trial.finish(one)
     trial.now += 1
-    assert len(taken(trial)) == 12 - (MOST_PER_HOST - 3)
+    looks = [do(trial.client, take(trial.ledger, 30, LEASE, {"slow.example.com": MOST_PER_HOST})) for _ in range(2)]
+    assert [[one.url for one in found] for found in looks] == [[], [URL]]
+    assert len(taken(trial)) == MOST_PER_HOST
 
 
 def test_what_is_given_up_is_listed_and_can_be_tried_again(trial: Trial):

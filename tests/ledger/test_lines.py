@@ -144,6 +144,30 @@ async def test_an_outage_of_the_store_loses_none_and_holds_up_nobody(desk: Desk,
     await desk.aclose()
 
 
+async def test_lines_that_were_kept_though_the_answer_was_lost_are_not_kept_twice(desk: Desk, client: Redis):
+    run_id = submit(desk, "shop.sell")
+    keeper = keeper_of(desk, client, run_id, lines=3)
+
+    async def deaf(call):
+        await desk.ask(call)
+        raise StoreDown("its answer was lost")
+
+    async def send(_):
+        return [True]
+
+    for n in range(3):
+        keeper.add(run_id, line(n))
+    with pytest.raises(StoreDown):
+        await keeper.before(send, deaf)([ended(run_id)])
+    with pytest.raises(StoreDown):
+        await keeper.before(send, deaf)([ended(run_id)])
+    keeper.add(run_id, line(3))
+    await keeper.before(send, desk.ask)([ended(run_id)])
+    found = read(desk, run_id)
+    assert (texts_of(found)[-2:], texts_of(found).count("2")) == (["2", "3"], 1)
+    await desk.aclose()
+
+
 def test_lines_of_a_long_run_come_while_it_runs_and_too_many_are_told(desk: Desk, client: Redis):
     run_id = submit(desk, "shop.sell")
     keeper = keeper_of(desk, client, run_id, lines=50)

@@ -3,7 +3,11 @@
 from itertools import pairwise
 
 import pytest
+from redis.exceptions import ConnectionError as Cut
+from redis.exceptions import NoScriptError
 
+from runtime.base.errors import StoreDown
+from runtime.ledger.metrics.flushing import Flush
 from runtime.ledger.minutes import Row, read, record, spans
 
 
@@ -45,3 +49,29 @@ def test_a_day_is_asked_for_by_the_hour(now):
     assert (found[0][0], found[-1][1]) == (now - 1439, now)
     assert all(last + 1 == first for (_, last), (first, _) in pairwise(found))
     assert all(first // 60 == last // 60 for first, last in found)
+
+
+def test_what_was_added_though_its_answer_was_lost_is_not_added_again(desk, now, client):
+    flush = Flush(desk.store, desk.ledger)
+    key = (now, "a", "http", "failed")
+    flush._waiting[key] = 2
+    with pytest.raises(StoreDown):
+        flush._bring(Deaf(client))
+    flush._waiting[key] += 1
+    flush._bring(client)
+    assert desk.ask_sync(read(desk.ledger, now, now)) == [Row(*key, 3)]
+    assert not flush._waiting
+
+
+class Deaf:
+    """A client that the store's answers do not reach."""
+
+    def __init__(self, client):
+        self._client = client
+
+    def evalsha(self, *call):
+        raise NoScriptError
+
+    def eval(self, *call):
+        self._client.eval(*call)
+        raise Cut

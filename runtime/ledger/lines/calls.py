@@ -3,7 +3,7 @@
 Used by the keeper, which a worker has, and by whoever shows runs.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Container, Iterator, Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -40,9 +40,12 @@ class Lines(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def keep_lines(
-    ledger: Ledger, lines: Mapping[str, Sequence[bytes]], *, most: int, most_bytes: int
+    ledger: Ledger, lines: Mapping[str, Sequence[bytes]], *, most: int, most_bytes: int, again: Container[str] = ()
 ) -> Iterator[Call[None]]:
-    """Keep lines, by the ids of their runs; in several calls, if there are many."""
+    """Keep lines, by the ids of their runs; in several calls, if there are many.
+
+    again: runs of which some of these lines may be there already, as an answer was lost; those are not kept twice.
+    """
     arguments: list[Argument] = []
     count = size = 0
     for run_id, own in lines.items():
@@ -52,7 +55,7 @@ def keep_lines(
             while at < len(own) and count < _CALL_LINES and size < _CALL_BYTES:
                 piece.append(own[at])
                 count, size, at = count + 1, size + len(own[at]), at + 1
-            arguments += (run_id, len(piece), *piece)
+            arguments += (run_id, int(run_id in again), len(piece), *piece)
             if count >= _CALL_LINES or size >= _CALL_BYTES:
                 yield _keep(ledger, most, most_bytes, arguments)
                 arguments, count, size = [], 0, 0

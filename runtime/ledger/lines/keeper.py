@@ -110,7 +110,8 @@ class RunLines:
 
     def _calls(self, taken: "dict[str, _Waiting]") -> Iterable[Call[None]]:
         own = {run_id: one.all() for run_id, one in taken.items()}
-        return keep_lines(self._ledger, own, most=self._bounds.lines, most_bytes=self._bounds.bytes)
+        again = {run_id for run_id, one in taken.items() if one.again}
+        return keep_lines(self._ledger, own, most=self._bounds.lines, most_bytes=self._bounds.bytes, again=again)
 
     def _take(self, ids: Iterable[str]) -> "dict[str, _Waiting]":
         with self._lock:
@@ -121,6 +122,7 @@ class RunLines:
     def _put_back(self, taken: "dict[str, _Waiting]") -> None:
         with self._lock:
             for run_id, older in taken.items():
+                older.again = True
                 newer = self._waiting.get(run_id)
                 if newer is not None:
                     self._bytes -= newer.bytes
@@ -147,13 +149,14 @@ class RunLines:
 
 
 class _Waiting:
-    """Lines of one run. lost: how many older ones are not among them."""
+    """Lines of one run. lost: how many older ones are not among them. again: some of them may have been kept."""
 
-    __slots__ = ("bytes", "lines", "lost")
+    __slots__ = ("again", "bytes", "lines", "lost")
 
     def __init__(self) -> None:
         self.lines: deque[bytes] = deque()
         self.bytes = self.lost = 0
+        self.again = False
 
     def add(self, line: bytes, bounds: Bounds) -> int:
         """Add a line, and let go of the oldest of too many. By how many bytes it is more."""

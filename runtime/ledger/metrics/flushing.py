@@ -3,12 +3,15 @@
 Begun and ended by the roles. While the store is away what is counted waits here, up to an hour's worth. Raises nothing.
 """
 
+import secrets
 import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from itertools import islice
 from typing import cast
+
+from redis import Redis
 
 from runtime.base.errors import StoreDown
 from runtime.base.logs import get_logger
@@ -52,6 +55,8 @@ class Flush:
         self._ending = threading.Event()
         self._before: dict[Counted, int] = {}
         self._waiting: Counter[tuple[int, str, str, What]] = Counter()
+        self._source, self._number = secrets.token_hex(8), 0
+        self._sent: dict[tuple[int, str, str, What], int] = {}
         self._is_down = False
         self._thread = threading.Thread(target=self._keep, name="minutes", daemon=True)
 
@@ -73,10 +78,7 @@ class Flush:
                 try:
                     self._sample()
                     self.collect()
-                    for batch in self._batches():
-                        do(client, record(self._ledger, [(*key, number) for key, number in batch.items()]))
-                        for key in batch:
-                            del self._waiting[key]
+                    self._bring(client)
                     self._is_down = False
                 except StoreDown as error:
                     if not self._is_down:
@@ -96,9 +98,19 @@ class Flush:
         for key in [key for key in self._waiting if key[0] < minute - _KEPT_MINUTES]:
             del self._waiting[key]
 
-    def _batches(self) -> Iterator[dict[tuple[int, str, str, What], int]]:
-        while batch := dict(islice(self._waiting.items(), _MOST_ROWS)):
-            yield batch
+    def _bring(self, client: Redis) -> None:
+        """What is not answered is sent again as it was, under its number: it may have been added all the same."""
+        while self._sent or self._waiting:
+            if not self._sent:
+                self._number += 1
+                self._sent = dict(islice(self._waiting.items(), _MOST_ROWS))
+            rows = [(*key, number) for key, number in self._sent.items()]
+            do(client, record(self._ledger, rows, source=self._source, number=self._number))
+            for key, number in self._sent.items():
+                self._waiting[key] -= number
+                if self._waiting[key] <= 0:
+                    del self._waiting[key]
+            self._sent = {}
 
 
 def _totals() -> Iterator[tuple[Counted, int]]:

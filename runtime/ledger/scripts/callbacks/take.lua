@@ -1,9 +1,8 @@
 -- Take messages whose time has come; they are somebody else's when the lease is over. ARGV: how many, lease (ms), how many of
 -- one host, then host, how many of it are being sent, of each. Returns for each: message, all its fields.
-local LOOKED = 500 -- messages, of which those of hosts that have enough wait a little, so that all get their turn
-local CROWDED = 1000 -- ms
+local LOOKED = 500 -- messages; where there may be more, those of hosts that have enough go behind all, which get their turn so
 local most, lease, per_host = tonumber(ARGV[FIRST]), tonumber(ARGV[FIRST + 1]), tonumber(ARGV[FIRST + 2])
-local waiting, answer, counts = ns .. 'callbacks', {}, {}
+local waiting, answer, crowded, counts = ns .. 'callbacks', {}, {}, {}
 for at = FIRST + 3, #ARGV, 2 do
   counts[ARGV[at]] = tonumber(ARGV[at + 1])
 end
@@ -17,7 +16,7 @@ local function take(message)
   end
   local host = string.lower(string.match(url, '^%a+://([^/?#]*)') or '')
   if (counts[host] or 0) >= per_host then
-    redis.call('ZADD', waiting, now + CROWDED, message)
+    crowded[#crowded + 1] = message
     return
   end
   counts[host] = (counts[host] or 0) + 1
@@ -26,10 +25,16 @@ local function take(message)
   answer[#answer + 1] = {message, redis.call('HGETALL', key)}
 end
 
-for _, message in ipairs(redis.call('ZRANGEBYSCORE', waiting, '-inf', now, 'LIMIT', 0, LOOKED)) do
+local due = redis.call('ZRANGEBYSCORE', waiting, '-inf', now, 'LIMIT', 0, LOOKED)
+for _, message in ipairs(due) do
   if #answer >= most then
     break
   end
   take(message)
+end
+if #due == LOOKED then
+  for _, message in ipairs(crowded) do
+    redis.call('ZADD', waiting, now, message)
+  end
 end
 return answer
