@@ -85,3 +85,16 @@ def test_there_is_an_end_to_places(board):
     taken = [board.take() for _ in range(127)]
     assert len(set(taken)) == 127
     assert board.take() is None
+
+
+def test_who_reads_holds_a_descriptor_for_each_place_that_was_taken_not_for_each_there_could_be(board):
+    board.take()
+    board.read()
+    assert sum(1 for fd in os.listdir("/proc/self/fd") if "counts" in _target(fd)) < 10
+
+
+def _target(fd: str) -> str:
+    try:
+        return os.readlink(f"/proc/self/fd/{fd}")
+    except OSError:  # the folder's own
+        return ""
