@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -90,11 +91,11 @@ def test_there_is_an_end_to_places(board):
 def test_who_reads_holds_a_descriptor_for_each_place_that_was_taken_not_for_each_there_could_be(board):
     board.take()
     board.read()
-    assert sum(1 for fd in os.listdir("/proc/self/fd") if "counts" in _target(fd)) < 10
+    assert sum(1 for fd in Path("/proc/self/fd").iterdir() if "counts" in _target(fd)) < 10
 
 
-def _target(fd: str) -> str:
+def _target(fd: Path) -> str:
     try:
-        return os.readlink(f"/proc/self/fd/{fd}")
+        return str(fd.readlink())
     except OSError:  # the folder's own
         return ""
