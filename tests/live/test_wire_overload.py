@@ -242,19 +242,13 @@ def _flood(server: Wired, over: threading.Event, found: Counter[int]) -> None:
             listen(sock)
 
 
-def test_it_is_told_once_when_it_begins_and_once_when_it_is_over(server: Wired, monkeypatch, capfd):
+def test_it_is_told_once_when_it_begins_and_once_when_it_is_over(server: Wired, monkeypatch, caplog):
     monkeypatch.setattr("runtime.triggers.http.wire.overload._QUIET_SECONDS", 0.3)
+    caplog.set_level("INFO")
     with server.connect() as sock:
         with overloaded(server):
             assert {ask(sock, get("/fast")).status for _ in range(20)} == {429}
         assert ask(sock, get("/fast")).status == 200
-    said = ""
-
-    def is_over() -> bool:
-        nonlocal said
-        said += capfd.readouterr().out
-        return "the overload is over" in said
-
-    until(is_over)
-    assert said.count("requests are refused with 429") == 1
-    assert "refused=20" in said
+    until(lambda: "the overload is over" in caplog.text)
+    assert caplog.text.count("requests are refused with 429") == 1
+    assert "refused=20" in caplog.text
