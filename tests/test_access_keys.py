@@ -8,6 +8,7 @@ import pytest
 
 from runtime.base.errors import InputError, StoreDown
 from runtime.base.keys import make_key
+from runtime.declare.request import Request
 from runtime.ledger.access import audit as audit_log
 from runtime.ledger.access.audit import Actor, audit, read_audit
 from runtime.ledger.access.keyring import GRACE_SECONDS, Keyring
@@ -20,6 +21,7 @@ from runtime.ledger.access.keys import (
     take_over_file,
 )
 from runtime.ledger.desk import Desk
+from runtime.triggers.http.access import Access
 from tests.desks import desk_on
 from tests.keys import key_for, key_in
 from tests.stores import Proxy
@@ -124,6 +126,7 @@ async def test_when_a_key_was_last_used_is_told_once_a_minute(desk: Desk, clock:
     await ring.look()
     assert (await list_keys(desk))[0].used_at == first
     clock.now += 2
+    await ring.look()  # which is due before anybody is let in
     ring.verify(token)
     assert await told(first) is not None
 
@@ -230,3 +233,20 @@ def test_keys_made_at_once_are_all_kept(desk: Desk):
 def test_a_key_is_not_written_over(desk: Desk):
     key, _ = make_key("a", ("read",))
     assert [desk.ask_sync(add_key(desk.ledger, "new", key)) for _ in range(2)] == [True, False]
+
+
+async def test_who_calls_with_a_known_key_between_two_looks_waits_for_nobody(desk: Desk, clock: Clock):
+    ring, token = Keyring(desk, clock), key_in(desk, "invoke:a.*")
+    access = Access(ring)
+
+    def admits(function: str, token: str = token) -> bool:
+        request = Request("GET", "/x", headers=[(b"authorization", f"Bearer {token}".encode())])
+        return access.admits(request, public=False, action="invoke", function=function)
+
+    assert not admits("a.b")  # nothing is known yet
+    await ring.look()
+    assert admits("a.b")
+    assert not admits("c.b")
+    assert not admits("a.b", token + "x")
+    clock.now += 1
+    assert not admits("a.b")  # a look is due

@@ -38,7 +38,7 @@ class Key(msgspec.Struct, frozen=True, kw_only=True):
         """Whether this key may do `action`: "read", "admin", or "invoke" of `function`. admin may do everything."""
         for scope in self.scopes:
             kind, _, pattern = scope.partition(":")
-            if kind == "admin" or (kind == action and fnmatchcase(function, pattern or "*")):
+            if kind == "admin" or (kind == action and (not pattern or fnmatchcase(function, pattern))):
                 return True
         return False
 

@@ -39,6 +39,8 @@ _ROLE_BYTES = 32
 _SPARE_ROWS = 16
 _END = b"\xff"
 _ROWS_AT = 0
+_MOST_TAKEN_AT = 1
+"""On the page of changes: the highest place that was ever taken."""
 _READY_AT = 3
 _TRIES = 50
 _PAUSE_SECONDS = 0.002
@@ -183,6 +185,7 @@ class Board:
         place = next((one for one in range(1, _MOST_PAGES) if one not in self._taken), None)
         if place is not None:
             self._taken.add(place)
+            self._changes[_MOST_TAKEN_AT] = max(self._changes[_MOST_TAKEN_AT], place)
         return place
 
     def free(self, place: int) -> None:
@@ -213,7 +216,8 @@ class Board:
         return self._read()  # its parent was killed in between, perhaps
 
     def _read(self) -> Reading:
-        return read_pages((place, self.page(place)) for place in range(_MOST_PAGES))
+        # Only those that somebody has had: each costs whoever reads it a descriptor.
+        return read_pages((place, self.page(place)) for place in range(self._changes[_MOST_TAKEN_AT] + 1))
 
 
 def read_pages(pages: Iterator[tuple[int, Page]]) -> Reading:

@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -85,3 +86,16 @@ def test_there_is_an_end_to_places(board):
     taken = [board.take() for _ in range(127)]
     assert len(set(taken)) == 127
     assert board.take() is None
+
+
+def test_who_reads_holds_a_descriptor_for_each_place_that_was_taken_not_for_each_there_could_be(board):
+    board.take()
+    board.read()
+    assert sum(1 for fd in Path("/proc/self/fd").iterdir() if "counts" in _target(fd)) < 10
+
+
+def _target(fd: Path) -> str:
+    try:
+        return str(fd.readlink())
+    except OSError:  # the folder's own
+        return ""

@@ -3,7 +3,9 @@
 keep_with is called by the worker, and in a cell for each job.
 """
 
+import os
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 import msgspec
@@ -57,6 +59,10 @@ def keep_with(keep: Keep | None) -> None:
     """Have lines that belong to a run kept; by nobody: None."""
     global _keep  # noqa: PLW0603 - one a process
     _keep = keep
+
+
+if hasattr(os, "register_at_fork"):  # a handler's own fork: who keeps lines is not there, and may hold a lock for ever
+    os.register_at_fork(after_in_child=partial(keep_with, None))
 
 
 def keeps() -> bool:

@@ -49,7 +49,7 @@ class Keyring:
         key = self._keys.get(id_in(token))
         if key is None or not key.is_of(token) or key.expired:
             return None
-        if self._clock() - self._used.get(key.id, _NEVER) >= _USED_SECONDS:
+        if key.id not in self._used:
             self._note_use(key.id)
         return key
 
@@ -90,12 +90,12 @@ class Keyring:
             version, keys = await self._desk.ask(read_keys(self._desk.ledger, self._version, told))
             if keys is not None:
                 self._keys = {key.id: key for key in keys}
-                self._used = {key_id: at for key_id, at in self._used.items() if key_id in self._keys}
             self._version, self._fresh_at = version, asked
         except StoreDown as error:
             self._to_tell |= told
             log.debug("access keys cannot be compared with the store", reason=str(error))
         finally:
+            self._used = {key: at for key, at in self._used.items() if asked - at < _USED_SECONDS}
             self._next_look = self._clock() + _LOOK_SECONDS
             self._looking = None
 

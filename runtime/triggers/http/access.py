@@ -53,6 +53,17 @@ class Access:
         """Whether all callers are of this machine, and need no key."""
         return self._open_locally
 
+    def admits(self, request: Request, *, public: bool, action: Action, function: str) -> bool:
+        """Whether the request may go on by what is known at once, as nearly all may; `admit` asks, and says why not."""
+        if self._open_locally:
+            return False
+        if public:
+            return True
+        if self._keys.is_due() or (token := _token_of(request)) is None:
+            return False
+        key = self._keys.verify(token)
+        return key is not None and key.allows(action, function)
+
     async def admit(self, request: Request, *, public: bool, action: Action, function: str) -> None:
         """As check, after a look at the keys where one is due, or where the request's own is not known. StoreDown."""
         if not (public or self._open_locally) and self._keys.is_due():

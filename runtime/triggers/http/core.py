@@ -182,11 +182,10 @@ class HttpCore:
                 headers={"Retry-After": _DRAINING_RETRY_SECONDS, "Connection": "close"},
                 detail="the server is shutting down",
             )
-        if not endpoint.open:
+        public, action, function = endpoint.public, endpoint.action, endpoint.function
+        if not endpoint.open and not self.access.admits(request, public=public, action=action, function=function):
             try:
-                await self.access.admit(
-                    request, public=endpoint.public, action=endpoint.action, function=endpoint.function
-                )
+                await self.access.admit(request, public=public, action=action, function=function)
             except Problem as refusal:
                 if endpoint.ask_key is None or refusal.status != HTTPStatus.UNAUTHORIZED:
                     raise
@@ -235,21 +234,21 @@ class _FunctionRoute:
         said = trigger.timeout_seconds or function.policy.timeout_seconds
         # A stream of events may well be quiet: it has a limit only where one is said.
         self._timeout_seconds = said if said or function.yields_events else float(site.settings.timeout)
-        self._signed = None
+        self.handle: Callable[[Call], Awaitable[Answer]] = self._answer
+        """Check a signature, bind, invoke, answer. Raises Problem or InputError."""
         if (trigger.auth or site.settings.auth) == "signed":
             secrets = function.signing or site.signing
-            self._signed = SignedRoute(function, secrets, site.later, locally=lambda: site.is_local)
+            signed = SignedRoute(function, secrets, site.later, locally=lambda: site.is_local)
+            self.handle = partial(self._check_and_answer, signed)
         self._cancels = trigger.on_disconnect == "cancel" or (trigger.on_disconnect is None and method in _CANCELLED)
 
-    async def handle(self, call: Call) -> Answer:
-        """Check a signature, bind, invoke, answer. Raises Problem or InputError."""
+    async def _check_and_answer(self, signed: SignedRoute, call: Call) -> Answer:
         call.request.max_body = self._max_body
-        if self._signed is not None:
-            return await self._signed.answer(call.request, call.run_id, partial(self._answer, call))
-        return await self._answer(call)
+        return await signed.answer(call.request, call.run_id, partial(self._answer, call))
 
     async def _answer(self, call: Call) -> Answer:
         request = call.request
+        request.max_body = self._max_body
         if not self._plan.needs_body:
             if call.link is not None and not self._plan.takes_request:
                 call.link.drop_body()

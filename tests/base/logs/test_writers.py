@@ -100,3 +100,29 @@ def test_all_lines_are_written_however_a_process_ends(how):
     lines = [line for line in done.stdout.splitlines() if '"n": ' in line]
     assert len(lines) == len(set(lines)) == 2000
     assert done.stdout.count("child") == (how == "fork")
+
+
+FORKS = """
+import os, threading
+from runtime.base.logs import keep_with
+from runtime.base.logs.lines import keep
+
+lock = threading.Lock()
+
+def keeper(run_id, line):
+    with lock:
+        pass
+
+keep_with(keeper)
+lock.acquire()  # as a thread might hold it that no fork has
+pid = os.fork()
+if pid == 0:
+    keep("run", b"line")
+    os._exit(7)
+print(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
+"""
+
+
+def test_who_is_forked_waits_for_nobody_that_keeps_lines():
+    done = subprocess.run([sys.executable, "-c", FORKS], capture_output=True, text=True, timeout=30, check=True)
+    assert done.stdout.strip() == "7"
