@@ -35,7 +35,7 @@ class Worker:
         self.line, theirs = socket.socketpair()
         self.log = root / f"worker-{new_run_id()}.log"
         command = [sys.executable, "-P", "-m", "runtime", "--dir", str(root), "worker-child"]
-        with theirs, self.log.open("wb") as output:
+        with theirs, self.log.open("ab") as output:
             self.process = subprocess.Popen(
                 [*command, "--announce", "--line", str(theirs.fileno())],
                 pass_fds=[theirs.fileno()],

@@ -25,6 +25,7 @@ pytestmark = [pytest.mark.live, pytest.mark.timeout(300)]
 
 FUNCTIONS = """
     import asyncio, os, signal
+    from contextlib import suppress
     from pathlib import Path
     from redis import Redis
     from redis.asyncio import Redis as AsyncRedis
@@ -39,18 +40,24 @@ FUNCTIONS = """
 
     async def arm(ctx: Context, points: list[str]) -> None:
         os.write(JOURNAL, f"{ctx.run_id} {ctx.attempt}\\n".encode())
-        left = [point for point in points if not (ROOT / f"died {point}").exists()]
-        while left and ARMED.exists() and ARMED.read_text() != left[0]:
-            await asyncio.sleep(0.05)  # one after the other
-        if left:
-            (ROOT / "arming").write_text(left[0])
-            os.rename(ROOT / "arming", ARMED)
+        mine = ROOT / f"arming {ctx.run_id} {os.getpid()}"
+        while left := [point for point in points if not (ROOT / f"died {point}").exists()]:
+            mine.write_text(left[0])
+            try:
+                os.link(mine, ARMED)  # one after the other, over all processes
+                return
+            except FileExistsError:
+                with suppress(FileNotFoundError):
+                    if ARMED.read_text() == left[0]:
+                        return
+            await asyncio.sleep(0.05)
 
     def strike(text: str, when: str) -> None:
-        point = ARMED.read_text() if ARMED.exists() else ""
-        if text in NAMES and point.startswith(f"{NAMES[text]} {when}"):
-            os.rename(ARMED, ROOT / f"died {point}")
-            os.kill(os.getpid(), signal.SIGKILL)
+        with suppress(FileNotFoundError):  # nothing is armed, or another was faster
+            point = ARMED.read_text()
+            if text in NAMES and point.startswith(f"{NAMES[text]} {when}"):
+                os.rename(ARMED, ROOT / f"died {point}")
+                os.kill(os.getpid(), signal.SIGKILL)
 
     def watch(kind, name: str) -> None:
         real = getattr(kind, name)
