@@ -95,6 +95,7 @@ class HttpRole:
 
     app: the ASGI application. open_locally: to callers of this machine, without a key. desk: the way to the ledger;
     without one, what wants the store is answered 503. isolated: what runs isolated functions, where not as usual.
+    direct: what answers plain requests without an ASGI scope; None where all go through `app`.
     """
 
     def __init__(
@@ -140,6 +141,9 @@ class HttpRole:
         )
         self.shell = Shell(self.core, log_all=settings.log.requests == "all", overload=self.overload)
         self.app = build_app(self.shell, lifespan.middleware, settings.cors, open_locally=open_locally)
+        # The lane goes straight to the shell, past what is around it.
+        around = lifespan.middleware or settings.cors.origins or settings.http.lane != "fast"
+        self.direct = None if around else self.shell
         later = Later(
             desk=desk,
             longest_wait_seconds=float(settings.http.timeout),
@@ -208,7 +212,7 @@ async def _serve_http(project: Project, sock: socket.socket, parent: Parent, des
     stop, replaced = stop_event(), asyncio.Event()
     role = HttpRole(project, open_locally=parent.dev and is_loopback(sock), desk=desk)
     role.isolated.open()
-    server = Server(role.app, sock, wire_of(project.root, settings.http), role.overload)
+    server = Server(role.app, sock, wire_of(project.root, settings.http), role.overload, role.direct)
     end_without_parent(parent.line, float(settings.serve.drain) + _CLOSE_SECONDS * 4)
     watchdog = watch_loop(settings.serve, parent)
     if not await _open(role, stop, parent):

@@ -179,7 +179,10 @@ class WorkerRole:
 
     def _watch(self) -> None:
         def on_stuck(culprit: Culprit, seconds: float) -> bool:
-            return self._crew.give_up(culprit.run_id or culprit.task, seconds)
+            gives_up = self._crew.give_up(culprit.run_id or culprit.task, seconds)
+            if gives_up:
+                self._flush.end()
+            return gives_up
 
         self._watchdog = watch_loop(self._project.settings.serve, self._parent, on_stuck)
         self._crew.before_close = self._watchdog.end

@@ -92,11 +92,14 @@ def workers_of(server: Server) -> list[int]:
 
 
 class Killer:
-    """Kills a random worker every so often, until stopped."""
+    """Kills a random worker every so often, until stopped; none while nothing has begun since the last one.
 
-    def __init__(self, server: Server, between: tuple[float, float]) -> None:
+    Else a busy machine, where a start takes longer than that, would never come to an end.
+    """
+
+    def __init__(self, server: Server, between: tuple[float, float], journal: Journal) -> None:
         self.kills = 0
-        self._server, self._between = server, between
+        self._server, self._between, self._journal = server, between, journal
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, daemon=True)
 
@@ -109,9 +112,12 @@ class Killer:
         self._thread.join()
 
     def _run(self) -> None:
+        before = -1
         while not self._stop.wait(random.uniform(*self._between)):
+            begun = self._journal.counts().total()
             workers = workers_of(self._server)
-            if workers:
+            if workers and begun != before:
+                before = begun
                 os.kill(random.choice(workers), signal.SIGKILL)
                 self.kills += 1
 
@@ -165,7 +171,7 @@ def run(
         server.wait_for_line("taking runs")
         ids = submit_all(desk, desk.ledger, count, seconds)
         began = time.monotonic()
-        with Killer(server, between) as killer:
+        with Killer(server, between, journal) as killer:
             until(lambda: len(journal.counts()) >= count * _MOSTLY, _PATIENCE_SECONDS)
         until(lambda: not open_runs(desk), _PATIENCE_SECONDS)
         took = time.monotonic() - began

@@ -38,7 +38,7 @@ SPY = """
                 return await real(self, text, *args)
             strike("before")
             answer = await real(self, text, *args)
-            if answer and b"fired" in answer:
+            if answer == [] or (answer and b"fired" in answer):  # told is what was not simply fired
                 strike("after")
                 os.write(FIRED, f"{os.getpid()}\\n".encode())
             return answer

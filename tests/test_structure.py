@@ -75,6 +75,13 @@ def test_a_parent_loads_no_function_and_no_client_before_its_children_are_starte
     assert (layers | SERVERS - {"click"} | {"structlog"}) & set(loaded) == set()
 
 
+def test_the_scheduler_loads_nothing_of_the_other_roles():
+    code = "import runtime.scheduling, sys; print(*sorted({name.partition('.')[0] for name in sys.modules}))"
+    loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
+    others = {"celery", "kombu", "starlette", "hypercorn", "h2", "httpx", "prometheus_client", "watchfiles"}
+    assert others & set(loaded) == set()
+
+
 @pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(ROOT)))
 def test_a_module_says_what_it_is_for_and_stays_small(path: Path):
     text = path.read_text()

@@ -42,7 +42,7 @@ class Wired:
         **settings: str,
     ) -> None:
         self.project = load_project(root, {"http__auth": auth, **{f"http__{k}": v for k, v in settings.items()}})
-        assert self.project.registry.failures == ()
+        assert self.project.registry.failures == (), self.project.registry.failures
         self._limits, self._desk = limits, desk
         self._sock = open_socket("127.0.0.1:0")
         self.port: int = self._sock.getsockname()[1]
@@ -64,7 +64,7 @@ class Wired:
         if self._limits is not None:
             wire = msgspec.structs.replace(wire, limits=self._limits)
             self.role.shell.limits = self._limits
-        self.server = Server(self.role.app, self._sock, wire, self.role.overload)
+        self.server = Server(self.role.app, self._sock, wire, self.role.overload, self.role.direct)
         await self.server.begin()
         self._ready.set()
         await self._stop.wait()

@@ -3,6 +3,7 @@
 Put into the core's route table by roles, so that routing and access see them as they see functions.
 """
 
+import asyncio
 from collections.abc import Awaitable, Callable, Iterator
 from functools import cache
 from importlib.metadata import version
@@ -52,7 +53,7 @@ def _system_routes(core: HttpCore, registry: Registry, site: Site) -> Iterator[R
     document = cache(lambda: describe(registry, settings, VERSION))  # made when first asked for, not at start
 
     async def openapi(_: Call) -> Answer:
-        return answer_of(document())
+        return answer_of(await asyncio.to_thread(document))  # of a thousand functions it takes a while
 
     async def functions(_: Call) -> Answer:
         return answer_of(_overview(registry, settings))

@@ -64,6 +64,7 @@ class HttpSettings(_Section, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     max_headers: Size = Size(16_000)
     keep_alive: Seconds = Seconds(75)
     limit_wait: Seconds = Seconds(10)
+    lane: Literal["fast", "hypercorn"] = "fast"
 
 
 class OpsSettings(_Section, frozen=True, kw_only=True, forbid_unknown_fields=True):

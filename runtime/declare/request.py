@@ -101,7 +101,12 @@ class Request:
         """Every query parameter with all its values. InputError (400) for bytes that are not UTF-8."""
         found: dict[str, list[str]] = {}
         try:
-            pairs = parse_qsl(self.query_string.decode("ascii"), keep_blank_values=True, errors="strict")
+            text = self.query_string.decode("ascii")
+            if "%" not in text and "+" not in text:
+                for name, _, value in [one.partition("=") for one in text.split("&") if one]:
+                    found.setdefault(name, []).append(value)
+                return found
+            pairs = parse_qsl(text, keep_blank_values=True, errors="strict")
         except ValueError:
             raise InputError(400, "the query string is not percent-encoded UTF-8") from None
         for key, value in pairs:

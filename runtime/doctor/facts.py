@@ -110,11 +110,12 @@ class Work(msgspec.Struct, frozen=True, kw_only=True):
 class Code(msgspec.Struct, frozen=True, kw_only=True):
     """The project's functions, by name. failures: what does not load. served: _lifespan.py loads.
 
-    public: callable by HTTP without a key. memory: what isolated ones may take, in bytes. alerts: what is wrong with
-    the functions that alerts would have run.
+    served_only: those that no worker can run, for they want a request or files. public: callable by HTTP without a key.
+    memory: what isolated ones may take, in bytes. alerts: what is wrong with the functions that alerts would have run.
     """
 
     functions: tuple[str, ...] = ()
+    served_only: frozenset[str] = frozenset()
     failures: tuple[str, ...] = ()
     served: bool = True
     public: tuple[str, ...] = ()

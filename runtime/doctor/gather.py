@@ -23,6 +23,7 @@ from runtime.doctor.http import ask_http
 from runtime.doctor.machine import machine_of
 from runtime.ledger.desk import Desk, open_desk
 from runtime.projects import Project, load_project
+from runtime.triggers.queue.plans import plan_runs
 
 _ROUNDS = 5
 
@@ -52,6 +53,7 @@ def _code(project: Project) -> Code:
     }
     return Code(
         functions=tuple(registry.functions),
+        served_only=frozenset(registry.functions) - frozenset(plan_runs(registry.functions.values())),
         failures=tuple(str(failure) for failure in registry.failures),
         served=registry.lifespan is not None,
         public=tuple(sorted(public)),

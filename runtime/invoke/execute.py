@@ -17,12 +17,14 @@ from typing import Any, Self
 import msgspec
 
 from runtime.base.logs import get_logger
+from runtime.invoke.jobs import Back, Job, Returns
+from runtime.invoke.slot import Slot
 
 log = get_logger(__name__)
 
 _LONG_SECONDS = 3.0
 """A thread that goes on for so long without a caller is not expected to end."""
-_GRACE_SECONDS = 1.0
+GRACE_SECONDS = 1.0
 """How long a cancelled handler may take to clean up before its caller is answered without it."""
 
 _abandoned: set[asyncio.Future[Any]] = set()
@@ -73,7 +75,8 @@ class Threads:
         self._limit = limit
         self._pool = ThreadPoolExecutor(limit, thread_name_prefix="handler")
         self._working: set[int] = set()
-        self._left: dict[Future[Finished], float] = {}
+        self._left: dict[Future[Finished] | Job, float] = {}
+        self._returns: Returns | None = None
         self._job_seconds = self._begun_at = 0.0  # of late; of the last one
 
     @property
@@ -89,10 +92,16 @@ class Threads:
         long_ago = time.monotonic() - _LONG_SECONDS
         return 2 * sum(1 for since in list(self._left.values()) if since < long_ago) >= self._limit
 
-    def leave(self, job: Future[Finished]) -> None:
+    def leave(self, job: Future[Finished] | Job) -> None:
         """Nobody waits for a call that was started: it keeps its thread until it ends."""
         self._left[job] = time.monotonic()
-        job.add_done_callback(lambda done: self._left.pop(done, None))
+        if isinstance(job, Future):
+            job.add_done_callback(self._forget)
+        elif job.is_done:
+            self._forget(job)
+
+    def _forget(self, job: Future[Finished] | Job) -> None:
+        self._left.pop(job, None)
 
     @property
     def crowded(self) -> bool:
@@ -108,6 +117,25 @@ class Threads:
     def start(self, call: Callable[[], Any], context: Context) -> Future[Finished]:
         """Run `call` in a thread, in `context`; it waits for a free one first."""
         return self._pool.submit(context.run, self._catch, call)
+
+    def hand(self, call: Callable[[], Any], context: Context, back: Back, loop: asyncio.AbstractEventLoop) -> Job:
+        """As start, at a third of its cost: `back` is called on the loop. Not to be called once it is closed."""
+        returns = self._returns
+        if returns is None or returns.loop is not loop:
+            returns = self._returns = Returns(loop)
+        pool = self._pool
+        job = Job(partial(context.run, self._catch, call), back, returns, self._forget)
+        # As submit, without its future; see there.
+        with pool._shutdown_lock:
+            pool._work_queue.put(job)  # type: ignore[arg-type]  # it runs, and is cancelled, as its own items are
+            if len(pool._threads) < self._limit:
+                pool._adjust_thread_count()
+        return job
+
+    @property
+    def is_closed(self) -> bool:
+        """Whether no more may be started."""
+        return self._pool._shutdown
 
     def close(self) -> None:
         """Start no more. Those at work are not waited for."""
@@ -127,9 +155,10 @@ class Threads:
 
 async def run_async(name: str, call: Callable[[], Any], timeout_seconds: float | None) -> Finished:
     """Await `call()` in a task of its own. When the time is over it is cancelled, and left if it ignores that."""
-    task = asyncio.create_task(_catch_async(call))
+    loop = asyncio.get_running_loop()
+    task = loop.create_task(_catch_async(call))
     try:
-        await asyncio.wait((task,), timeout=timeout_seconds)
+        await _wait_for(task, timeout_seconds, loop)
     except asyncio.CancelledError:
         await _stop(name, task)
         raise
@@ -145,12 +174,34 @@ async def run_in_thread(threads: Threads, call: Callable[[], Any], timeout_secon
     """Run `call()` in a thread. When the time is over the thread is left to end by itself."""
     job = threads.start(call, copy_context())
     try:
-        await asyncio.wait((asyncio.wrap_future(job),), timeout=timeout_seconds)
+        loop = asyncio.get_running_loop()
+        await _wait_for(asyncio.wrap_future(job, loop=loop), timeout_seconds, loop)
     finally:
         if not job.cancel() and not job.done():  # if it still waits for a thread, it shall not begin
             threads.leave(job)
             _leave(job)
     return job.result() if job.done() and not job.cancelled() else Finished(timed_out=True)
+
+
+async def _wait_for(
+    future: asyncio.Future[Any], timeout_seconds: float | None, loop: asyncio.AbstractEventLoop
+) -> None:
+    """Return when it is done, or the time is over; as asyncio.wait, at a third of its cost."""
+    waiter = loop.create_future()
+    wake = partial(_wake, waiter)
+    future.add_done_callback(wake)
+    timer = None if timeout_seconds is None else loop.call_later(timeout_seconds, wake, None)
+    try:
+        await waiter
+    finally:
+        future.remove_done_callback(wake)
+        if timer is not None:
+            timer.cancel()
+
+
+def _wake(waiter: asyncio.Future[None], _: object) -> None:
+    if not waiter.done():
+        waiter.set_result(None)
 
 
 async def _catch_async(call: Callable[[], Any]) -> Finished:
@@ -165,12 +216,17 @@ async def _catch_async(call: Callable[[], Any]) -> Finished:
 async def _stop(name: str, task: asyncio.Task[Any]) -> None:
     """Cancel a handler's task and give it a moment; leave it, named in the log, if it goes on."""
     task.cancel()
-    await asyncio.wait((task,), timeout=_GRACE_SECONDS)
+    await asyncio.wait((task,), timeout=GRACE_SECONDS)
     if not task.done():
-        _abandoned.add(task)
-        task.add_done_callback(_abandoned.discard)
-        _leave(task)
-        log.error("handler ignores its cancellation and was left running", function=name, grace_seconds=_GRACE_SECONDS)
+        abandon(name, task)
+
+
+def abandon(name: str, task: asyncio.Task[Any]) -> None:
+    """Leave a handler that ignores its cancellation."""
+    _abandoned.add(task)
+    task.add_done_callback(_abandoned.discard)
+    _leave(task)
+    log.error("handler ignores its cancellation and was left running", function=name, grace_seconds=GRACE_SECONDS)
 
 
 class Stream:
@@ -182,7 +238,7 @@ class Stream:
     def __init__(self, name: str, items: AsyncGenerator[Any], timeout_seconds: float | None) -> None:
         self._name = name
         self._timeout_seconds = timeout_seconds
-        self._queue: asyncio.Queue[Any] = asyncio.Queue(1)
+        self._slot = Slot()
         self._peeked: Any = None
         self._has_peeked = False
         self._waited_seconds = 0.0
@@ -208,8 +264,7 @@ class Stream:
             left = None if self._timeout_seconds is None else self._timeout_seconds - self._waited_seconds
             wait = min((s for s in (left, within_seconds) if s is not None), default=None)
             try:
-                async with asyncio.timeout(wait):
-                    self._peeked = await self._queue.get()
+                self._peeked = await self._slot.get(wait)
             except TimeoutError:
                 if wait != left:
                     self._waited_seconds += wait or 0.0
@@ -243,6 +298,7 @@ class Stream:
                 await _stop(self._name, self._task)
         finally:
             _left.reset(token)
+            self._slot.close()
             while self._on_end:
                 self._on_end.pop(0)()
 
@@ -250,13 +306,13 @@ class Stream:
         end = Finished()
         try:
             async for item in items:
-                await self._queue.put(item)
+                await self._slot.put(item)
         except BaseException as error:  # noqa: BLE001 - as above
             end = Finished(error=error)
         finally:
             finished = await _catch_async(items.aclose)
         if not self._task.cancelling():  # else nobody reads the end, and to wait for that would swallow it
-            await self._queue.put(end if end.error is not None else finished)
+            await self._slot.put(end if end.error is not None else finished)
 
 
 async def in_threads(generator: Generator[Any], threads: Threads) -> AsyncIterator[Any]:

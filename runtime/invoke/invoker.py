@@ -8,6 +8,7 @@ import asyncio
 import os
 import time
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping
+from contextvars import Context as Variables
 from datetime import UTC, datetime
 from functools import cached_property, partial
 from inspect import isawaitable
@@ -23,14 +24,15 @@ from runtime.declare.policies import RetryAfter
 from runtime.declare.registry import Function
 from runtime.declare.request import ClientGone
 from runtime.declare.resources import NONE_OPENED, Opened
+from runtime.invoke.direct import GENERATORS, Deadlines, Direct
 from runtime.invoke.execute import Finished, Stream, Threads, in_threads, run_async, run_in_thread
 from runtime.invoke.invocation import Invocation, Outcome, Reason
 from runtime.invoke.isolation.calls import Isolates
 from runtime.invoke.isolation.zygote_client import CellDied, NoCell
 from runtime.invoke.limits.gate import Gate
-from runtime.invoke.limits.guard import Guard
+from runtime.invoke.limits.guard import Guard, is_guarded
 from runtime.invoke.limits.local import LocalGate
-from runtime.invoke.tally import counted
+from runtime.invoke.tally import counted, note_end
 from runtime.observe import traces
 from runtime.observe.counts import Cells
 
@@ -70,6 +72,7 @@ class Invoker:
         self.resources = resources
         self._expected = (Problem, InputError, *expected)
         self._prepared: dict[Function, _Prepared] = {}
+        self._deadlines: dict[float, Deadlines] = {}
 
     def adopt(self, functions: Iterable[Function]) -> None:
         """Prepare these functions, and forget those that are not among them."""
@@ -98,6 +101,46 @@ class Invoker:
         else:
             work = prepared.guard.call(invocation, partial(self._run, prepared))
         return counted(prepared.cells[invocation.trigger], work, invocation) if invocation.counted else work
+
+    def begin(self, call: Direct, invocation: Invocation, variables: Variables) -> bool:
+        """Run a plain handler in a task that is its request's, or in a thread; False where it has to be `invoke`.
+
+        To be called in `variables`, which are the call's own. Whoever overrides Direct counts how it ended.
+        """
+        prepared = self._prepared.get(invocation.function)
+        if prepared is None or not prepared.is_plain or prepared.guard is not None or self.threads.is_closed:
+            return False
+        call.invocation = invocation
+        call.context = context = self._context_of(prepared, invocation)
+        call.cell = prepared.cells[invocation.trigger]
+        seconds, loop = invocation.timeout_seconds, asyncio.get_running_loop()
+        deadlines = None
+        if seconds is not None and (deadlines := self._deadlines.get(seconds)) is None:
+            deadlines = self._deadlines[seconds] = Deadlines(seconds, loop)
+        try:
+            arguments = prepared.arguments_of(invocation, context)
+        except Exception:  # noqa: BLE001 - said by `invoke`, which meets it again
+            return False
+        call.enter(deadlines, variables, loop)
+        if prepared.is_sync:
+            call.start_in(self.threads, prepared.call, arguments)
+        else:
+            call.start(prepared.call, arguments)
+        return True
+
+    async def finish(self, call: Direct, finished: Finished, seconds: float) -> Outcome:
+        """The Outcome of a call that was begun, and has ended so after so long; it is counted."""
+        invocation = call.invocation
+        if isinstance(finished.value, GENERATORS):
+            name, timeout_seconds = invocation.function.name, invocation.timeout_seconds
+            finished = await _stream_of(name, self.threads, finished, timeout_seconds)
+        return self.judge(call, finished, seconds)
+
+    def judge(self, call: Direct, finished: Finished, seconds: float) -> Outcome:
+        """As finish, where nothing is to be waited for."""
+        outcome = self._outcome(finished, call.invocation.timeout_seconds)
+        note_end(call.cell, seconds, outcome, call.invocation)
+        return outcome
 
     async def fall_back(self, invocation: Invocation, outcome: Outcome) -> Outcome:
         """What `fallback=` of its function makes of a call that failed for good; the outcome itself where it cannot."""
@@ -171,6 +214,11 @@ class Invoker:
             log.error("handler failed", exc_info=error)
 
 
+def may_be_direct(function: Function) -> bool:
+    """Whether `begin` may take its calls: to be asked before anything of one is bound."""
+    return function.kind in ("async", "sync") and not function.policy.isolation and not is_guarded(function)
+
+
 class _Prepared:
     """A function, ready to run: what is known at load is decided here, once."""
 
@@ -187,6 +235,8 @@ class _Prepared:
             {name: value for name, value in os.environ.items() if name not in KEY_VARIABLES} | dict(function.env)
         )
         self.secrets = function.secrets
+        self.is_sync = function.kind == "sync"
+        self.is_plain = function.kind in ("async", "sync") and not function.policy.isolation
         self.streams = function.kind in ("async stream", "sync stream")
         patience = _FIRST_EVENT_SECONDS if function.yields_events else None
         self.run: _Run = partial(_run_async, function.name, threads)

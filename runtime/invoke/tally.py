@@ -37,21 +37,31 @@ async def counted(cell: Cell, work: Awaitable[Outcome], invocation: Invocation) 
     except BaseException as error:
         cell.done(perf_counter() - began, "cancelled" if isinstance(error, CancelledError) else "failed")
         raise
+    note_end(cell, perf_counter() - began, outcome, invocation)
+    return outcome
+
+
+def note_end(cell: Cell, seconds: float, outcome: Outcome, invocation: Invocation) -> None:
+    """Count how a call ended that began so long ago."""
     if outcome.state == "succeeded" and outcome.fell_back is None:
         if isinstance(outcome.value, Stream):
-            outcome.value.on_end(partial(_end_stream, cell, began, outcome.value))
+            outcome.value.on_end(partial(_end_stream, cell, perf_counter() - seconds, outcome.value))
         else:
-            seconds = perf_counter() - began
-            numbers[SUM] += seconds
-            numbers[bisect_left(BOUNDS, seconds) + BUCKETS] += 1.0
-        return outcome
+            note_success(cell, seconds)
+        return
     name = invocation.function.name
     if outcome.fell_back is not None:
         counts.count("fallback", name)
     elif outcome.reason in ("limit", "open"):
         counts.count(outcome.reason, name)
-    cell.done(perf_counter() - began, _verdict(outcome, invocation.trigger))
-    return outcome
+    cell.done(seconds, _verdict(outcome, invocation.trigger))
+
+
+def note_success(cell: Cell, seconds: float) -> None:
+    """Count a call that returned after so long."""
+    numbers = cell.numbers
+    numbers[SUM] += seconds
+    numbers[bisect_left(BOUNDS, seconds) + BUCKETS] += 1.0
 
 
 def _verdict(outcome: Outcome, trigger: str) -> Verdict:

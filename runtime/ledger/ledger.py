@@ -13,15 +13,15 @@ import msgspec
 
 from runtime.base.errors import InputError
 from runtime.invoke.limits.rules import Limits
+from runtime.ledger import views
 from runtime.ledger.calls import Argument, Call, script
 from runtime.ledger.flows.nodes import FlowSubmission, stored
-from runtime.ledger.records import Accepted, Adopted, Adoption, Beat, Claimed, Ending, Foreign, Held, Submission
-from runtime.ledger.views import Page, QueueView, RunView, WorkerView, read_page, read_queues, read_show, read_workers
+from runtime.ledger.records import Accepted, Adopted, Adoption, Beat, Claimed, Ending, Foreign, Held, Lost, Submission
+from runtime.ledger.views import Page, QueueView, RunView, WorkerView
 
 T = TypeVar("T")
 
 _SCORE = re.compile(r"\d{1,20}(\.\d{1,20})?(e[+-]?\d{1,3})?", re.ASCII)
-_CLAIMED_FIELDS = 19
 _REAPED = 100
 _MOST_RUNS = 1000
 _PEEKED = 100
@@ -73,7 +73,7 @@ class Ledger:
 
     def accept(self, runs: Iterable[Submission]) -> Call[list[Accepted]]:
         """Record runs, all of them at once. What became of each."""
-        return self._call("accept", [part for run in runs for part in fields_of(run)], _read_accepted)
+        return self._call("accept", map(packed, runs), _read_accepted)
 
     def peek(self, keys: Sequence[str], longest: int) -> Call[list[Foreign]]:
         """The oldest messages on lists of Celery's own clients, about 100; nothing is taken. longest: bytes of one."""
@@ -88,7 +88,7 @@ class Ledger:
                 one.digest,
                 "" if one.expires is None else _ms(one.expires),
                 msgspec.json.encode(one.refused) if one.refused else b"",
-                *fields_of(one.run),
+                packed(one.run),
             )
         return self._call("adopt", arguments, _read_words)  # type: ignore[arg-type]  # the script has no other words
 
@@ -139,15 +139,17 @@ class Ledger:
 
     def finish(self, endings: Iterable[Ending]) -> Call[list[bool]]:
         """Write how attempts ended. False: refused, the run is no longer the caller's."""
-        arguments: list[Argument] = []
-        for ending in endings:
-            arguments += (
-                ending.id, ending.token, ending.state, ending.reason or ending.fell_back, ending.result,
-                msgspec.json.encode(ending.failure) if ending.failure else b"", _log_entry(ending),
-                _ms(ending.retry_seconds), ending.progress, ending.verdict,
+        told = [
+            (
+                ending.id, str(ending.token), ending.state, ending.reason or ending.fell_back, _text(ending.result),
+                _text(msgspec.json.encode(ending.failure)) if ending.failure else "",
+                _text(_log_entry(ending)) if ending.state != "succeeded" or ending.fell_back else "",
+                _ms(ending.retry_seconds), _text(ending.progress), ending.verdict,
                 _ms(self.lease_seconds) if ending.stays else 0,
-            )  # fmt: skip
-        return self._call("finish", arguments, lambda found: [bool(one) for one in found])
+            )
+            for ending in endings
+        ]  # fmt: skip
+        return self._call("finish", (_pack(told),), lambda found: [bool(one) for one in found])
 
     def release(self, held: Iterable[Held]) -> Call[int]:
         """Hand runs back as if they had not been claimed. How many."""
@@ -160,9 +162,12 @@ class Ledger:
             arguments += (one.id, one.token)
         return self._call("disown", arguments, int)
 
-    def reap(self) -> Call[int]:
-        """Move what its time has come for: due runs, lost leases. How many; call again at once while there are any."""
-        return self._call("reap", (_REAPED,), int)
+    def reap(self, on_lost: Callable[[list[Lost]], object] = len) -> Call[int]:
+        """Move what its time has come for: due runs, lost leases. How many; call again at once while there are any.
+
+        on_lost: told of attempts whose worker was lost.
+        """
+        return self._call("reap", (_REAPED,), views.read_reaped(on_lost))
 
     def next_reap(self) -> Call[float | None]:
         """When reap will have something to move, as things are now; None for never."""
@@ -189,7 +194,7 @@ class Ledger:
 
     def show(self, run_ids: Iterable[str]) -> Call[list[RunView | None]]:
         """All that is known of runs; None for one that is not."""
-        return self._call("show", tuple(run_ids), read_show)
+        return self._call("show", tuple(run_ids), views.read_show)
 
     def runs(
         self,
@@ -216,15 +221,15 @@ class Ledger:
             _ms(since),
             *dict.fromkeys(functions),
         )
-        return self._call("list", arguments, read_page)
+        return self._call("list", arguments, views.read_page)
 
     def workers(self) -> Call[list[WorkerView]]:
         """The workers that live, as far as their beats tell."""
-        return self._call("workers", (), read_workers)
+        return self._call("workers", (), views.read_workers)
 
     def queues(self) -> Call[list[QueueView]]:
         """Every queue that has ever had a run, by name."""
-        return self._call("queues", (), read_queues)
+        return self._call("queues", (), views.read_queues)
 
     def children(self, places: Iterable[tuple[str, str]]) -> Call[list[tuple[str, list[str]]]]:
         """Runs that runs have submitted, some hundreds of each.
@@ -247,14 +252,24 @@ def _ms(seconds: float) -> int:
     return round(seconds * 1000)
 
 
-def fields_of(run: Submission) -> tuple[Argument, ...]:
-    """A submission as scripts take it."""
-    return (
-        run.id, run.function, run.queue, run.payload, run.trigger, run.priority,
-        _due_of(run),
-        "" if run.max_age_seconds is None else _ms(run.max_age_seconds),
-        run.dedupe, max(1, _ms(run.dedupe_seconds)), run.parent, run.trace, run.max_length, run.key or "", run.callback,
-    )  # fmt: skip
+_pack = msgspec.msgpack.Encoder().encode
+_LONG_TEXT = b"\xdb"
+
+
+def _text(content: bytes) -> msgspec.Raw | str:
+    """Bytes as a text of MessagePack, which scripts read, whatever they are: what they know of it has no bytes."""
+    return msgspec.Raw(_LONG_TEXT + len(content).to_bytes(4, "big") + content) if content else ""
+
+
+def packed(run: Submission) -> bytes:
+    """A submission as scripts take it: texts, in one argument, for a client's work is by the argument."""
+    return _pack((
+        run.id, run.function, run.queue, _text(run.payload), run.trigger, str(run.priority),
+        str(_due_of(run)),
+        "" if run.max_age_seconds is None else str(_ms(run.max_age_seconds)),
+        run.dedupe, str(max(1, _ms(run.dedupe_seconds))), run.parent, run.trace, str(run.max_length), run.key or "",
+        run.callback,
+    ))  # fmt: skip
 
 
 def _due_of(run: Submission | FlowSubmission) -> str | int:
@@ -314,33 +329,8 @@ def _read_beat(found: Sequence[Sequence[bytes]]) -> Beat:
     return Beat(tuple(_read_words(lost)), tuple(_read_words(cancelled)))
 
 
-def _read_claimed(found: Sequence[Any] | None) -> list[Claimed] | None:
-    if found is None:
-        return None
-    return [_claimed(found[i : i + _CLAIMED_FIELDS]) for i in range(0, len(found), _CLAIMED_FIELDS)]
+_claimed = msgspec.msgpack.Decoder(list[Claimed]).decode
 
 
-def _claimed(fields: Sequence[Any]) -> Claimed:
-    run_id, function, queue, token, payload, failures, crashes, trigger, priority, *rest = fields
-    accepted, due, claimed, expires, parent, trace, tick, key, has_place, crashes_alone = rest
-    return Claimed(
-        id=run_id.decode(),
-        function=function.decode(),
-        queue=queue.decode(),
-        token=int(token),
-        payload=payload,
-        failures=int(failures),
-        crashes=int(crashes),
-        crashes_alone=int(crashes_alone),
-        trigger=trigger.decode(),
-        priority=int(priority),
-        accepted=int(accepted) / 1000,
-        due=int(due) / 1000,
-        claimed=int(claimed) / 1000,
-        expires=int(expires) / 1000 if expires else None,
-        parent=parent.decode(),
-        trace=trace.decode(),
-        tick=tick,
-        key=None if key is None else key.decode(),
-        has_place=bool(has_place),
-    )
+def _read_claimed(found: bytes | None) -> list[Claimed] | None:
+    return None if found is None else _claimed(found)

@@ -17,7 +17,7 @@ import msgspec
 from runtime.base.errors import StoreDown
 from runtime.base.logs import get_logger
 from runtime.ledger.calls import Argument, Call
-from runtime.ledger.ledger import Ledger, fields_of
+from runtime.ledger.ledger import Ledger, packed
 from runtime.ledger.records import Claimed, Submission
 
 log = get_logger(__name__)
@@ -118,7 +118,7 @@ async def accept_once(desk: Asks, key: str, request: str, run: Submission) -> Fo
 
     Repeated once if the answer is lost: the key then is the run's.
     """
-    call = desk.ledger.call("once_accept", (key, request, round(WINDOW_SECONDS * 1000), *fields_of(run)), _read_found)
+    call = desk.ledger.call("once_accept", (key, request, round(WINDOW_SECONDS * 1000), packed(run)), _read_found)
     try:
         return await desk.ask(call)
     except StoreDown:

@@ -3,7 +3,7 @@
 Made by triggers and workers; read by all. Times are seconds since the epoch (float), as the store's clock tells them.
 """
 
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import msgspec
 
@@ -93,21 +93,20 @@ class Adoption(msgspec.Struct, frozen=True, kw_only=True):
 Adopted = Literal["accepted", "known", "full", "refused", "gone"]
 
 
-class Claimed(msgspec.Struct, frozen=True, kw_only=True):
+class Claimed(msgspec.Struct, frozen=True, kw_only=True, array_like=True):
     """A run to be executed, held by a lease.
 
     token: the fence, to be shown at each beat and at the end; no two claims have the same. failures: earlier attempts
     whose handler failed. crashes: earlier leases that were lost; above 0 it runs alone. crashes_alone: those of a
     process that it had to itself. due: when it first was, before all retries. expires: None for never. tick: of a
     tick's run, a TickNote as JSON. key: by which limits are apart; None for a run whose submitter did not know it.
-    has_place: limits hold for it, and it has got a place.
+    has_place: limits hold for it, and it has got a place. The order is that in which scripts/claim.lua writes them.
     """
 
     id: str
     function: str
     queue: str
     token: int
-    payload: bytes
     failures: int = 0
     crashes: int = 0
     crashes_alone: int = 0
@@ -119,9 +118,10 @@ class Claimed(msgspec.Struct, frozen=True, kw_only=True):
     expires: float | None = None
     parent: str = ""
     trace: str = ""
-    tick: bytes = b""
     key: str | None = None
     has_place: bool = False
+    payload: bytes
+    tick: bytes = b""
 
     @property
     def attempt(self) -> int:
@@ -177,3 +177,12 @@ class Beat(msgspec.Struct, frozen=True):
 
     lost: tuple[str, ...] = ()
     cancelled: tuple[str, ...] = ()
+
+
+class Lost(NamedTuple):
+    """An attempt that ended with its worker, so many seconds after it was claimed. goes_on: its run has another."""
+
+    function: str
+    trigger: str
+    seconds: float
+    goes_on: bool

@@ -3,13 +3,13 @@
 Made by Ledger of what the store returns; read by admin, the CLI and Run.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Self
 
 import msgspec
 
 from runtime.ledger.callbacks.records import CallbackView
-from runtime.ledger.records import DEFAULT_PRIORITY, FINISHED, Failure, Reason, State
+from runtime.ledger.records import DEFAULT_PRIORITY, FINISHED, Failure, Lost, Reason, State
 
 
 class Attempt(msgspec.Struct, frozen=True, kw_only=True):
@@ -89,7 +89,7 @@ class RunView(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     @classmethod
     def of(cls, run_id: str, pairs: Sequence[bytes], **more: Any) -> Self:
         """The run of a hash's fields and values, as the store returns them."""
-        found = {pairs[i].decode(): pairs[i + 1].decode() for i in range(0, len(pairs), 2)}
+        found = {pairs[i].decode(): pairs[i + 1].decode(errors="replace") for i in range(0, len(pairs), 2)}
         step, _, flow = found.get("flow", "").partition(":")
         return cls(
             id=run_id,
@@ -234,3 +234,16 @@ def _as_json(text: bytes | None) -> msgspec.Raw | None:
 
 def _seconds(found: Mapping[str, str], name: str) -> float | None:
     return int(found[name]) / 1000 if name in found else None
+
+
+def read_reaped(on_lost: Callable[[list[Lost]], object]) -> Callable[[Sequence[Any]], int]:
+    """How many were moved; on_lost: told of the attempts whose worker was lost, if there are any."""
+
+    def read(found: Sequence[Any]) -> int:
+        moved, *rest = found
+        parts = (rest[at : at + 4] for at in range(0, len(rest), 4))
+        if lost := [Lost(fn.decode(), trigger.decode(), ms / 1000, bool(on)) for fn, trigger, ms, on in parts]:
+            on_lost(lost)
+        return int(moved)
+
+    return read

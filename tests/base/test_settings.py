@@ -313,6 +313,7 @@ def test_every_value_is_shown_with_its_source(settings_from):
         Sourced("http.max_headers", "16kB", "default"),
         Sourced("http.keep_alive", "75s", "default"),
         Sourced("http.limit_wait", "10s", "default"),
+        Sourced("http.lane", '"fast"', "default"),
         Sourced("ops.bind", '""', "default"),
         Sourced("cors.origins", "[]", "default"),
         Sourced("cors.methods", '["*"]', "default"),

@@ -148,6 +148,10 @@ def test_a_worker_that_knows_other_functions_is_named():
     assert "orders.create" in one.text
 
 
+def test_a_function_that_no_worker_can_run_is_not_missed():
+    assert not found(code={"functions": ("sum", "upload"), "served_only": frozenset({"upload"})})
+
+
 def test_schedulers_of_two_deployments_are_named():
     other = msgspec.structs.replace(SCHEDULER, name="s2@b", deployment="d2")
     (one,) = found(roles={"schedulers": (SCHEDULER, other)}).values()

@@ -110,7 +110,14 @@ def test_a_store_that_does_not_answer_is_a_problem(write_project, tmp_path):
 def test_a_system_that_runs_is_seen(write_project, start):
     with socket.create_server(("127.0.0.1", 0)) as free:
         bind = f"127.0.0.1:{free.getsockname()[1]}"
-    root = write_project(**FUNCTIONS, **{"functions.toml": f'[http]\nbind = "{bind}"\n'})
+    upload = """
+        from runtime import Request, http
+
+        @http.post("/upload")
+        async def upload(request: Request) -> int: ...
+        """
+    settings = f'[http]\nbind = "{bind}"\n'
+    root = write_project(**FUNCTIONS, **{"functions/up.py": upload, "functions.toml": settings})
     server = start(root, "serve", roles=None)
     server.wait_for_line('"event": "taking runs"')
     until(lambda: all(one["level"] == "ok" for one in doctor(root)[1].values()), 20)

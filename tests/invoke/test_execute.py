@@ -10,7 +10,8 @@ from functools import partial
 import anyio
 import pytest
 
-from runtime.invoke.execute import Stream, Threads, in_threads, noting_what_is_left, run_async, run_in_thread
+from runtime.invoke.execute import Finished, Stream, Threads, in_threads, noting_what_is_left, run_async, run_in_thread
+from runtime.invoke.slot import Slot
 from tests.live_servers import until
 
 here: contextvars.ContextVar[str] = contextvars.ContextVar("here", default="outside")
@@ -123,6 +124,40 @@ async def test_a_call_that_waits_for_a_thread_past_its_time_never_begins(threads
     assert began == []
 
 
+async def test_what_is_handed_to_threads_comes_back_on_the_loop(threads: Threads):
+    here.set("caller")
+    loop, ended, back = asyncio.get_running_loop(), asyncio.Event(), []
+
+    def come_back(finished: Finished) -> None:
+        back.append((finished.value, type(finished.error), threading.get_ident()))
+        if len(back) == 101:
+            ended.set()
+
+    for _ in range(100):
+        threads.hand(here.get, contextvars.copy_context(), come_back, loop)
+    threads.hand(partial(exec, "raise SystemExit"), contextvars.copy_context(), come_back, loop)
+    await asyncio.wait_for(ended.wait(), 15)
+    mine = threading.get_ident()
+    assert sorted(back, key=repr) == sorted([("caller", type(None), mine)] * 100 + [(None, SystemExit, mine)], key=repr)
+
+
+async def test_what_was_handed_and_is_cancelled_never_begins_or_is_left(threads: Threads):
+    release, began = threading.Event(), []
+    loop, context = asyncio.get_running_loop(), contextvars.copy_context
+    blockers = [threads.hand(partial(release.wait, 15), context(), began.append, loop) for _ in range(2)]
+    await busy(threads, 2)
+    waits = threads.hand(lambda: began.append("waits"), context(), began.append, loop)
+    assert waits.cancel()
+    assert not blockers[0].cancel()
+    threads.leave(blockers[0])
+    assert list(threads._left) == [blockers[0]]
+    release.set()
+    await busy(threads, 0)
+    assert (await run_in_thread(threads, lambda: "next", 15)).value == "next"
+    until(lambda: not threads._left)
+    assert [one.value for one in began] == [True]
+
+
 async def numbers(log: list[str]) -> AsyncIterator[int]:
     try:
         for n in range(100):
@@ -146,6 +181,34 @@ async def test_a_stream_is_made_no_faster_than_it_is_read():
 async def test_a_stream_gives_every_item_and_ends():
     stream = Stream("f", numbers([]), None)
     assert [n async for n in stream] == list(range(100))
+
+
+async def test_each_wait_for_an_item_has_a_time_of_its_own():
+    slot = Slot()
+
+    async def give(item: str) -> None:
+        await asyncio.sleep(0.05)
+        await slot.put(item)
+
+    for wait in (60, None, 30, 0.02):
+        giver = asyncio.create_task(give(f"{wait}"))
+        if wait == 0.02:
+            with pytest.raises(TimeoutError):
+                await slot.get(wait)
+        else:
+            assert await slot.get(wait) == f"{wait}"
+        await giver
+    await give_up_waiting(slot)
+    assert await slot.get(0.01) == "0.02"
+    slot.close()
+
+
+async def give_up_waiting(slot: Slot) -> None:
+    """A put that waits for room, and is cancelled, leaves nothing behind."""
+    waits = asyncio.create_task(slot.put("never"))
+    await asyncio.sleep(0)
+    waits.cancel()
+    await asyncio.gather(waits, return_exceptions=True)
 
 
 async def test_a_stream_that_cannot_clean_up_has_failed():

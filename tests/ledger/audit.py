@@ -5,6 +5,7 @@ Used after each test of the ledger, after each step of its model, and by live te
 
 from collections.abc import Iterator
 
+import msgspec
 from redis import Redis
 from redis.client import Pipeline
 
@@ -42,7 +43,7 @@ def misplaced(client: Redis, namespace: str) -> list[str]:
     for name, value in zip(names, found, strict=True):
         kind, _, rest = name.partition(":")
         if kind == "run" and value:
-            runs[rest] = {k.decode(): v.decode() for k, v in value.items()}
+            runs[rest] = {k.decode(): v.decode(errors="replace") for k, v in value.items()}
         elif kind == "waiting":
             waiting |= {f"{len(rest.encode())}:{rest}:{fn.decode()}" for fn in value}
         else:
@@ -102,11 +103,12 @@ def _is_held(run_id: str, kinds: dict[str, dict[str, set[str]]]) -> bool:
 def _faults_of_tick(run_id: str, run: dict[str, str], kinds: dict[str, dict[str, set[str]]]) -> list[str]:
     """Whether a run is among the open ones of its schedule exactly while it is open."""
     found = {kind: kinds[kind][run_id] for kind in _LANES if run_id in kinds.get(kind, {})}
-    counts = run_id.startswith("tick-") and "schedule" in run and run["state"] in OPEN
+    counts = run_id.startswith("tick-") and "tick" in run and run["state"] in OPEN
     lane, held = ("backfill", "backheld") if run["trigger"] == "backfill" else ("ticks", "held")
-    expected = {lane: {run["schedule"]}} if counts else {}
+    schedule = msgspec.json.decode(run["tick"])["schedule"] if counts else ""
+    expected = {lane: {schedule}} if counts else {}
     if counts and held in found and run["state"] == "scheduled":
-        expected[held] = {run["schedule"]}
+        expected[held] = {schedule}
     return [] if found == expected else [f"{run_id} is {run['state']} and among {found}"]
 
 

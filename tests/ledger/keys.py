@@ -30,7 +30,7 @@ OF_RUNS = {"run", "in", "out", "log", "progress", "flow"}
 
 PASSING = {
     "done", "dead", "dedupe", "once", "children", "worker", "knows", "info", "check", "scheduler", "schedule", "skips",
-    "calls", "callers", "asked", "rate", "breaker", "minutes", "callback", "lines", "alert",
+    "calls", "callers", "asked", "rate", "breaker", "minutes", "counted", "callback", "lines", "alert",
 }  # fmt: skip
 """Keys that always have a time to live."""
 

@@ -4,6 +4,7 @@ import json
 from itertools import pairwise
 from typing import Any
 
+import msgspec
 import pytest
 
 from runtime.ledger.calls import do
@@ -12,12 +13,15 @@ from runtime.ledger.records import Failure
 from tests.ledger.trial import START, Trial
 
 DAY = 86_400.0
+LONG = b"[%d]" % 10**70
+"""So long that it has a key of its own."""
 
 
 def finish_one(trial: Trial, state: str = "succeeded", function: str = "f") -> str:
-    trial.accept(function)
+    trial.accept(function, payload=LONG)
     one = trial.claim_one()
-    assert trial.finish(one, state)
+    said = {"result": LONG} if state == "succeeded" else {"failure": Failure(type="ValueError", message="no" * 50)}
+    assert trial.finish(one, state, **said)
     return one.id
 
 
@@ -51,6 +55,36 @@ def test_a_long_list_stays_as_long_as_the_youngest_in_it(trial: Trial, state: st
         trial.client.pexpire(trial.key(f"{kind}:f"), 1_000_000)
     finish_one(trial, state)
     assert round(trial.client.pttl(trial.key(f"{kind}:f")) / 1000 / DAY) == days
+
+
+def test_what_is_short_is_kept_in_the_record(trial: Trial):
+    trial.works()
+    run_id = trial.accept(payload=b'{"n":1}')
+    failed = trial.claim_one()
+    trial.finish(failed, "failed")
+    assert trial.show(run_id).failure == Failure(type="ValueError", message="no")
+    trial.redrive(run_id)
+    assert trial.show(run_id).failure is None
+    one = trial.claim_one()
+    assert one.payload == b'{"n":1}'
+    trial.finish(one, "retrying")
+    trial.advance(1.0)
+    trial.reap()
+    trial.finish(trial.claim_one(), result=b"2")
+    shown = trial.show(run_id)
+    assert (shown.payload, shown.result) == (msgspec.Raw(b'{"n":1}'), msgspec.Raw(b"2"))
+    assert trial.client.exists(trial.key(f"in:{run_id}"), trial.key(f"out:{run_id}")) == 0
+
+
+def test_a_run_of_an_earlier_release_has_its_payload_apart(trial: Trial):
+    trial.works()
+    run_id = trial.accept(payload=b'{"n":1}')
+    trial.client.hdel(trial.key(f"run:{run_id}"), "in")
+    trial.client.set(trial.key(f"in:{run_id}"), b'{"n":1}')
+    one = trial.claim_one()
+    assert one.payload == b'{"n":1}'
+    trial.finish(one)
+    assert trial.show(run_id).payload == msgspec.Raw(b'{"n":1}')
 
 
 def test_an_open_run_has_no_end_and_neither_has_a_redriven_one(trial: Trial):

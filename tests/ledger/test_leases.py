@@ -1,8 +1,10 @@
 """Leases and workers: what is lost, handed back, and what waits for a worker that knows it."""
 
 import pytest
+from redis.exceptions import ResponseError
 
 from runtime.ledger.calls import do
+from runtime.ledger.records import Ending, Lost, Submission
 from tests.ledger.trial import START, Trial
 
 PATIENCE_SECONDS = 600.0
@@ -44,6 +46,50 @@ def test_a_lost_lease_is_a_crash_and_first_in_line_again(trial: Trial):
     assert (again.id, again.crashes, again.attempt) == (lost, 1, 1)
     (attempt,) = trial.show(lost).attempts
     assert (attempt.state, attempt.token, attempt.worker, attempt.began) == ("crashed", one.token, "w", START)
+
+
+def test_who_takes_back_what_is_lost_is_told_of_each_attempt(trial: Trial):
+    told: list[Lost] = []
+    trial.works()
+    goes_on, cancelled = trial.accept(trigger="cron"), trial.accept()
+    assert {one.id for one in trial.claim(slots=2)} == {goes_on, cancelled}
+    trial.cancel(cancelled)
+    trial.now += 11
+    assert [do(trial.client, trial.ledger.reap(told.extend)) for _ in range(2)] == [2, 0]
+    assert sorted(told, key=lambda one: one.goes_on) == [
+        Lost(function="f", trigger="submit", seconds=11.0, goes_on=False),
+        Lost(function="f", trigger="cron", seconds=11.0, goes_on=True),
+    ]
+
+
+def test_thousands_may_be_lost_at_once_in_many_queues(trial: Trial):
+    told: list[Lost] = []
+    trial.works()
+    queues = [f"q{number}" for number in range(21)]
+    trial.accept_many(
+        Submission(id=f"{queue}-{number}", function="f", queue=queue, payload=b"{}")
+        for queue in queues
+        for number in range(100)
+    )
+    assert len(trial.claim("w", *queues, slots=2100)) == 2100
+    trial.now += 11
+    assert do(trial.client, trial.ledger.reap(told.extend)) == len(told) == 2100
+
+
+def test_an_ending_that_cannot_be_written_holds_up_no_other(trial: Trial):
+    trial.works()
+    bad, good = trial.accept(), trial.accept()
+    trial.client.set(trial.key(f"log:{bad}"), "no list")
+    endings = [
+        Ending(id=one.id, token=one.token, state="failed", attempt=1, reason="error", began=START, ended=START)
+        for one in trial.claim(slots=2)
+    ]
+    with pytest.raises(ResponseError):
+        do(trial.client, trial.ledger.finish(endings))
+    assert trial.state(good) == "failed"
+    trial.client.delete(trial.key(f"log:{bad}"))
+    trial.advance(0.1)
+    assert (trial.claim_one().id, trial.show(bad).crashes) == (bad, 1)
 
 
 def test_three_crashes_alone_after_the_first_end_a_run(trial: Trial):

@@ -1,14 +1,18 @@
 """What is counted by the minute, in a real store."""
 
+import secrets
+from collections import Counter
 from itertools import pairwise
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from redis.exceptions import ConnectionError as Cut
 from redis.exceptions import NoScriptError
 
 from runtime.base.errors import StoreDown
 from runtime.ledger.metrics.flushing import Flush
-from runtime.ledger.minutes import Row, read, record, spans
+from runtime.ledger.minutes import WHATS, Row, add, read, read_hours, record, spans
 
 
 @pytest.fixture
@@ -75,3 +79,39 @@ class Deaf:
     def eval(self, *call):
         self._client.eval(*call)
         raise Cut
+
+
+def test_whole_hours_are_summed_beside_their_minutes(desk, now):
+    hour = now // 60
+    first = hour * 60 - 120
+    desk.ask_sync(record(desk.ledger, [(first + at, "a", "http", "succeeded", 300) for at in (0, 1, 59)]))
+    desk.ask_sync(record(desk.ledger, [(first + 60, "a", "queue", "ms", 2**40), (first + 60, "b", "", "missed", 1)]))
+    found = list(desk.ask_sync(read_hours(desk.ledger, hour - 2, hour - 1)))
+    sums = {(one.minute, one.function, one.trigger): [0] * len(WHATS) for one in found}
+    for one in found:
+        add(one.numbers, sums[one[:3]])
+    told = {key: {WHATS[at]: number for at, number in enumerate(one) if number} for key, one in sums.items()}
+    assert told == {
+        (first, "a", "http"): {"succeeded": 900},
+        (first + 60, "a", "queue"): {"ms": 2**40},
+        (first + 60, "b", ""): {"missed": 1},
+    }
+
+
+@given(st.lists(st.tuples(st.sampled_from(WHATS), st.integers(1, 2**50)), min_size=1, max_size=30))
+@settings(max_examples=20, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+def test_numbers_are_added_whatever_they_are(desk, now, counted):
+    function = secrets.token_hex(8)
+    for what, number in counted:
+        desk.ask_sync(record(desk.ledger, [(now, function, "http", what, number)]))
+    expected = Counter()
+    for what, number in counted:
+        expected[what] += number
+    assert {row.what: row.number for row in desk.ask_sync(read(desk.ledger, now, now, [function]))} == expected
+
+
+def test_a_minute_takes_little_room(desk, now, client):
+    rows = [(now, "a", "http", what, 20) for what in ("succeeded", "failed", "ms", "b1", "b2", "b3")]
+    desk.ask_sync(record(desk.ledger, rows))
+    key = f"{desk.ledger.prefix}counted:{now // 60}:a"
+    assert sum(len(field) + len(value) for field, value in client.hgetall(key).items()) <= 20

@@ -4,7 +4,7 @@ import msgspec
 import pytest
 
 from runtime.ledger.calls import do
-from runtime.ledger.ledger import fields_of
+from runtime.ledger.ledger import packed
 from runtime.ledger.once import WINDOW_SECONDS, Found, _read_found, take_by_run
 from runtime.ledger.records import Claimed, Submission
 from tests.ledger.trial import Trial
@@ -46,7 +46,7 @@ class Keys:
 
     def accept(self, run_id: str, request: str = "a", **said) -> Found:
         run = Submission(id=run_id, function="f", **said)
-        return self.ask("once_accept", KEY, request, round(WINDOW_SECONDS * 1000), *fields_of(run))
+        return self.ask("once_accept", KEY, request, round(WINDOW_SECONDS * 1000), packed(run))
 
     def claimed(self, **said) -> Claimed:
         self.trial.accept(**said)

@@ -414,6 +414,48 @@ def test_a_tick_that_was_backfilled_before_is_not_run_again(roster, trial):
     assert roster.entry().success_ms == roster.ms
 
 
+# --- many at once ---
+
+
+def test_of_many_that_fire_together_each_is_judged_by_itself(roster, trial):
+    names = ["one", "known", "busy", "paused", "stale", "later", "two"]
+    roster.begin(*(schedule(name) for name in names))
+    roster.tick("busy")
+    trial.now += 1
+    roster.backfill("known", roster.ms)
+    firings = {name: roster.firing(name) for name in names}
+    roster.pause("paused")
+    before = {name: firing.last_ms for name, firing in firings.items()}
+    firings["stale"] = msgspec.structs.replace(firings["stale"], last_ms=1)
+    firings["later"] = msgspec.structs.replace(firings["later"], jitters_ms=(500,))
+    found = dict(zip(names, roster.fire(*firings.values()), strict=True))
+    assert found == dict.fromkeys(names, Fired("fired", roster.ms, 1)) | {
+        "busy": Fired("fired", roster.ms, 0),
+        "paused": Fired("paused", before["paused"]),
+        "stale": Fired("stale", before["stale"]),
+    }
+    assert [roster.runs(name) for name in names] == [[0], [0], [-1000], [], [], [0], [0]]
+    assert {name: roster.entry(name).runs for name in names} == {name: int(bool(roster.runs(name))) for name in names}
+    assert roster.state(tick_id("later", roster.ms)) == "scheduled"
+    assert roster.fire(firings["one"], firings["two"]) == [Fired("stale", roster.ms), Fired("stale", roster.ms)]
+
+
+def test_of_many_that_fire_together_each_has_a_run_as_if_it_were_alone(roster, trial):
+    said = {"payload": msgspec.Raw(b'{"x":1}'), "max_age_ms": 60_000, "timeout_ms": 5000}
+    names = ["alone", "one", "two"]
+    roster.begin(*(schedule(name, **said) for name in names))
+    trial.now += 1
+    roster.fire(roster.firing("alone", missed_after=0, until_ms=roster.ms + 1))  # not as plain as others
+    roster.fire(roster.firing("one"), roster.firing("two"))
+    runs = {name: trial.client.hgetall(trial.key(f"run:{tick_id(name, roster.ms)}")) for name in names}
+    notes = {name: msgspec.json.decode(run.pop(b"tick")) for name, run in runs.items()}
+    assert runs["alone"] == runs["one"] == runs["two"]
+    assert notes == {name: {"schedule": name, "planned": roster.ms, "timeout": 5000} for name in names}
+    assert {(run.id, run.payload) for run in trial.claim(slots=3)} == {
+        (tick_id(name, roster.ms), b'{"x":1}') for name in names
+    }
+
+
 # --- cost ---
 
 
@@ -428,7 +470,7 @@ def firings_of(definitions, last_ms, planned_ms):
     ]  # fmt: skip
 
 
-@pytest.mark.parametrize(("overlap", "each"), [("allow", 1), ("skip", 2)])
+@pytest.mark.parametrize(("overlap", "each"), [("allow", 2), ("skip", 3)])
 def test_ticks_that_fire_together_take_few_commands_each(roster, trial, overlap, each):
     definitions = [schedule(f"s{n:03}", overlap=overlap) for n in range(200)]
     roster.begin(*definitions)

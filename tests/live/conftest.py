@@ -75,3 +75,9 @@ def start_worker(root: Path, server: TcpStore, runs: Runs) -> Iterator[Starts]:
     """Start workers of the project `root` on that store."""
     with workers(root, server.url) as start:
         yield start
+
+
+@pytest.fixture(scope="module", params=["fast", "hypercorn"])
+def lane(request: pytest.FixtureRequest) -> str:
+    """Both ways of a plain request of HTTP/1.1, one after the other."""
+    return str(request.param)

@@ -220,12 +220,12 @@ def test_while_the_store_is_away_nothing_with_a_key_is_carried_out(root, serve, 
 
 def test_a_call_outlives_the_store_and_its_answer_is_kept_when_that_is_back(root, serve, token, server: TcpStore):
     first, second = serve(), serve()
-    said = {"sku": "x", "seconds": 60.0}
+    said, other = {"sku": "x", "seconds": 60.0}, second.url  # it is up before the store goes
     with ThreadPoolExecutor(2) as pool:
         call = pool.submit(post, first.url, "/order", token, "k1", **said)
         wait_for_lines(root, 1)
         server.kill()
-        again = pool.submit(final, lambda: post(second.url, "/order", token, "k1", **said))
+        again = pool.submit(final, lambda: post(other, "/order", token, "k1", **said))
         time.sleep(LEASE_SECONDS + 1)  # it is away for longer than the lease
         (root / "journal.go").touch()
         answer = call.result(30)

@@ -5,8 +5,11 @@ import signal
 
 import httpx
 import pytest
+from click.testing import CliRunner
 from prometheus_client.parser import text_string_to_metric_families
 
+from runtime.cli import main
+from tests.commands import good
 from tests.live_servers import Server, until
 from tests.stores import free_port
 
@@ -96,17 +99,22 @@ def test_one_scrape_tells_of_all_processes_and_of_those_that_have_died(write_pro
     assert server.stop() == 0
 
 
-def test_a_worker_alone_is_asked_on_its_own_port_and_a_stuck_one_answers_nobody_less(write_project, start):
+def test_a_worker_alone_is_asked_on_its_own_port_also_of_attempts_that_died_with_one(write_project, start):
     port = free_port()
     code = """
-        import time
-        from runtime import fn, queue
+        import asyncio
+        from pathlib import Path
+        from runtime import queue
 
         @queue("default")
         async def hold() -> None:
-            time.sleep(600)
+            begun = Path(__file__).parents[1] / "begun"
+            if not begun.exists():
+                begun.touch()
+                await asyncio.sleep(600)
         """
-    root = write_project(**{"functions/a.py": code, "functions.toml": f'[ops]\nbind = "127.0.0.1:{port}"\n'})
+    settings = f'[ops]\nbind = "127.0.0.1:{port}"\n[queue]\nlease = "2s"\nbeat = "500ms"\n'
+    root = write_project(**{"functions/a.py": code, "functions.toml": settings})
     server, ops = start(root, "serve", roles="worker"), f"http://127.0.0.1:{port}"
     server.wait_for_line("taking runs")
     assert httpx.get(f"{ops}/_/health").json()["processes"] == {"worker": 1}
@@ -118,4 +126,16 @@ def test_a_worker_alone_is_asked_on_its_own_port_and_a_stuck_one_answers_nobody_
         assert scrape(ops)[("fnrun_store_up",)] == 1
     finally:
         os.kill(worker, signal.SIGCONT)
+
+    def counted(name: str, *outcome: str) -> float | None:
+        return scrape(ops).get((f"fnrun_{name}", "a.hold", *outcome, "cli"))
+
+    good(CliRunner().invoke(main, ["--dir", str(root), "invoke", "a.hold", "--async"]))
+    until((root / "begun").exists, 30)
+    assert counted("invocations_in_flight") == 1
+    os.kill(processes(server, "worker")[0], signal.SIGKILL)
+    until(lambda: counted("invocations_total", "succeeded") == 1, 60)
+    assert counted("invocations_total", "crashed") == 1
+    assert counted("retries_total") == 1
+    assert counted("invocations_in_flight") == 0
     assert server.stop() == 0

@@ -176,6 +176,26 @@ def test_it_answers_and_ends_with_0_on_sigterm(server):
     assert "stopped" in server.output
 
 
+def test_an_http_process_has_loaded_nothing_of_the_other_roles(write_project, start):
+    app = """
+        import sys
+        from runtime import cron, http, queue
+
+        @http.get("/loaded")
+        @queue("later")
+        @cron("0 6 * * *")
+        def loaded() -> list[str]:
+            return sorted({name.partition(".")[0] for name in sys.modules})
+        """
+    server = start(write_project(**{"functions/app.py": app}), "serve", environ=PUBLIC)
+    answer = httpx.get(f"{server.url}/loaded")
+    assert answer.status_code == 200, answer.text
+    loaded = set(answer.json())
+    assert {"redis", "starlette"} <= loaded
+    late = {"celery", "kombu", "billiard", "apscheduler", "httpx", "prometheus_client", "watchfiles", "aioquic"}
+    assert loaded & late == set()
+
+
 def test_the_first_start_prints_a_key_and_the_next_none(write_project, start):
     root = write_project(**APP)
     environ = {"FNRUN_HTTP__BIND": "127.0.0.1:0"}

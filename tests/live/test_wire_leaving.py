@@ -73,8 +73,8 @@ PATHS = ["stream", "busy", "asking", "response", "plain", "plain-asking"]
 
 
 @pytest.fixture(scope="module")
-def server(tmp_path_factory) -> Iterator[Wired]:
-    wired = Wired(write_files(tmp_path_factory.mktemp("leaving"), **APP))
+def server(tmp_path_factory, lane: str) -> Iterator[Wired]:
+    wired = Wired(write_files(tmp_path_factory.mktemp("leaving"), **APP), lane=lane)
     yield wired
     wired.stop()
 

@@ -75,8 +75,8 @@ SHORT = Limits(
 
 
 @pytest.fixture(scope="module")
-def server(tmp_path_factory):
-    wired = Wired(write_files(tmp_path_factory.mktemp("limits"), **APP), limits=SHORT)
+def server(tmp_path_factory, lane: str):
+    wired = Wired(write_files(tmp_path_factory.mktemp("limits"), **APP), lane=lane, limits=SHORT)
     yield wired
     wired.stop()
 

@@ -42,8 +42,8 @@ APP = {
 
 
 @pytest.fixture(scope="module")
-def server(tmp_path_factory):
-    wired = Wired(write_files(tmp_path_factory.mktemp("requests"), **APP))
+def server(tmp_path_factory, lane: str):
+    wired = Wired(write_files(tmp_path_factory.mktemp("requests"), **APP), lane=lane)
     yield wired
     wired.stop()
 

@@ -37,8 +37,8 @@ APP = {
 
 
 @pytest.fixture(scope="module")
-def server(tmp_path_factory) -> Iterator[Wired]:
-    wired = Wired(write_files(tmp_path_factory.mktemp("streams"), **APP))
+def server(tmp_path_factory, lane: str) -> Iterator[Wired]:
+    wired = Wired(write_files(tmp_path_factory.mktemp("streams"), **APP), lane=lane)
     yield wired
     wired.stop()
 

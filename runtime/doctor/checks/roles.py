@@ -61,7 +61,7 @@ def _differences(facts: Facts, roles: Roles) -> Iterator[Finding]:
 def _functions(facts: Facts, workers: tuple[Process, ...]) -> Iterator[Finding]:
     if not workers:
         return
-    known = frozenset[str]().union(*(one.functions for one in workers))
+    known = facts.code.served_only.union(*(one.functions for one in workers))
     missing = [name for name in facts.code.functions if name not in known]
     if missing:
         text = f"no worker knows {names(missing)}"

@@ -51,6 +51,11 @@ def _verdict_on(error: BaseException | None) -> Verdict:
     return "none" if isinstance(error, Problem) and error.status < _SERVER_ERROR else "bad"
 
 
+def is_guarded(function: Function) -> bool:
+    """Whether a function needs a guard."""
+    return limits_of(function) is not None or function.policy.has_fallback
+
+
 class Guard:
     """Around one function. wait_seconds: how long a call waits for its limits. threads: of plain fallback functions."""
 
@@ -68,9 +73,7 @@ class Guard:
         cls, function: Function, gate: Gate, wait_seconds: float, threads: Threads, supply: Supply
     ) -> "Guard | None":
         """The guard of a function; None for one that needs none."""
-        if limits_of(function) is None and not function.policy.has_fallback:
-            return None
-        return cls(function, gate, wait_seconds, threads, supply)
+        return cls(function, gate, wait_seconds, threads, supply) if is_guarded(function) else None
 
     async def call(self, invocation: Invocation, work: Work) -> Outcome:
         """How a call ended that was kept within limits, and fell back if it failed for good."""

@@ -3,8 +3,8 @@
 Builds Calls, as Ledger does. Who fires and what is lasting: scripts/schedules.lua.
 """
 
-from collections.abc import Iterable, Sequence
-from functools import lru_cache
+from collections.abc import Iterable, Iterator, Sequence
+from functools import lru_cache, partial
 from struct import Struct
 from typing import Any
 
@@ -22,6 +22,9 @@ _MOST: dict[str, int | str] = {"skip": 1, "queue": 1, "allow": ""}
 _numbers = Struct(">8d")
 """Of a state, before its rule: see scripts/states.lua."""
 
+_Shared = tuple[str | int, ...]
+_MOST_SHARED = 20_000
+
 _definition = msgspec.json.Decoder(Definition)
 _override = msgspec.json.Decoder(Override)
 
@@ -31,6 +34,7 @@ class Book:
 
     def __init__(self, ledger: Ledger) -> None:
         self._ledger = ledger
+        self._shared: dict[str, tuple[Definition, _Shared]] = {}
 
     # --- for schedulers ---
 
@@ -62,7 +66,7 @@ class Book:
 
         None: this scheduler is not (any more) one that fires.
         """
-        return self._call("fire", (scheduler, digest, _told(firings)), _read_fired)
+        return self._call("fire", (scheduler, digest, self._told(firings)), partial(_fired, firings))
 
     def leave(self, scheduler: str) -> Call[None]:
         """A scheduler ends in good order."""
@@ -122,6 +126,33 @@ class Book:
         said = definition.id, _head(definition.id), _timeout(definition), *_run_of(definition), most, *planned
         return self._call("backfill", said, lambda found: (found[0], found[1]))
 
+    def _told(self, firings: Sequence[Firing]) -> bytes:
+        """Firings as the script takes them, in strings: it knows no other bytes. What is alike is said once."""
+        common: dict[_Shared, int] = {}
+        told: list[list[str | int]] = []
+        group: list[str | int] = []
+        alike: object = None
+        for firing in firings:
+            one = firing.definition
+            which = common.setdefault(self._shared_with(one), len(common) + 1)
+            if not firing.is_plain:
+                told.append([which, *_fields_of(firing)])
+                alike = None
+                continue
+            if alike != (alike := (which, firing.last_ms, firing.until_ms)):
+                group = [-which, firing.last_ms, str(firing.until_ms)]
+                told.append(group)
+            group += (one.id, _head(one.id))
+        return msgspec.msgpack.encode((list(common), told))
+
+    def _shared_with(self, definition: Definition) -> _Shared:
+        known = self._shared.get(definition.id)
+        if known is None or known[0] is not definition:
+            if len(self._shared) >= _MOST_SHARED:
+                self._shared.clear()
+            known = self._shared[definition.id] = definition, _shared_of(definition)
+        return known[1]
+
     def _call(self, name: str, arguments: Iterable[Argument], read: Any) -> Call[Any]:
         return self._ledger.call(f"schedules/{name}", arguments, read)
 
@@ -138,31 +169,29 @@ def _head(schedule: str) -> str:
     return tick_id(schedule, 0)[:-1]
 
 
+def _fields_of(firing: Firing) -> Iterator[str | int]:
+    """Of one that is not plain."""
+    name = firing.definition.id
+    yield from (name, _head(name), firing.last_ms, firing.until_ms, firing.missed_after)
+    for planned, jitter, missed in zip(firing.planned, firing.jitters_ms, firing.missed_before, strict=True):
+        yield from (str(planned), jitter, missed)
+
+
 def _timeout(definition: Definition) -> str:
     """Of a TickNote."""
     return f',"timeout":{definition.timeout_ms}' if definition.timeout_ms else ""
 
 
+def _shared_of(definition: Definition) -> _Shared:
+    """What the script wants to know of a definition, and many may have in common."""
+    return (
+        _rule(definition.timing), definition.function, definition.queue, bytes(definition.payload).decode(),
+        definition.timing.kind, definition.max_age_ms or "", definition.overlap, _timeout(definition),
+    )  # fmt: skip
+
+
 def _run_of(definition: Definition) -> tuple[Argument, ...]:
     return definition.function, definition.queue, bytes(definition.payload), definition.max_age_ms or ""
-
-
-def _told(firings: Sequence[Firing]) -> bytes:
-    """Firings as the script takes them, in strings: it knows no other bytes. What many have in common is said once."""
-    common: dict[tuple[str | int, ...], int] = {}
-    told = []
-    for firing in firings:
-        one = firing.definition
-        shared = (
-            _rule(one.timing), one.function, one.queue, bytes(one.payload).decode(), one.timing.kind,
-            one.max_age_ms or "", one.overlap, _timeout(one),
-        )  # fmt: skip
-        which = common.setdefault(shared, len(common) + 1)
-        fields = [which, one.id, _head(one.id), firing.last_ms, firing.until_ms, firing.missed_after]
-        for planned, jitter, missed in zip(firing.planned, firing.jitters_ms, firing.missed_before, strict=True):
-            fields += (str(planned), jitter, missed)
-        told.append(fields)
-    return msgspec.msgpack.encode((list(common), told))
 
 
 def _read_nothing(_: Any) -> None:
@@ -184,11 +213,14 @@ def _read_watched(found: Sequence[Any]) -> Watched:
     return Watched(now, bool(known), bool(firing), version, ids)
 
 
-def _read_fired(found: Sequence[Any] | None) -> list[Fired] | None:
+def _fired(firings: Sequence[Firing], found: Sequence[Any] | None) -> list[Fired] | None:
+    """What became of each. The script tells of those that were not simply fired."""
     if found is None:
         return None
-    fired = zip(found[::3], found[1::3], found[2::3], strict=True)
-    return [Fired(verdict.decode(), int(last), int(runs)) for verdict, last, runs in fired]
+    fired = [Fired("fired", firing.until_ms, len(firing.planned)) for firing in firings]
+    for place, verdict, last, runs in zip(found[::4], found[1::4], found[2::4], found[3::4], strict=True):
+        fired[place - 1] = Fired(verdict.decode(), int(last), int(runs))
+    return fired
 
 
 def _entry(found: Sequence[Any], skips: Sequence[bytes] = ()) -> Entry:

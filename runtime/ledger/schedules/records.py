@@ -119,6 +119,12 @@ class Firing(msgspec.Struct, frozen=True, kw_only=True):
     missed_before: tuple[int, ...] = ()
     missed_after: int = 0
 
+    @property
+    def is_plain(self) -> bool:
+        """It is one tick, at once, and none is missed."""
+        is_one = self.planned == (self.until_ms,) and not self.missed_after
+        return is_one and self.jitters_ms == self.missed_before == (0,)
+
 
 class Fired(msgspec.Struct, frozen=True):
     """What became of one Firing: last_ms is what the store has now.

@@ -1,10 +1,12 @@
--- Accept runs. ARGV: submissions. Returns verdict, id for each.
+-- Accept runs. ARGV: submissions, as accepting.lua has them. Returns verdict, id for each.
 -- include: runs accepting
 local answer = {}
-block = 2 * math.ceil((#ARGV - FIRST + 1) / SUBMISSION)
-for at = FIRST, #ARGV, SUBMISSION do
-  local verdict, id = accept(at)
+block = math.max(1, 2 * (#ARGV - FIRST + 1))
+gather()
+for at = FIRST, #ARGV do
+  local verdict, id = accept(ARGV[at])
   answer[#answer + 1] = verdict
   answer[#answer + 1] = id
 end
+write_gathered()
 return answer

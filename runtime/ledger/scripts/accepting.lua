@@ -5,7 +5,8 @@ local function open_in(q)
   if not counts[q] then
     counts[q] = 0
     for _, kind in ipairs({'ready:', 'due:', 'leases:', 'unknown:', 'limited:'}) do
-      counts[q] = counts[q] + redis.call('ZCARD', ns .. kind .. q)
+      local key = ns .. kind .. q
+      counts[q] = counts[q] + redis.call('ZCARD', key) + (gathered and gathered[key] and #gathered[key] / 2 or 0)
     end
   end
   return counts[q]
@@ -42,11 +43,11 @@ local function with_callback(url)
   end
 end
 
--- Accept the submission whose fields begin at ARGV[at]: what became of it, and the id of the run there is.
-local SUBMISSION = 15
-local function accept(at)
-  local id, fn, q, payload, trigger, prio = unpack(ARGV, at, at + 5)
-  local due, age, dedupe, window, parent, trace, most, key, callback = unpack(ARGV, at + 6, at + 14)
+-- Accept a submission, a list of 15 texts as MessagePack: what became of it, and the id of the run there is.
+local function accept(submission)
+  local fields = cmsgpack.unpack(submission)
+  local id, fn, q, payload, trigger, prio = unpack(fields, 1, 6)
+  local due, age, dedupe, window, parent, trace, most, key, callback = unpack(fields, 7, 15)
   local known = known_as(id, fn, dedupe)
   if known then
     return 'known', known

@@ -6,7 +6,7 @@
 local HEAD = 4
 local LONG = 2000000 -- bytes of a message that on_failure is not told: to look through it would hold up the store
 local answer, stays = {}, {}
-block = 2 * math.ceil((#ARGV - FIRST + 1) / (HEAD + SUBMISSION))
+block = 2 * math.ceil((#ARGV - FIRST + 1) / (HEAD + 1))
 
 local function refuse(id, failure, message)
   local run, input = keys_of(id)
@@ -15,6 +15,7 @@ local function refuse(id, failure, message)
   if found[4] then
     lanes().leave(id, found[1], found[3], found[2], found[4])
   end
+  redis.call('HDEL', run, 'in')
   redis.call('SET', input, #message <= LONG and message or 'null')
   close(id, found[2], 'failed', 'bad message', failure)
   if #message > LONG then
@@ -29,7 +30,7 @@ local function adopt(at)
     stays[key] = stays[key] or 'gone'
     return stays[key]
   end
-  local word, id = accept(at + HEAD)
+  local word, id = accept(ARGV[at + HEAD])
   if word == 'full' then
     stays[key] = word
     return word
@@ -45,7 +46,7 @@ local function adopt(at)
   return word
 end
 
-for at = FIRST, #ARGV, HEAD + SUBMISSION do
+for at = FIRST, #ARGV, HEAD + 1 do
   answer[#answer + 1] = adopt(at)
 end
 return answer

@@ -1,5 +1,5 @@
 -- Give a worker the most urgent runs of its queues. ARGV: worker, how many, lease in ms, queues.
--- Returns the fields of each run, one after the other; nil for a worker that has to register (again).
+-- Returns the runs as MessagePack, the fields of each as records.Claimed has them; nil for a worker that has to register (again).
 -- include: runs ends flows
 local worker, left, lease = ARGV[FIRST], tonumber(ARGV[FIRST + 1]), tonumber(ARGV[FIRST + 2])
 local functions = ns .. 'knows:' .. worker
@@ -8,6 +8,17 @@ if tonumber(redis.call('ZSCORE', ns .. 'workers', worker) or 0) <= now or redis.
 end
 local answer = {}
 local leases = {}
+
+-- Bytes as MessagePack: cmsgpack knows text alone.
+local function binary(text)
+  local size = #text
+  if size < 256 then
+    return '\196' .. string.char(size) .. text
+  elseif size < 65536 then
+    return '\197' .. struct.pack('>I2', size) .. text
+  end
+  return '\198' .. struct.pack('>I4', size) .. text
+end
 
 block = math.min(left, 32)
 
@@ -55,14 +66,14 @@ end
 
 -- found: fields of the run. grant: what limits say of it, as in limits/turns.lua; nil if there are none. place: in line.
 local function claim(q, id, fn, found, grant, place)
-  local token, failures, crashes, trigger, prio, accepted, due, expires, parent, trace, first, flow, tick, key, shared = unpack(found, 2, 16)
+  local token, failures, crashes, trigger, prio, accepted, due, expires, parent, trace, first, flow, tick, key, shared, input =
+    unpack(found, 2, 17)
   if flow and is_stopped(flow) then
     return close(id, fn, 'cancelled', 'cancelled', '', flow)
   elseif expires and token == '0' and now > tonumber(expires) then
     return close(id, fn, 'failed', 'expired', '', flow)
   end
-  local run, input = keys_of(id)
-  local fence = new_token()
+  local run, fence = ns .. 'run:' .. id, new_token()
   redis.call('HSET', run, 'state', 'running', 'token', fence, 'worker', worker, 'claimed', now)
   leases[#leases + 1] = now + lease
   leases[#leases + 1] = id
@@ -77,18 +88,18 @@ local function claim(q, id, fn, found, grant, place)
     key = false -- to be assigned
     redis.call('HSET', run, 'line', string.format('%.17g ', place) .. token)
   end
-  for _, value in ipairs({
-    id, fn, q, fence, redis.call('GET', input) or '', failures or 0, crashes or 0, trigger, prio, accepted, first or due, now,
-    expires or '', parent or '', trace or '', tick or '', key, has_place and 1 or 0, (crashes or 0) - (shared or 0)
-  }) do
-    answer[#answer + 1] = value
-  end
+  crashes = tonumber(crashes or 0)
+  answer[#answer + 1] = '\220\0\19' .. cmsgpack.pack(
+    id, fn, q, fence, tonumber(failures or 0), crashes, crashes - (shared or 0), trigger, tonumber(prio), accepted / 1000,
+    (first or due) / 1000, now / 1000, expires and expires / 1000 or nil, parent or '', trace or '', key or nil,
+    has_place and true or false
+  ) .. binary(input_of(id, input) or '') .. binary(tick or '')
 end
 
 local function fields_of(id)
   return redis.call(
     'HMGET', ns .. 'run:' .. id, 'fn', 'token', 'failures', 'crashes', 'trigger', 'prio', 'accepted', 'due', 'expires',
-    'parent', 'trace', 'first', 'flow', 'tick', 'key', 'shared'
+    'parent', 'trace', 'first', 'flow', 'tick', 'key', 'shared', 'in'
   )
 end
 
@@ -182,4 +193,4 @@ for at = FIRST + 3, #ARGV do
   end
 end
 go_on()
-return answer
+return '\221' .. struct.pack('>I4', #answer) .. table.concat(answer)

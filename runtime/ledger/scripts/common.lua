@@ -3,7 +3,8 @@
 -- function keeps; then the script's own.
 --
 -- run:{id}    hash: fn q state prio trigger token failures crashes accepted due ...   (lasting while the run is open)
--- in:{id} out:{id} log:{id} progress:{id} children:{id}   payload, result or error, attempts, latest progress, ids
+-- in:{id} out:{id} log:{id} progress:{id} children:{id}   payload, result or error, attempts, latest progress, ids;
+--             a short payload or result is a field of the hash in place of a key: in, out
 -- lines:{id}    what it has logged, the newest: see keep_lines.lua
 -- ready:{q} due:{q} leases:{q}   sorted sets of ids by urgency, by ms, by ms
 -- wait:{length of q}:{q}:{fn} waiting:{q} unknown:{q}   ready runs a worker met that does not know their function; by
@@ -32,6 +33,7 @@ local BELLS = 64
 local SLACK = 3600000 -- ms that a key outlives its deadline
 -- What is seldom there, and may go a little later than its run.
 local LONGEST = math.max(KEEP.done, KEEP.dead) + SLACK
+local SHORT = 64 -- bytes of a payload or result; a longer value would make a small hash a large one
 local BAND = 9e14 -- a priority's part of the scores in a ready set; sums are exact to 9e15
 
 -- The order of ids in a sorted set, bytes; Lua's own `<` goes by the locale of the server.
@@ -148,4 +150,17 @@ end
 local function keys_of(id)
   return ns .. 'run:' .. id, ns .. 'in:' .. id, ns .. 'out:' .. id, ns .. 'log:' .. id, ns .. 'progress:' .. id,
     ns .. 'lines:' .. id
+end
+
+-- A run's payload; nil for none. inline: that field of its hash.
+local function input_of(id, inline)
+  return inline or redis.call('GET', ns .. 'in:' .. id) or nil
+end
+
+-- One command for many values of a key: Lua's stack holds some thousands.
+local PIECE = 500
+local function send_all(command, key, values)
+  for at = 1, #values, PIECE do
+    redis.call(command, key, unpack(values, at, math.min(#values, at + PIECE - 1)))
+  end
 end

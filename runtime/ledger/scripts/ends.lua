@@ -20,38 +20,85 @@ local function forget(id)
   redis.call('UNLINK', ns .. 'children:' .. id, ns .. 'flow:' .. id, keys_of(id))
 end
 
+local function forget_all(ids)
+  local keys = {}
+  for _, id in ipairs(ids) do
+    local at = #keys
+    keys[at + 1], keys[at + 2] = ns .. 'children:' .. id, ns .. 'flow:' .. id
+    keys[at + 3], keys[at + 4], keys[at + 5], keys[at + 6], keys[at + 7], keys[at + 8] = keys_of(id)
+  end
+  for at = 1, #keys, PIECE do
+    redis.call('UNLINK', unpack(keys, at, math.min(#keys, at + PIECE - 1)))
+  end
+end
+
 -- Bound the lists of finished runs by age, that of good ones by number, too. An id may have come back since: only the
--- run that an entry was made for is forgotten, and no step of a flow that goes on, which may run it again.
-local function trim(list, kind, size)
+-- run that an entry was made for is forgotten, and no step of a flow that goes on, which may run it again. added: how many
+-- are new in it.
+local function trim(list, kind, size, added)
   local more = redis.call('ZCOUNT', list, '-inf', '(' .. now - KEEP[kind] + 1) -- scores have fractions of a ms
   if kind == 'done' then
     more = math.max(more, size - KEEP_COUNT)
   end
-  more = math.min(more, TRIM)
+  more = math.min(more, math.max(TRIM, 2 * added))
   if more > 0 then
-    local found = redis.call('ZRANGE', list, 0, more - 1, 'WITHSCORES')
+    local found, gone = redis.call('ZRANGE', list, 0, more - 1, 'WITHSCORES'), {}
     for i = 1, #found, 2 do
       local run = redis.call('HMGET', ns .. 'run:' .. found[i], 'finished', 'flow')
       local flow = run[2] and redis.call('HGET', ns .. 'run:' .. place_of(run[2]), 'state')
       if tonumber(run[1] or 0) == math.floor(found[i + 1]) and not is_open(flow) then
-        forget(found[i])
+        gone[#gone + 1] = found[i]
       end
     end
+    forget_all(gone)
     redis.call('ZREMRANGEBYRANK', list, 0, more - 1)
   end
 end
 
+-- A function's runs are over. one: ids, and with their places in the list.
 local kept = {}
-local function list_finished(id, fn, kind)
-  local list, place = ns .. kind .. ':' .. fn, stamp()
-  redis.call('ZADD', list, place, id)
+local function list_finished(fn, kind, one)
+  local list = ns .. kind .. ':' .. fn
+  send_all('ZREM', ns .. 'open:' .. fn, one.ids)
+  send_all('ZADD', list, one.places)
   if not kept[list] then -- each time, not when it is trimmed alone: it stays for as long as the youngest in it
     kept[list] = true
     redis.call('PEXPIRE', list, KEEP[kind])
   end
   local size = redis.call('ZCARD', list)
-  if size < 100 or last % 64 == 0 or (kind == 'done' and size > KEEP_COUNT * (1 + MARGIN)) then
-    trim(list, kind, size)
+  if size < 100 or one.is_due or (kind == 'done' and size > KEEP_COUNT * (1 + MARGIN)) then
+    trim(list, kind, size, #one.ids)
+  end
+end
+
+-- A script that ends many runs gathers what goes into the lists: it begins with gather_ends(), and calls write_ends()
+-- before it goes on with flows.
+local lists
+
+local function gather_ends()
+  lists = {done = {}, dead = {}}
+end
+
+local function write_ends()
+  local all = lists
+  lists = nil
+  for kind, functions in pairs(all) do
+    for fn, one in pairs(functions) do
+      list_finished(fn, kind, one)
+    end
+  end
+end
+
+local function note_finished(id, fn, kind)
+  local place = stamp()
+  local one = lists and lists[kind][fn] or {ids = {}, places = {}}
+  local count = #one.ids
+  one.ids[count + 1], one.places[2 * count + 1], one.places[2 * count + 2] = id, place, id
+  one.is_due = one.is_due or last % 64 == 0
+  if lists then
+    lists[kind][fn] = one
+  else
+    list_finished(fn, kind, one)
   end
 end
 
@@ -74,7 +121,7 @@ local function start_on_failure(id, fn, reason, failure)
     return
   end
   local target, q = unpack(cjson.decode(named))
-  local found = redis.call('HMGET', ns .. 'run:' .. id, 'redriven', 'links', 'trace', 'accepted')
+  local found = redis.call('HMGET', ns .. 'run:' .. id, 'redriven', 'links', 'trace', 'accepted', 'in')
   local links = tonumber(found[2] or 0) + 1
   local another = id .. '-failed' .. (found[1] or '')
   if redis.call('EXISTS', ns .. 'run:' .. another) == 1 then
@@ -84,7 +131,7 @@ local function start_on_failure(id, fn, reason, failure)
     return
   end
   local text = cjson.encode({run_id = id, ['function'] = fn, reason = reason, error = message_of(failure, reason)})
-  local payload = as_json(redis.call('GET', ns .. 'in:' .. id) or '')
+  local payload = as_json(input_of(id, found[5]) or '')
   add_run({
     id = another, fn = target, q = q, prio = 5, trigger = 'on_failure', parent = id, trace = found[3] or '',
     payload = string.sub(text, 1, -2) .. ',"arguments":' .. payload .. '}'
@@ -94,30 +141,41 @@ end
 -- The steps that have ended, for go_on of flows.lua.
 local ended = {}
 
--- The run is over. output: its result, or why it failed, as JSON; '' for none. flow: that field of its hash. A script that
--- may close a step calls go_on at its end.
-local function close(id, fn, state, reason, output, flow)
-  local run, input, place, log = keys_of(id)
+-- Keys that a run has only where something has gone otherwise than well, or is long.
+local function close_keys(id, state, output, lasts)
+  local _, input, place, log = keys_of(id)
+  if #output > SHORT then
+    redis.call('SET', place, output, 'PX', lasts)
+  elseif output ~= '' or state == 'succeeded' then
+    redis.call('DEL', place)
+  else
+    redis.call('PEXPIRE', place, lasts)
+  end
+  redis.call('PEXPIRE', input, lasts)
+  redis.call('PEXPIRE', log, lasts)
+end
+
+-- The run is over. output: its result, or why it failed, as JSON; '' for none. flow: that field of its hash. is_bare: it has
+-- no keys but its record, and what it comes to is short. A script that may close a step calls go_on at its end.
+local function close(id, fn, state, reason, output, flow, is_bare)
+  local run = ns .. 'run:' .. id
   local kind = state == 'failed' and 'dead' or 'done'
-  redis.call('HSET', run, 'state', state, 'finished', now)
+  if output ~= '' and #output <= SHORT then
+    redis.call('HSET', run, 'state', state, 'finished', now, 'out', output)
+  else
+    redis.call('HSET', run, 'state', state, 'finished', now)
+  end
   if reason ~= '' then
     redis.call('HSET', run, 'reason', reason)
   end
   if state == 'cancelled' then
     redis.call('HDEL', run, 'cancel')
   end
-  if output ~= '' then
-    redis.call('SET', place, output, 'PX', KEEP[kind])
-  elseif state == 'succeeded' then
-    redis.call('DEL', place)
-  else
-    redis.call('PEXPIRE', place, KEEP[kind])
-  end
   redis.call('PEXPIRE', run, KEEP[kind])
-  redis.call('PEXPIRE', input, KEEP[kind])
-  redis.call('PEXPIRE', log, KEEP[kind])
-  redis.call('ZREM', ns .. 'open:' .. fn, id)
-  list_finished(id, fn, kind)
+  if not is_bare then
+    close_keys(id, state, output, KEEP[kind])
+  end
+  note_finished(id, fn, kind)
   if state == 'failed' then
     start_on_failure(id, fn, reason, output)
   end

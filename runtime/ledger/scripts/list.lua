@@ -4,7 +4,7 @@
 local most, after, last = tonumber(ARGV[FIRST]), ARGV[FIRST + 1], ARGV[FIRST + 2]
 local states, trigger, since = ARGV[FIRST + 3], ARGV[FIRST + 4], ARGV[FIRST + 5]
 local LOOKED = 2000 -- runs of which few fit: the caller goes on from there
-local CHUNK = 16
+local CHUNK = 16 -- of a list, at once; at first one, for of most lists of many functions no other is needed
 
 local SETS = {failed = 'dead:', succeeded = 'done:', cancelled = 'done:'}
 local wanted, sets = {}, {}
@@ -29,9 +29,9 @@ local function step(source)
   repeat
     if source.at > #source.found then
       source.found = redis.call(
-        'ZRANGE', source.key, from, since, 'BYSCORE', 'REV', 'LIMIT', source.offset, CHUNK, 'WITHSCORES'
+        'ZRANGE', source.key, from, since, 'BYSCORE', 'REV', 'LIMIT', source.offset, source.chunk, 'WITHSCORES'
       )
-      source.offset, source.at = source.offset + CHUNK, 1
+      source.offset, source.at, source.chunk = source.offset + source.chunk, 1, CHUNK
       if #source.found == 0 then
         return false
       end
@@ -43,25 +43,36 @@ local function step(source)
   return true
 end
 
-local sources = {}
+local sources = {} -- a heap, its newest first
+local function is_newer(one, other)
+  return one.score > other.score or (one.score == other.score and less(other.id, one.id))
+end
+
+-- Put a source where it belongs, from a place on.
+local function sink(source, at)
+  while 2 * at <= #sources do
+    local child = 2 * at
+    if child < #sources and is_newer(sources[child + 1], sources[child]) then
+      child = child + 1
+    end
+    if not is_newer(sources[child], source) then
+      break
+    end
+    sources[at], at = sources[child], child
+  end
+  sources[at] = source
+end
+
 for _, fn in ipairs(functions) do
   for set in pairs(sets) do
-    local source = {key = ns .. set .. fn, set = set, found = {}, at = 1, offset = 0}
+    local source = {key = ns .. set .. fn, set = set, found = {}, at = 1, offset = 0, chunk = 1}
     if step(source) then
       sources[#sources + 1] = source
     end
   end
 end
-
-local function newest()
-  local best = 1
-  for i = 2, #sources do
-    local one, other = sources[i], sources[best]
-    if one.score > other.score or (one.score == other.score and less(other.id, one.id)) then
-      best = i
-    end
-  end
-  return best
+for at = math.floor(#sources / 2), 1, -1 do
+  sink(sources[at], at)
 end
 
 -- A list may still hold an id of which there is a newer run, in another list.
@@ -73,8 +84,7 @@ local answer = {'', ''}
 local looked, count = 0, 0
 local shown = ''
 while #sources > 0 and count < most and looked < LOOKED do
-  local best = newest()
-  local source = sources[best]
+  local source = sources[1]
   after, shown = source.mark, source.id
   looked = looked + 1
   local run = ns .. 'run:' .. shown
@@ -84,8 +94,13 @@ while #sources > 0 and count < most and looked < LOOKED do
     answer[#answer + 1] = shown
     answer[#answer + 1] = redis.call('HGETALL', run)
   end
-  if not step(source) then
-    table.remove(sources, best)
+  if step(source) then
+    sink(source, 1)
+  else
+    local last_one = table.remove(sources)
+    if last_one ~= source then
+      sink(last_one, 1)
+    end
   end
 end
 if #sources > 0 then

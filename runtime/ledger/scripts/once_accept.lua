@@ -6,7 +6,7 @@ local verdict, place, holder = look_once(digest, request)
 if verdict ~= 'free' then
   return tell_once(verdict, place, holder)
 end
-local word, id = accept(FIRST + 3)
+local word, id = accept(ARGV[FIRST + 3])
 if word == 'full' then
   return {word}
 end

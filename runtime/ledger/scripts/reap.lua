@@ -1,9 +1,11 @@
 -- Move what its time has come for: due runs, lost leases, runs that nobody knows, limits, what is left to be done in
 -- flows.
--- ARGV: how many of each in a queue. Returns how many were moved.
+-- ARGV: how many of each in a queue. Returns how many were moved, and of each attempt whose worker was lost: function,
+-- trigger, ms since it was claimed, whether the run goes on.
 -- include: runs ends flows
 local most = ARGV[FIRST]
 local count = 0
+local answer = {0} -- of thousands: more than `unpack` takes
 
 local function over(key)
   local ids = redis.call('ZRANGEBYSCORE', key, '-inf', now, 'LIMIT', 0, most)
@@ -17,7 +19,8 @@ end
 local function take_back(id, q)
   local run = keys_of(id)
   local found = redis.call(
-    'HMGET', run, 'state', 'fn', 'prio', 'cancel', 'token', 'claimed', 'worker', 'failures', 'flow', 'key', 'slot', 'breaker'
+    'HMGET', run, 'state', 'fn', 'prio', 'cancel', 'token', 'claimed', 'worker', 'failures', 'flow', 'key', 'slot',
+    'breaker', 'trigger'
   )
   if found[1] ~= 'running' then
     return
@@ -27,11 +30,16 @@ local function take_back(id, q)
     finished = now / 1000, worker = found[7]
   }))
   free_place(id, found[2], found[11], found[12], 'none')
+  local goes_on = false
   if found[4] then
     close(id, found[2], 'cancelled', 'cancelled', '', found[9])
   elseif not note_crash(id, found[2], true, found[9]) then
+    goes_on = true
     redis.call('HSET', run, 'state', 'queued')
     make_ready(id, q, tonumber(found[3]), true, found[2], found[10])
+  end
+  for _, one in ipairs({found[2], found[13], now - found[6], goes_on and 1 or 0}) do
+    answer[#answer + 1] = one
   end
 end
 
@@ -88,4 +96,5 @@ go_on()
 if redis.call('EXISTS', ns .. 'flows') == 1 then
   count = count + flows().go_on_with_rest()
 end
-return count
+answer[1] = count
+return answer

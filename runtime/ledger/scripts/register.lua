@@ -22,17 +22,28 @@ local function look_at_all(fn)
   redis.call('ZADD', ns .. 'until', now, 'b' .. fn)
 end
 
+-- Gathered, for one command a few hundred functions: workers register every few seconds, with all of theirs.
+local function note_functions(from, to)
+  local names = {}
+  for at = from, to, 2 do
+    names[#names + 1] = ARGV[at]
+  end
+  redis.call('SADD', mine, unpack(names)) -- for reapers, those of workers that know no limits too
+  redis.call('HSET', knows, unpack(ARGV, from, to))
+  for place, before in ipairs(redis.call('HMGET', ns .. 'limits', unpack(names))) do
+    local fn, limits = names[place], ARGV[from + 2 * place - 1]
+    if (before or '') ~= limits then
+      redis.call('HSET', ns .. 'limits', fn, limits)
+      look_at_all(fn)
+    end
+  end
+  redis.call('HDEL', ns .. 'on_failure', unpack(names))
+end
+
 redis.call('DEL', mine, knows)
 redis.call('HSET', knows, '', '') -- an empty hash is none, and would read as not registered
-for at = first, first + 2 * count - 1, 2 do
-  local fn, limits = ARGV[at], ARGV[at + 1]
-  redis.call('SADD', mine, fn) -- for reapers, those of workers that know no limits too
-  redis.call('HSET', knows, fn, limits)
-  if (redis.call('HGET', ns .. 'limits', fn) or '') ~= limits then
-    redis.call('HSET', ns .. 'limits', fn, limits)
-    look_at_all(fn)
-  end
-  redis.call('HDEL', ns .. 'on_failure', ARGV[at])
+for at = first, first + 2 * count - 1, 2 * PIECE do
+  note_functions(at, math.min(at + 2 * PIECE, first + 2 * count) - 1)
 end
 for at = first + 2 * count, #ARGV, 2 do
   redis.call('HSET', ns .. 'on_failure', ARGV[at], ARGV[at + 1])

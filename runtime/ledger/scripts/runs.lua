@@ -5,7 +5,6 @@ local counts = {} -- how many runs of a queue are open, where that was asked
 
 -- A script that makes many runs gathers what it adds, for one command a key: it begins with gather(), and ends with
 -- write_gathered().
-local PIECE = 500 -- values of one command: Lua's stack holds some thousands
 local gathered, inputs
 
 local function gather()
@@ -28,7 +27,9 @@ local function put(key, score, id)
 end
 
 local function put_input(id, payload)
-  if not gathered then
+  if #payload <= SHORT then
+    return -- it is in the record
+  elseif not gathered then
     redis.call('SET', ns .. 'in:' .. id, payload)
     return
   end
@@ -39,9 +40,7 @@ end
 
 local function write_gathered()
   for key, values in pairs(gathered) do
-    for at = 1, #values, PIECE do
-      redis.call('ZADD', key, unpack(values, at, math.min(#values, at + PIECE - 1)))
-    end
+    send_all('ZADD', key, values)
   end
   for at = 1, #inputs, PIECE do
     redis.call('MSET', unpack(inputs, at, math.min(#inputs, at + PIECE - 1)))
@@ -49,11 +48,15 @@ local function write_gathered()
 end
 
 -- Write the record of a run that there is not yet. run: id fn q prio trigger, and what else is known of due (ms) age parent
--- trace key. state: if it is not for later. extra: further fields of its hash and their values. Whether it is for later.
+-- trace key payload. state: if it is not for later. extra: further fields of its hash and their values. Whether it is for later.
 local function record(run, state, extra)
   local due = tonumber(run.due or '')
   local later = due and due > now
   local more = extra or {}
+  if run.payload and #run.payload <= SHORT then
+    more[#more + 1] = 'in'
+    more[#more + 1] = run.payload
+  end
   if run.age and run.age ~= '' then
     more[#more + 1] = 'expires'
     more[#more + 1] = (later and due or now) + run.age

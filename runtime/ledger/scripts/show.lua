@@ -2,6 +2,14 @@
 -- a flow (how many there are, and are open, succeeded, failed, cancelled), its callback; or nil.
 local answer = {}
 
+local function field(fields, name)
+  for at = 1, #fields, 2 do
+    if fields[at] == name then
+      return fields[at + 1]
+    end
+  end
+end
+
 local function steps_of(id, fields)
   for at = 1, #fields, 2 do
     if fields[at] == 'fn' and string.sub(fields[at + 1], 1, 5) == 'flow:' then
@@ -35,8 +43,8 @@ for at = FIRST, #ARGV do
   local run, input, output, log, progress = keys_of(id)
   local fields = redis.call('HGETALL', run)
   answer[#answer + 1] = #fields > 0 and {
-    id, fields, redis.call('LRANGE', log, 0, -1), redis.call('GET', output), redis.call('GET', progress),
-    redis.call('GET', input), steps_of(id, fields), callback_of(fields)
+    id, fields, redis.call('LRANGE', log, 0, -1), field(fields, 'out') or redis.call('GET', output), redis.call('GET', progress),
+    input_of(id, field(fields, 'in')) or false, steps_of(id, fields), callback_of(fields)
   } or false
 end
 return answer

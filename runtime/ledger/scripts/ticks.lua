@@ -5,7 +5,7 @@
 -- held:{schedule} backheld:{schedule}   sorted sets of the runs among them that wait until others end, by ms; each says in
 --                  the field `most` how many may be at work. A held run is scheduled, and in no queue
 --
--- A tick's run has an id that tells its tick, and the fields schedule, and tick: JSON for its handler.
+-- A tick's run has an id that tells its tick, and the field tick: JSON for its handler, that begins with its schedule.
 -- include: states
 local PLANNED = 19 -- where in the id the ms begin
 
@@ -57,9 +57,15 @@ local function let_next_go(schedule, open, held)
   end
 end
 
+-- Of a run: its schedule, and its trigger.
+local function schedule_of(id)
+  local note, trigger = unpack(redis.call('HMGET', ns .. 'run:' .. id, 'tick', 'trigger'), 1, 2)
+  return note and string.match(note, '^{"schedule":"([^"]*)"'), trigger
+end
+
 -- A run is over.
 local function end_tick(id, state)
-  local schedule, trigger = unpack(redis.call('HMGET', ns .. 'run:' .. id, 'schedule', 'trigger'), 1, 2)
+  local schedule, trigger = schedule_of(id)
   if not schedule then
     return
   end
@@ -80,7 +86,7 @@ end
 
 -- A run that was over is open again.
 local function reopen_tick(id)
-  local schedule, trigger = unpack(redis.call('HMGET', ns .. 'run:' .. id, 'schedule', 'trigger'), 1, 2)
+  local schedule, trigger = schedule_of(id)
   if schedule then
     redis.call('ZADD', (lane_of(schedule, trigger)), 0, schedule .. ' ' .. string.sub(id, PLANNED))
   end

@@ -35,7 +35,7 @@ _HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _NOT_IN_HEADERS = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
 _OURS = frozenset({"content-length", "transfer-encoding", "x-run-id"})
 _KEEP_ALIVE_SECONDS = 15.0
-_EMPTY = frozenset({HTTPStatus.NO_CONTENT, HTTPStatus.RESET_CONTENT, HTTPStatus.NOT_MODIFIED})
+_BODILESS = frozenset({HTTPStatus.NO_CONTENT, HTTPStatus.NOT_MODIFIED})
 
 
 class Answer(msgspec.Struct):
@@ -99,7 +99,7 @@ def answer_of(value: Any, plan: ResultPlan = ResultPlan()) -> Answer:  # noqa: B
         return answer
     if value is None:
         status = status or HTTPStatus.NO_CONTENT
-        return Answer(status, [] if status in _EMPTY else [(b"content-length", b"0")], b"")
+        return Answer(status, [] if status in _BODILESS else [(b"content-length", b"0")], b"")
     if isinstance(value, bytes | bytearray | memoryview):
         return _whole(status, content_type or _OCTETS, bytes(value))
     if content_type is not None and isinstance(value, str):
@@ -263,7 +263,9 @@ def check_headers(headers: Headers) -> None:
 
 
 def _whole(status: int | None, content_type: bytes, body: bytes) -> Answer:
-    if status in _EMPTY:
+    if status in _BODILESS:
         return Answer(status, [], b"")
+    if status == HTTPStatus.RESET_CONTENT:  # its number alone does not say that there is no body: a client would wait
+        return Answer(status, [(b"content-length", b"0")], b"")
     headers = [(b"content-type", content_type), (b"content-length", str(len(body)).encode())]
     return Answer(status or 200, headers, body)

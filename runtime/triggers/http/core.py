@@ -1,6 +1,6 @@
 """The HTTP core: a Request in, an Answer out, without an ASGI scope.
 
-Called by the shells (app now, a faster one later). Compiles each route once; a request then costs one look-up.
+Called by the shell. Compiles each route once; a request then costs one look-up.
 """
 
 import asyncio
@@ -24,6 +24,7 @@ from runtime.invoke.invocation import Invocation, Outcome
 from runtime.invoke.limits.guard import Counts
 from runtime.invoke.readers import Form
 from runtime.ledger.desk import Desk
+from runtime.observe import traces
 from runtime.triggers.http.access import Access, Action
 from runtime.triggers.http.answers import Answer, Parts, plan_result, problem_answer
 from runtime.triggers.http.bodies import close_files, read_body
@@ -32,15 +33,16 @@ from runtime.triggers.http.once import OnceRoute, Worked, carry_out
 from runtime.triggers.http.outcomes import OutcomePlan
 from runtime.triggers.http.prefer import VARY
 from runtime.triggers.http.routes import Match, RouteTable
+from runtime.triggers.http.short import Short, short_of
 from runtime.triggers.http.signed import SignedRoute
 from runtime.triggers.http.spans import traced
+from runtime.triggers.http.wire.link import Link
 from runtime.triggers.http.wire.overload import Work
 
 log = get_logger(__name__)
 
 _DRAINING_RETRY_SECONDS = "2"
 _CANCELLED = frozenset({"GET", "HEAD"})
-_WATCH_AFTER_SECONDS = 0.05
 _LEFT = "the client went away"
 
 
@@ -49,16 +51,6 @@ class Invokes(Protocol):
 
     async def invoke(self, invocation: Invocation) -> Outcome:
         """See Invoker.invoke."""
-
-
-class Link(Protocol):
-    """The connection a request came over, as a shell gives it."""
-
-    def drop_body(self) -> None:
-        """Nobody will read the body: what comes of it may be thrown away."""
-
-    async def gone(self) -> None:
-        """Return when the client has gone away, however much of the body is unread."""
 
 
 class Call(msgspec.Struct):
@@ -78,7 +70,7 @@ class Endpoint(msgspec.Struct, frozen=True, kw_only=True):
     """What answers one method of one route. public: needs no key. open: nor anything else, even while draining.
 
     ask_key: the answer instead of a 401, for a page that asks people for the key; may raise the refusal again.
-    work: what it will hold, where that counts in an overload.
+    work: what it will hold, where that counts in an overload. short: answers what needs nothing but its handler.
     """
 
     handle: Callable[[Call], Awaitable[Answer]]
@@ -86,6 +78,7 @@ class Endpoint(msgspec.Struct, frozen=True, kw_only=True):
     action: Action
     function: str = ""
     open: bool = False
+    short: "Short | None" = None
     ask_key: Callable[[Request, Problem], Answer] | None = None
     work: Work = "none"
 
@@ -140,11 +133,14 @@ class HttpCore:
 
     async def handle(self, request: Request, run_id: str, link: Link | None = None) -> Answer:
         """The answer to a request; never raises, but for the cancellation of its caller."""
-        given_trace = request.header(b"traceparent")
-        trace = trace_of(run_id, given_trace)
-        call = Call(request, run_id, trace, link)
+        call = Call(request, run_id, trace_of(run_id, request.header(b"traceparent")), link)
+        return await self.answered(call, self._route(call))
+
+    async def answered(self, call: Call, answering: Awaitable[Answer]) -> Answer:
+        """The answer that this comes to, or the one to what it raises; with what all answers carry."""
+        request, run_id = call.request, call.run_id
         try:
-            answer = await self._route(call)
+            answer = await answering
         except (Problem, InputError) as error:
             answer = problem_answer(run_id, error)
         except REFUSALS as error:
@@ -159,11 +155,23 @@ class HttpCore:
             answer = problem_answer(run_id, Problem(500, detail="a fault of the runtime; its log has the run id"))
         answer.run_id, answer.function = run_id, call.function
         answer.headers.append((b"x-run-id", run_id.encode()))
-        if given_trace is not None:
-            answer.headers.append((b"traceparent", trace.traceparent.encode()))
+        if request.header(b"traceparent") is not None:
+            answer.headers.append((b"traceparent", call.trace.traceparent.encode()))
         if request.method == "HEAD":
             await _drop_body(answer)
         return answer
+
+    def short_of(self, request: Request) -> "Short | None":
+        """What answers a request on the short way, if that is open to it: by path and key, as `_route` sees them."""
+        match = None if self.draining else self.table.at(request.path, request.method)
+        endpoint = None if match is None else match.endpoints.get(request.method)
+        if match is None or endpoint is None or endpoint.short is None:
+            return None
+        if match.values:
+            request.path_params = match.params(request.method)
+        public, action, function = endpoint.public, endpoint.action, endpoint.function
+        admitted = self.access.admits(request, public=public, action=action, function=function)
+        return endpoint.short if admitted else None
 
     async def _route(self, call: Call) -> Answer:
         request = call.request
@@ -205,9 +213,10 @@ def function_routes(function: Function, site: Site) -> Iterator[tuple[str, str, 
     for trigger in function.triggers:
         if isinstance(trigger, Http):
             for method in trigger.methods:
-                handle = _FunctionRoute(function, trigger, method, site).handle
+                route = _FunctionRoute(function, trigger, method, site)
                 endpoint = Endpoint(
-                    handle=traced(handle, function.name, function.route(trigger)),
+                    handle=traced(route.handle, function.name, function.route(trigger)),
+                    short=route.short,
                     public=(trigger.auth or site.settings.auth) != "key",  # a signature is checked with its body
                     action="invoke",
                     function=function.name,
@@ -240,7 +249,13 @@ class _FunctionRoute:
             secrets = function.signing or site.signing
             signed = SignedRoute(function, secrets, site.later, locally=lambda: site.is_local)
             self.handle = partial(self._check_and_answer, signed)
+        self.short: Short | None = None
         self._cancels = trigger.on_disconnect == "cancel" or (trigger.on_disconnect is None and method in _CANCELLED)
+        if self.handle == self._answer and not self._once.has_key and traces.active is None:
+            self.short = short_of(
+                site.invoker, function=function, plan=self._plan, answers=self._answers, cancels=self._cancels,
+                max_body=self._max_body, timeout_seconds=self._timeout_seconds, varies=self._varies,
+            )  # fmt: skip
 
     async def _check_and_answer(self, signed: SignedRoute, call: Call) -> Answer:
         call.request.max_body = self._max_body
@@ -301,31 +316,20 @@ class _FunctionRoute:
 
     async def _invoke_watched(self, link: Link, invocation: Invocation) -> Outcome:
         """Invoke, but cancel the handler when the client goes away; then raise ConnectionResetError."""
-        task, loop = asyncio.current_task(), asyncio.get_running_loop()
-        watcher: asyncio.Task[None] | None = None
-
-        async def watch() -> None:
-            await link.gone()
-            if task is not None:
-                task.cancel(_LEFT)
-
-        def begin() -> None:
-            nonlocal watcher
-            watcher = loop.create_task(watch())
-
-        timer = loop.call_later(_WATCH_AFTER_SECONDS, begin)  # so that a quick handler costs no second task
+        task = asyncio.current_task()
+        if task is None:
+            return await self._invoke(invocation)
+        end_watch = link.watch(partial(task.cancel, _LEFT))
         try:
             return await self._invoke(invocation)
         except asyncio.CancelledError as error:
-            if task is None or error.args != (_LEFT,):
+            if error.args != (_LEFT,):
                 raise
             task.uncancel()
             log.info("client left, handler cancelled", function=self._function.name, run_id=invocation.run_id)
             raise ConnectionResetError(_LEFT) from None
         finally:
-            timer.cancel()
-            if watcher is not None:
-                watcher.cancel()
+            end_watch()
 
 
 def _answer_without_endpoint(request: Request, match: Match[Endpoint]) -> Answer:

@@ -59,6 +59,16 @@ class RouteTable(Generic[E]):
         if not any(segment.name for segment in segments):
             self._static[path] = Match(node.endpoints)
 
+    def at(self, path: str, method: str) -> Match[E] | None:
+        """As find, of a path that a request may well have; None for a malformed one."""
+        static = self._static.get(path)
+        if static is not None and method in static.endpoints:
+            return static
+        try:
+            return self.find(path, method)
+        except InputError:
+            return None
+
     def find(self, path: str, method: str) -> Match[E] | None:
         """What answers a raw (percent-encoded) path; None if nothing does. InputError (400) for a malformed one.
 

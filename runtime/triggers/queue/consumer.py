@@ -4,6 +4,7 @@ Made by Celery. Says in our words and our log what Celery would say in many line
 """
 
 import time
+from collections.abc import Callable
 from typing import Any
 
 from celery.utils.threads import bound_open_broker_sockets
@@ -14,6 +15,7 @@ from typing_extensions import override
 
 from runtime.base.errors import StoreDown
 from runtime.base.logs import get_logger
+from runtime.triggers.queue.transport import RunMessage
 
 log = get_logger(__name__)
 
@@ -51,6 +53,18 @@ class Consumer(StockConsumer):  # type: ignore[misc]  # Celery has no types
             log.info("the store is back")
             self._told = False
         return connected
+
+    @override
+    def create_task_handler(self, *args: Any, **options: Any) -> Callable[[Any], Any]:
+        stock: Callable[[Any], Any] = super().create_task_handler(*args, **options)
+        strategies = self.strategies
+
+        def receive(message: Any) -> Any:
+            """A claimed run needs none of the promises that Celery makes for each message."""
+            strategy = strategies.get(message.lease.run.function) if isinstance(message, RunMessage) else None
+            return stock(message) if strategy is None else strategy(message)
+
+        return receive
 
     def _connect(self, conn: Any) -> Any:
         return conn.ensure_connection(

@@ -10,6 +10,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Coroutine, Iterable, Sequence
 from concurrent.futures import CancelledError, Future, wait
+from functools import partial
 from typing import Any, TypeVar
 
 import redis
@@ -75,7 +76,7 @@ class Crew:
             alone=lambda lease: run_in_cell(self._cells, lease),
         )
         self.draining = Draining(store.connect(), ledger, options, lambda: self._execution.plans)
-        self._at_work, self._is_full = 0, False
+        self._at_work = 0
         self._opening: Future[None] | None = None
         self._arrived: deque[Lease] = deque()
         self._ended: deque[Ended] = deque()
@@ -122,7 +123,7 @@ class Crew:
         duties = Duties(
             beat=lambda held: do(self._client, self._ledger.beat(self._options.worker, held)),
             probe=lambda: do(self._reaps, self._ledger.beat(self._options.worker, ())),
-            reap=lambda: do(self._reaps, self._ledger.reap()),
+            reap=lambda: do(self._reaps, self._ledger.reap(partial(self._call_on_loop, self._execution.tally.lose))),
             register=lambda: self._register(self._client),
             look=self._look_for_queues,
             stop=lambda leases, fate: self._call_on_loop(self._execution.stop, leases, fate),
@@ -192,9 +193,7 @@ class Crew:
         """For how many runs there is room. One whose outcome is not written yet has its place: it would begin again."""
         if self.closing:
             return 0
-        free = self.limit - max(self._at_work, len(self._leases))
-        self._is_full = free <= 0
-        return free
+        return self.limit - max(self._at_work, len(self._leases))
 
     def claim(self, queues: Sequence[str], slots: int) -> list[Lease]:
         """Take at most so many runs. StoreDown if the store does not answer."""
@@ -227,9 +226,7 @@ class Crew:
     def take_ended(self) -> list[Ended]:
         """The runs that have ended since the last time. Their slots are free."""
         self._ended_told = False
-        found = []
-        while self._ended:
-            found.append(self._ended.popleft())
+        found = [self._ended.popleft() for _ in range(len(self._ended))]
         self._at_work -= len(found)
         return found
 
@@ -245,22 +242,25 @@ class Crew:
         self._note_end(lease, None)
 
     def _note_end(self, lease: Lease, ending: Ending | None) -> None:
+        self._ended.append((lease, ending))
         if ending is not None:
-            self._outbox.add(ending)
+            self._outbox.add(ending)  # the hub hears of it when it is written, as of those that are handed back
         elif lease.fate == "assigned" and not self.closing:
             self._assigning.add(lease)
         elif lease.fate == "handed back" and not self.closing:
             self._loop.create_task(self._release([lease]))
-        self._ended.append((lease, ending))
-        if not self._ended_told:
-            self._ended_told = True
-            self.wake_hub()
+        else:
+            self._tell_hub()
 
     def _drop(self, run_id: str, token: int) -> None:
         hand_over(self._invoker.gate, self._leases.drop(run_id, token))
-        if self._is_full:
-            self._is_full = False
-            self._loop.call_soon(self.wake_hub)  # once all of a batch are dropped
+        self._tell_hub()
+
+    def _tell_hub(self) -> None:
+        """Have the hub look for what has ended, once for a batch: at each wake the threads are in each other's way."""
+        if not self._ended_told:
+            self._ended_told = True
+            self._loop.call_soon(self.wake_hub)
 
     async def _release(self, leases: Sequence[Lease]) -> None:
         held = [lease.holding() for lease in leases]
@@ -285,8 +285,7 @@ class Crew:
     def end(self, drain_seconds: float) -> None:
         """Let the handlers finish for so long, hand the others back, write every outcome, and stop."""
         self.closing = True
-        drained = self._await_drain(drain_seconds)
-        if not drained:
+        if not (drained := self._await_drain(drain_seconds)):
             log.error("a handler blocks the event loop; the process ends without it, and hands its runs back")
         self.before_close()
         if len(self._leases):

@@ -78,7 +78,7 @@ class Execution:
         self._ended = ended
         self._worker = worker
         self._results = Results(result_max)
-        self._tally = Tally(tells=bool(worker))  # else this is a cell
+        self.tally = Tally(tells=bool(worker))  # else this is a cell
         self._tasks: dict[Lease, asyncio.Task[Ending]] = {}
         self._idle = asyncio.Event()
         self._idle.set()
@@ -99,7 +99,7 @@ class Execution:
             self._ended(lease, None)
             return
         lease.began = time.time()
-        self._tally.begin(lease.run)
+        self.tally.begin(lease.run)
         alone = self._alone if lease.run.crashes and not plan.function.policy.isolation else None
         if plan.limit_key is not None and lease.run.key is None:
             work = self._assign(lease, plan, plan.limit_key)
@@ -140,7 +140,7 @@ class Execution:
         if not self._tasks:
             self._idle.set()
         ending = self._ending_of(lease, task)
-        self._tally.end(lease, ending)
+        self.tally.end(lease, ending)
         left = [one for one in lease.left if not one.done()]
         plan = self.plans.get(lease.run.function)
         if left and lease.run.has_place and plan is not None and plan.limits is not None:

@@ -33,6 +33,9 @@ _RING_SECONDS = 1
 """So long a doorbell is waited for at most; then the ledger is asked anyway."""
 
 
+_HALVES = 2
+"""A claim takes half of the slots: while some runs are executed, others are claimed, and the store has no pause."""
+
 _GATHER_SECONDS = 0.004
 _FEW = 4
 """While less than a quarter of its slots is free, a busy worker claims at most so often."""
@@ -155,8 +158,9 @@ class Channel(stock.Channel):  # type: ignore[misc]  # kombu has no types
         if feed is None:
             super()._brpop_start(timeout)
             return
-        if self._hungry and not self._waits_for_more_room(feed):
-            self._take(feed)
+        for _ in range(_HALVES):  # the hub turns again when runs have ended, and no sooner
+            if self._hungry and feed.free > 0 and not self._waits_for_more_room(feed):
+                self._take(feed)
         if self._hungry or feed.free <= 0:
             return  # when a run ends, the hub turns, and comes by here
         bells = [feed.bell(queue) for queue in self.active_queues]
@@ -193,7 +197,7 @@ class Channel(stock.Channel):  # type: ignore[misc]  # kombu has no types
 
     def _take(self, feed: Feed) -> None:
         """Claim as many runs as there is room for, and hand them on. In halves: while some run, others are claimed."""
-        slots = min(feed.free, -(-feed.limit // 2))
+        slots = min(feed.free, -(-feed.limit // _HALVES))
         queues = self.active_queues
         if slots <= 0 or not queues:
             self._hungry = slots <= 0 and bool(queues)

@@ -18,6 +18,7 @@ from runtime.ledger.calls import do
 from runtime.ledger.desk import Store
 from runtime.ledger.ledger import Ledger
 from runtime.ledger.records import Beat, Ending, Failure, Held
+from runtime.observe import counts
 from runtime.triggers.queue.leases import Fate, Lease, Leases
 
 log = get_logger(__name__)
@@ -116,6 +117,8 @@ class Surrender:
     def _crash_of(self, lease: Lease, culprit: str, seconds: float) -> Ending:
         run = lease.run
         who = "its handler" if run.id == culprit else "another run of its function" if culprit else "a handler"
+        if lease.began:  # the loop, which counts otherwise, is held
+            counts.of(run.function, run.trigger).done(max(0.0, time.time() - lease.began), "crashed")
         said = f"{who} held the event loop for {seconds:g} s, and its process was ended for that"
         return Ending(
             id=run.id,

@@ -4,9 +4,10 @@ Used by the scheduler and the harness.
 """
 
 from bisect import bisect_left
+from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from hashlib import blake2b
-from heapq import heapify, heappop, heappush
+from heapq import heappop, heappush
 
 from runtime.declare.timing.calendar import Calendar, calendar_of
 from runtime.ledger.schedules.records import Definition, Entry, Fired, Firing
@@ -17,6 +18,9 @@ MOST_RUN = 100
 """Ticks of one schedule that a catch-up runs at most."""
 MOST_COUNTED = 10_000
 """Missed ticks that are counted at most."""
+
+_NONE = (0,)
+"""Of one tick."""
 
 
 class _Line:
@@ -41,9 +45,12 @@ class Timetable:
 
     def __init__(self) -> None:
         self._lines: dict[str, _Line] = {}
-        # (next_ms, id) of each line, and what was there before: an entry counts only while it is the line's own.
-        self._heap: list[tuple[int, str]] = []
-        self._due: dict[str, _Line] = {}  # taken off the heap, until it is noted what became of them
+        # The ids of the lines by next_ms, and what was there before: an entry counts only while it is the line's own.
+        # Thousands that fire together are one place in the heap of times.
+        self._by_time: dict[int, deque[str]] = {}
+        self._times: list[int] = []
+        self._waiting = 0
+        self._due: dict[str, _Line] = {}  # taken off, until it is noted what became of them
 
     def adopt(self, entries: Iterable[Entry]) -> None:
         """Keep these: new ones, or in place of those of the same ids."""
@@ -63,20 +70,36 @@ class Timetable:
 
     def _await(self, line: _Line) -> None:
         self._due.pop(line.definition.id, None)
-        if line.next_ms is not None:
-            heappush(self._heap, (line.next_ms, line.definition.id))
-        if len(self._heap) > 2 * len(self._lines) + 1000:
-            self._heap = [(one.next_ms, key) for key, one in self._lines.items() if one.next_ms is not None]
-            heapify(self._heap)
+        if self._waiting > 2 * len(self._lines) + 1000:
+            self._by_time, self._times, self._waiting = {}, [], 0
+            for one in self._lines.values():
+                if one is not line and one.definition.id not in self._due:
+                    self._put(one)
+        self._put(line)
+
+    def _put(self, line: _Line) -> None:
+        if line.next_ms is None:
+            return
+        names = self._by_time.get(line.next_ms)
+        if names is None:
+            names = self._by_time[line.next_ms] = deque()
+            heappush(self._times, line.next_ms)
+        names.append(line.definition.id)
+        self._waiting += 1
 
     def _top(self) -> _Line | None:
-        """The line whose tick is the next of those on the heap."""
-        while self._heap:
-            next_ms, key = self._heap[0]
-            line = self._lines.get(key)
-            if line is not None and line.next_ms == next_ms and key not in self._due:
-                return line
-            heappop(self._heap)
+        """The line whose tick is the next of those that wait."""
+        while self._times:
+            next_ms = self._times[0]
+            names = self._by_time[next_ms]
+            while names:
+                line = self._lines.get(names[0])
+                if line is not None and line.next_ms == next_ms and names[0] not in self._due:
+                    return line
+                names.popleft()
+                self._waiting -= 1
+            del self._by_time[next_ms]
+            heappop(self._times)
         return None
 
     def next_ms(self) -> int | None:
@@ -95,7 +118,8 @@ class Timetable:
             yield _firing(line, now_ms)
         while (top := self._top()) is not None and (top.next_ms or 0) <= now_ms:
             self._due[top.definition.id] = top
-            heappop(self._heap)
+            self._by_time[top.next_ms or 0].popleft()
+            self._waiting -= 1
             yield _firing(top, now_ms)
 
     def note(self, firing: Firing, fired: Fired) -> None:
@@ -119,6 +143,15 @@ def _firing(line: _Line, now_ms: int) -> Firing:
     following = line.calendar.after(first)
     if following is None or following.at_ms > now_ms:
         ticks: Sequence[int] = (first,)
+        if first >= now_ms - ON_TIME_MS and not definition.jitter_ms:  # as most are
+            return Firing(
+                definition=definition,
+                last_ms=line.last_ms,
+                until_ms=first,
+                planned=(first,),
+                jitters_ms=_NONE,
+                missed_before=_NONE,
+            )
     else:
         ticks = line.calendar.latest(line.last_ms, now_ms, MOST_COUNTED)
     planned = tuple(ticks[_missed(ticks, definition, now_ms) :])

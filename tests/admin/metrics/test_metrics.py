@@ -9,6 +9,8 @@ from prometheus_client.parser import text_string_to_metric_families as read_text
 
 from runtime.admin.metrics.stats import quantile_ms
 from runtime.ledger.metrics.flushing import Flush
+from runtime.ledger.minutes import record
+from runtime.ledger.records import Submission
 from runtime.observe import counts
 from runtime.observe.board import BOUNDS, Page
 from runtime.projects import load_project
@@ -200,6 +202,24 @@ async def test_stats_tell_of_the_last_minutes_what_was_brought_to_the_store(clie
     one = (await client.get("/_/stats", params={"minutes": 5, "function": "shop.fail"})).json()
     assert [one["function"] for one in one["functions"]] == ["shop.fail"]
     assert (await client.get("/_/stats", params={"minutes": 0})).status_code == 422
+
+
+async def test_of_many_functions_a_day_is_told_by_whole_hours(client, desk):
+    until = int(desk.ledger.now() // 60)
+    ago = {0: 7, 61: 5, 700: 3, 1439: 2, 1441: 1}
+    names = [f"of.many_{number}" for number in range(600)]
+    for at in range(0, 600, 100):
+        some = names[at : at + 100]
+        rows = [(until - one, name, "http", "succeeded", count) for name in some for one, count in ago.items()]
+        await desk.ask(record(desk.ledger, rows))
+        await desk.ask(desk.ledger.accept([Submission(id=name, function=name) for name in some]))
+    told = (await client.get("/_/stats", params={"minutes": 1440})).json()
+    assert told["step"] == 120
+    assert len(told["points"]) <= 600 * 4
+    assert {one["calls"] for one in told["functions"]} == {17}, "what was counted before the day began is not in it"
+    assert next(one["calls"] for one in told["points"] if one["function"] == "of.many_7") == 2
+    one = (await client.get("/_/stats", params={"minutes": 1440, "function": "of.many_7"})).json()
+    assert (one["step"], one["functions"][0]["calls"]) == (12, 17)
 
 
 async def test_what_is_counted_waits_while_the_store_is_away(gone, log):

@@ -171,7 +171,7 @@ def test_a_file_is_had_from_a_form_alone(write_project, source: str, message: st
 
 
 async def test_a_client_that_stalls_in_its_body_is_answered_408(samples: Project, log, monkeypatch):
-    monkeypatch.setattr("runtime.triggers.http.app._DISCARD_SECONDS", 0.05)
+    monkeypatch.setattr("runtime.triggers.http.wire.link.DISCARD_SECONDS", 0.05)
 
     async def stalling():
         yield b'{"sku":'

@@ -4,6 +4,7 @@ import inspect
 import re
 import threading
 import warnings
+from collections import Counter
 from collections.abc import Callable
 
 import pytest
@@ -118,9 +119,10 @@ def test_state_has_the_sets_that_inspect_shows():
     for name in ("id", "name", "info", "terminate", "hostname", "time_start", "acknowledged"):
         assert hasattr(RunRequest, name)
     request.eventer = None
-    assert callable(state.task_accepted)
-    assert callable(state.task_ready)
+    assert "add_to_total_count({request.name: 1})" in inspect.getsource(state.task_accepted)
+    assert "discard_active_request(request)" in inspect.getsource(state.task_ready)
     assert isinstance(state.requests, dict)
+    assert isinstance(state.total_count, Counter)
 
 
 def test_a_message_has_all_that_kombu_and_celery_ask_of_one():

@@ -37,13 +37,19 @@ for at = FIRST + 3, #ARGV do
   dead[#dead + 1] = counts
 end
 
-local hours = {}
+local counted = {}
 for hour = math.floor((minute or now / 60000) / 60), minute and math.floor(now / 3600000) or 0 do
-  hours[#hours + 1] = ns .. 'minutes:' .. string.format('%d', hour)
+  for _, whose in ipairs(redis.call('HKEYS', ns .. 'counted:' .. string.format('%d', hour))) do
+    counted[string.match(whose, '^%Z*')] = true
+  end
+end
+local names = {}
+for fn in pairs(counted) do
+  names[#names + 1] = fn
 end
 redis.call('ZREMRANGEBYSCORE', told, '-inf', now - HOUR)
 return {
   now, redis.call('HGETALL', ns .. 'alert_states'), redis.call('ZCARD', told), functions, dead, alive,
   redis.call('ZCOUNT', ns .. 'schedulers', '(' .. now, '+inf'), redis.call('ZRANGE', lost, 0, -1, 'WITHSCORES'),
-  #hours > 0 and redis.call('SUNION', unpack(hours)) or {}
+  names
 }

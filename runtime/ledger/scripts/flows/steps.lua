@@ -57,7 +57,7 @@ local function start_step(flow, n)
   end
   set_state(flow, n, 'open')
   count(flow, 'open', 1)
-  local found = redis.call('HMGET', ns .. 'run:' .. id, 'state', 'fn', 'q', 'prio', 'flow')
+  local found = redis.call('HMGET', ns .. 'run:' .. id, 'state', 'fn', 'q', 'prio', 'flow', 'in')
   local state, fn = found[1], found[2]
   if not state then
     return add_step(flow, n, run)
@@ -68,7 +68,7 @@ local function start_step(flow, n)
       .. 'and redrive the flow', id
     ))
     ended[#ended + 1] = run
-  elseif before and redis.call('STRLEN', ns .. 'in:' .. id) > 0 then
+  elseif before and (input_of(id, found[6]) or '') ~= '' then
     run_again(id, fn, found[3], found[4])
   else -- of a flow that had the same id, or it never became ready
     redis.call('ZREM', ns .. 'dead:' .. fn, id)

@@ -16,7 +16,7 @@ for at = FIRST + 8, #ARGV do
     local waits = most ~= '' and at_work >= tonumber(most)
     add_tick({
       id = run, fn = fn, q = q, payload = payload, trigger = 'backfill', prio = 3, age = age, schedule = id, planned = ARGV[at]
-    }, note_of(id, timeout, ARGV[at], {since = 0, success = state.success}), open, waits and held, most)
+    }, note_of(id, timeout, ARGV[at], 0, state.success), open, waits and held, most)
     at_work = waits and at_work or at_work + 1
     added = added + 1
   end

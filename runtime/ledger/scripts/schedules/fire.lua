@@ -1,46 +1,39 @@
 -- Have ticks become runs. ARGV: scheduler, digest, then as MessagePack: what schedules have in common (lists of: rule, function,
--- queue, payload, trigger, age (ms, '' for any), overlap, what the runs' notes say of a timeout), and firings, lists of: which
--- of those, id, beginning of the runs' ids, last (ms) that the scheduler knows, until when (ms) these are all, ticks missed
--- after these; then of each tick: ms (as text), ms that it begins later, ticks missed before it. Returns verdict, last, runs
--- of each; nil for a scheduler that may not fire.
+-- queue, payload, trigger, age (ms, '' for any), overlap, what the runs' notes say of a timeout), and firings, which are lists.
+-- Of one schedule: which of those, id, beginning of the runs' ids, last (ms) that the scheduler knows, until when (ms) these
+-- are all, ticks missed after these; then of each tick: ms (as text), ms that it begins later, ticks missed before it. Or of
+-- many that have one tick each, at one time: less than 0 for which, last, that time (ms, as text); then of each: id, beginning
+-- of the runs' ids. Returns verdict, last, runs, behind its place (from 1), of each that was not simply fired as it was asked
+-- for; nil for a scheduler that may not fire.
 -- include: runs ticks schedules schedules/runs
 local EARLY = 1000 -- ms that a scheduler's clock may be ahead
 local HELD = 100 -- ticks that wait for others, at most
 local SKIPS = 20 -- remembered
 local TICKS, TICK = 7, 3 -- where they begin, values of one
+local MEMBERS = 4 -- where the schedules of many begin
 local scheduler, digest = ARGV[FIRST], ARGV[FIRST + 1]
 if current_set() ~= digest or not lives(scheduler, digest) then
   return nil
 end
 local common, firings = unpack(cmsgpack.unpack(ARGV[FIRST + 2]), 1, 2)
 
--- Few ticks have a run already, so all are asked for at once.
-local are_new = true
+-- What is known of each schedule, as it is kept, and as it changes here: one may come twice. changed: ids, and what is to be
+-- kept of them. at_work: how many are, where that was counted: the store does not count yet what is gathered here.
+local texts, changed, at_work = {}, {}, {}
 do
-  local keys = {}
+  local ids, ticks = {}, 0
   for _, firing in ipairs(firings) do
-    local head = ns .. 'run:' .. firing[3]
-    for at = TICKS, #firing, TICK do
-      keys[#keys + 1] = head .. firing[at]
+    local is_group = firing[1] < 0
+    for at = is_group and MEMBERS or 2, is_group and #firing or 2, 2 do
+      ids[#ids + 1] = firing[at]
     end
-  end
-  for at = 1, #keys, MANY do
-    are_new = are_new and redis.call('EXISTS', unpack(keys, at, math.min(#keys, at + MANY - 1))) == 0
-  end
-  block = 2 * math.max(1, #keys)
-end
-
--- What is known of each, as it changes here; a schedule may come twice. changed: ids, and what is to be kept of them.
-local states, changed = {}, {}
-do
-  local ids = {}
-  for at, firing in ipairs(firings) do
-    ids[at] = firing[2]
+    ticks = ticks + (is_group and (#firing - MEMBERS + 1) / 2 or (#firing - TICKS + 1) / TICK)
   end
   local found = read_many(STATES, ids)
   for at, id in ipairs(ids) do
-    states[id] = state_of(found[at]) or find_state(id)
+    texts[id] = found[at]
   end
+  block = 2 * math.max(1, ticks)
 end
 
 -- Ticks that are not run. Those that follow on each other for the same reason are told of as one.
@@ -73,15 +66,10 @@ local function tell_skips(id, state)
   redis.call('PEXPIRE', key, ABSENT)
 end
 
-local function close_state(id, state, upto)
-  if state.skips then
-    tell_skips(id, state)
-    state.skips = nil
-  end
-  state.last = upto
+local function keep(id, text)
   local count = #changed
-  changed[count + 1] = id
-  changed[count + 2] = text_of(state)
+  changed[count + 1], changed[count + 2] = id, text
+  texts[id] = text
 end
 
 local function verdict_on(state, rule, last, upto)
@@ -104,11 +92,18 @@ for at, found in ipairs(common) do
   }
 end
 
+local function count_work(id, shared)
+  if shared.overlap == 'allow' then
+    return 0
+  end
+  return at_work[id] or count_open(ns .. 'ticks', id)
+end
+
 local function fire(firing)
   local which, id, head, last, upto, after = unpack(firing, 1, TICKS - 1)
   local shared = common[which]
   local overlap, most, run = shared.overlap, shared.most, shared.run
-  local state = states[id]
+  local state = state_of(texts[id]) or find_state(id)
   local verdict = verdict_on(state, shared.rule, last, upto)
   if verdict ~= 'fired' then
     return verdict, state and state.last or 0, 0
@@ -116,42 +111,64 @@ local function fire(firing)
   upto = math.max(upto, last)
   local before = state.runs
   local open, held = lane_of(id, run.trigger)
-  local counts_open = overlap ~= 'allow' and #firing >= TICKS
-  local at_work = counts_open and (state.at_work or count_open(open, id)) or 0
+  local working = #firing >= TICKS and count_work(id, shared) or 0
   for at = TICKS, #firing, TICK do
     local planned, later, missed = firing[at], firing[at + 1], firing[at + 2]
     local name = head .. planned
     skip(state, missed, planned, 'missed')
-    local is_full = at_work >= most
+    local is_full = working >= most
     local waits = is_full and overlap == 'queue' and redis.call('ZCARD', held) < HELD
-    if not are_new and redis.call('EXISTS', ns .. 'run:' .. name) == 1 then
+    if redis.call('EXISTS', ns .. 'run:' .. name) == 1 then
       note_run(state, tonumber(planned))
     elseif is_full and not waits then
       skip(state, 1, planned, 'overlap')
     else
       run.id, run.schedule, run.planned, run.due = name, id, planned, math.max(now, planned + later)
-      add_tick(run, note_of(id, shared.timeout, planned, state), open, waits and held, 1)
-      at_work = at_work + 1
+      add_tick(run, note_of(id, shared.timeout, planned, state.since, state.success), open, waits and held, 1)
+      working = working + 1
       note_run(state, tonumber(planned))
     end
   end
-  if counts_open then
-    state.at_work = at_work -- what is gathered is not counted by the store yet
-  end
+  at_work[id] = #firing >= TICKS and working or at_work[id]
   skip(state, after, upto, 'missed')
-  close_state(id, state, upto)
+  if state.skips then
+    tell_skips(id, state)
+  end
+  state.last = upto
+  keep(id, text_of(state))
   return verdict, upto, state.runs - before
 end
 
+-- include: schedules/plain
 gather()
-local answer, fault = {}, nil
-for at, firing in ipairs(firings) do
-  local is_good, verdict, last, runs = pcall(fire, firing)
-  if not is_good then
-    fault = verdict
-    states[firing[2]] = nil -- what has become of it so far is not kept
+local answer, fault, place = {}, nil, 0
+
+-- Fire one of those in their order. Told is what is not as it was asked for.
+local function fire_next(firing)
+  place = place + 1
+  local verdict, last, runs = fire(firing)
+  if verdict ~= 'fired' or last ~= firing[5] or runs ~= (#firing - TICKS + 1) / TICK then
+    local count = #answer
+    answer[count + 1], answer[count + 2], answer[count + 3], answer[count + 4] = place, verdict, last, runs
   end
-  answer[3 * at - 2], answer[3 * at - 1], answer[3 * at] = verdict, last, runs
+end
+
+local function fire_many(firing)
+  local which, last, planned = -firing[1], firing[2], firing[3]
+  local upto = tonumber(planned)
+  for at = MEMBERS, #firing, 2 do
+    local id, head = firing[at], firing[at + 1]
+    if fire_plain(common[which], id, head .. planned, last, upto, planned) then
+      place = place + 1
+    else
+      fire_next({which, id, head, last, upto, 0, planned, 0, 0})
+    end
+  end
+end
+
+for _, firing in ipairs(firings) do
+  local is_good, found = pcall(firing[1] < 0 and fire_many or fire_next, firing)
+  fault = is_good and fault or found
 end
 write_gathered() -- in any case: these runs have been recorded
 send_many('HSET', STATES, changed)

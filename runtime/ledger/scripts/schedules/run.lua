@@ -5,7 +5,7 @@ local id, run, timeout, fn, q, payload, age = unpack(ARGV, FIRST, FIRST + 6)
 if redis.call('EXISTS', ns .. 'run:' .. run) == 0 then
   local state = find_state(id) or new_state()
   add_run({id = run, fn = fn, q = q, payload = payload, trigger = 'manual', prio = 5, age = age}, {
-    'schedule', id, 'tick', note_of(id, timeout, string.format('%d', now), state)
+    'tick', note_of(id, timeout, string.format('%d', now), state.since, state.success)
   })
 end
 return run

@@ -1,21 +1,21 @@
 -- How ticks become runs. Behind runs.lua, ticks.lua and schedules.lua.
 
--- What a tick's run tells its handler, as JSON. timeout: that part of it, '' for none. planned: ms, as text. state: since
--- (ticks skipped), success (ms).
-local function note_of(schedule, timeout, planned, state)
+-- What a tick's run tells its handler, as JSON. timeout: that part of it, '' for none. planned: ms, as text. since: ticks
+-- skipped. success: ms.
+local function note_of(schedule, timeout, planned, since, success)
   return '{"schedule":"' .. schedule .. '"' .. timeout .. ',"planned":' .. planned
-    .. (state.since > 0 and string.format(',"missed":%d', state.since) or '')
-    .. (state.success > 0 and string.format(',"success":%d', state.success) or '') .. '}'
+    .. (since > 0 and string.format(',"missed":%d', since) or '')
+    .. (success > 0 and string.format(',"success":%d', success) or '') .. '}'
 end
 
 -- run: as add_run wants it, with schedule and planned (ms, as text). open: the key of those that are. held: that of those that wait,
 -- false if it need not; then it begins when less than `most` are at work.
 local function add_tick(run, note, open, held, most)
   if held then
-    add_run(run, {'schedule', run.schedule, 'tick', note, 'most', most}, true)
+    add_run(run, {'tick', note, 'most', most}, true)
     redis.call('ZADD', held, run.planned, run.id)
   else
-    add_run(run, {'schedule', run.schedule, 'tick', note})
+    add_run(run, {'tick', note})
   end
   put(open, '0', run.schedule .. ' ' .. run.planned)
 end

@@ -9,21 +9,19 @@ reads; nothing bounds the time of a head or of an answer that is not taken.
 """
 
 import asyncio
-import os
-import socket
-import struct
-from typing import Any, Protocol, cast
+from typing import Protocol, cast
 
 from hypercorn.events import Closed, Event, RawData, Updated
 from typing_extensions import override
 
-from runtime.triggers.http.wire.heads import read_plain
+from runtime.triggers.http.wire.exchange import Exchange
 from runtime.triggers.http.wire.http1 import Http1
 from runtime.triggers.http.wire.http2 import Http2
-from runtime.triggers.http.wire.requests import Cut, Ends, Host, date_now
+from runtime.triggers.http.wire.inbox import Inbox
+from runtime.triggers.http.wire.lane import Lane
+from runtime.triggers.http.wire.outbox import Outbox, ends_of
+from runtime.triggers.http.wire.requests import Cut, Ends, Host
 
-_INBOX_BYTES = 65_536
-_OUTBOX_BYTES = 16_384
 _PREFACE = b"PRI"
 
 
@@ -34,6 +32,7 @@ class Acceptor(Host, Protocol):
     """
 
     http2: bool
+    lane: Lane
     idle: "dict[Connection, None]"
     asking: "dict[Connection, None]"
 
@@ -48,9 +47,9 @@ class Connection(asyncio.Protocol):
     """deadline: when the phase it is in has to be over, by the loop's clock; None for no limit."""
 
     __slots__ = (
-        "_blocked", "_closing", "_drained", "_eof", "_fresh", "_host", "_in_head", "_inbox", "_left", "_loop", "_lost",
-        "_mark", "_out_size", "_outbox", "_passed", "_protocol", "_resume", "_running", "_size", "_skip", "_transport",
-        "_written", "deadline",
+        "_closing", "_ends", "_eof", "_exchange", "_fresh", "_host", "_in_head", "_is_http2", "_left",
+        "_loop", "_lost", "_protocol", "_resume", "_running", "_skip", "_transport", "deadline", "inbox", "outbox",
+        "passed",
     )  # fmt: skip
 
     def __init__(self, host: Acceptor) -> None:
@@ -58,20 +57,23 @@ class Connection(asyncio.Protocol):
         self._loop = asyncio.get_running_loop()
         self._transport: asyncio.Transport
         self._protocol: Http1 | Http2 | None = None
-        self._inbox: list[bytes] = []
-        self._outbox: list[bytes] = []
-        self._size = self._out_size = self._written = 0
+        self.inbox: Inbox
+        self.outbox: Outbox
+        self._ends: Ends | None = None
+        self._exchange: Exchange | None = None
         self._skip = 0  # bytes of a body whose request was refused
-        self._eof = self._lost = self._left = self._closing = self._blocked = False
-        self._running = self._resume = self._in_head = self._passed = False
+        self._eof = self._lost = self._left = self._closing = self._is_http2 = False
+        self._running = self._resume = self._in_head = self.passed = False
         self._fresh = True
-        self._drained: asyncio.Event | None = None
-        self._mark: tuple[float, int] | None = None
         self.deadline: float | None = None
 
     @override
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast("asyncio.Transport", transport)
+        self.inbox = Inbox(self._transport)
+        self.outbox = Outbox(self._transport, self._loop)
+        secured = transport.get_extra_info("ssl_object")
+        self._is_http2 = secured is not None and secured.selected_alpn_protocol() == "h2"
         self._host.on_opened(self)
         self._rest()
 
@@ -80,8 +82,10 @@ class Connection(asyncio.Protocol):
         self._lost = self._eof = True
         self.deadline = None
         self._host.on_left(self)
-        if self._drained is not None:
-            self._drained.set()
+        self.outbox.lost = True
+        self.outbox.unblock()
+        if self._exchange is not None:
+            self._exchange.leave()
         if self._protocol is not None:
             self._protocol.lose()
         self._go_on()
@@ -90,88 +94,107 @@ class Connection(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         if self._closing:
             return
-        if (self._skip or self._host.overload.active) and not (data := self._sift(data)):
-            return
-        self._inbox.append(data)
-        self._size += len(data)
-        if self._size > _INBOX_BYTES:
-            self._transport.pause_reading()
-        self._go_on()
-
-    def _sift(self, data: bytes) -> bytes:
-        """What is left to be read: a plain request is refused here, if it is to be, before it is parsed."""
-        if skipped := min(self._skip, len(data)):
+        if self._skip:
+            skipped = min(self._skip, len(data))
             self._skip, data = self._skip - skipped, data[skipped:]
-        if not data or not self._is_bare() or (request := read_plain(data)) is None:
-            return data
-        overload, (method, target, missing) = self._host.overload, request
-        if (cause := overload.judge(method, target)) is None:
-            self._passed = True
-            overload.await_passed()
-            return data
-        self._transport.write(answer := overload.answer(cause, date_now()))
-        self._written += len(answer)
-        self._skip, self._fresh = missing, False
-        self._rest()
-        return b""
+        if self._exchange is not None:
+            if data := self._exchange.feed(data):
+                self.inbox.put(data)
+        elif data and not (self._host.lane.wanted and self._is_bare() and self._host.lane.take(self, data)):
+            self.inbox.put(data)
+            self._go_on()
 
     def _is_bare(self) -> bool:
         """Whether what comes is a request from its first byte on, and can be answered."""
-        busy = self not in self._host.idle or self._running or self._inbox or self._blocked or self._eof
+        protocol = self._protocol
         return (
-            not busy and (self._protocol is None or self._protocol.bare) and not self._host.context.terminated.is_set()
+            self in self._host.idle
+            and (protocol is None or protocol.bare)
+            and not (self._running or self.inbox or self._eof or self.outbox.blocked)
+            and not self._host.context.terminated.is_set()
+            and (protocol is not None or not self._is_http2)
         )
+
+    def begin(self, exchange: Exchange, rest: bytes) -> None:
+        """See Track."""
+        self._exchange = exchange
+        self._fresh = False
+        self.deadline = None
+        self._host.idle.pop(self, None)
+        if rest:
+            self.inbox.put(rest)
+
+    def release(self, *, keep: bool) -> None:
+        """See Way."""
+        self._exchange = None
+        if self._lost or self._closing:
+            return
+        if not keep or self._host.context.terminated.is_set():
+            self.close()
+            return
+        self._rest()
+        if self.inbox:  # not from here, where a handler's variables may be at hand
+            self._loop.call_soon(self._follow, context=self._host.lane.variables)
+        elif self._eof:
+            self.close()
+
+    def _follow(self) -> None:
+        """Take up the request that came behind the last one."""
+        if self._lost or self._closing or self._running or not self.inbox:
+            return
+        data = self.inbox.take()
+        if not (self._is_bare() and self._host.lane.take(self, data)):
+            self.inbox.put(data)
+            self._go_on()
+
+    def skip(self, missing: int, rest: bytes) -> None:
+        """See Track."""
+        self._skip, self._fresh = missing, False
+        self._rest()
+        if rest:
+            self.inbox.put(rest)
+            self._go_on()
+
+    @property
+    def ends(self) -> Ends:
+        """See Way."""
+        if self._ends is None:
+            self._ends = ends_of(self._transport)
+        return self._ends
 
     @override
     def eof_received(self) -> bool:
         self._eof = True
         if self._closing:
             return False
-        self._go_on()
+        if self._exchange is not None:
+            if not self.inbox:  # else there is another request, whose answer it wants
+                self._exchange.end()
+        else:
+            self._go_on()
         return self._transport.can_write_eof()  # over TLS there is no half of a connection
 
     @override
     def pause_writing(self) -> None:
-        self._blocked = True
-        self._drained = asyncio.Event()
+        self.outbox.block()
 
     @override
     def resume_writing(self) -> None:
-        self._blocked = False
-        if self._drained is not None:
-            self._drained.set()
+        self.outbox.unblock()
 
     async def send(self, event: Event) -> None:
         """What a protocol has to say to its connection. Waits while the client does not read."""
         if isinstance(event, RawData):
             if not self._lost and not self._closing:
-                self._put(event.data)
-                if self._blocked and self._drained is not None:
-                    await self._drained.wait()
+                self.outbox.put(event.data)
+                if self.outbox.blocked:
+                    await self.outbox.drained()
         elif isinstance(event, Cut):
-            self._reset()
+            self.outbox.reset()
         elif isinstance(event, Closed):
             self.close()
         elif isinstance(event, Updated):
             self._turn(idle=event.idle)
-
-    def _put(self, data: bytes) -> None:
-        self._outbox.append(data)
-        self._out_size += len(data)
-        if self._out_size >= _OUTBOX_BYTES:
-            self._flush()
-        elif len(self._outbox) == 1:
-            self._loop.call_soon(self._flush)
-
-    def _flush(self) -> None:
-        """Write what was said in this turn of the loop at once: a head and its body are one packet."""
-        if self._outbox:
-            data = self._outbox[0] if len(self._outbox) == 1 else b"".join(self._outbox)
-            self._outbox.clear()
-            self._out_size = 0
-            self._written += len(data)
-            if not self._lost:
-                self._transport.write(data)
 
     def _turn(self, *, idle: bool) -> None:
         """A request begins, or none is under way any more."""
@@ -186,7 +209,7 @@ class Connection(asyncio.Protocol):
         else:
             self._rest()
             self._resume = self._protocol is not None and self._protocol.partial
-            if self._resume or self._inbox or self._eof:
+            if self._resume or self.inbox or self._eof:
                 self._go_on()
 
     def _rest(self) -> None:
@@ -212,9 +235,9 @@ class Connection(asyncio.Protocol):
                 if self._resume:
                     self._resume = False
                     await protocol.resume()
-                elif self._inbox and not protocol.paused:
-                    protocol.passed, self._passed = self._passed, False
-                    await protocol.handle(RawData(data=self._take()))
+                elif self.inbox and not protocol.paused:
+                    protocol.passed, self.passed = self.passed, False
+                    await protocol.handle(RawData(data=self.inbox.take()))
                 else:
                     break
         except Exception:
@@ -222,35 +245,23 @@ class Connection(asyncio.Protocol):
             raise
         finally:
             self._running = False
-        if self._lost or (self._eof and not self._inbox and not (protocol is not None and protocol.waiting)):
+        if self._lost or (self._eof and not self.inbox and not (protocol is not None and protocol.waiting)):
             await self._leave()
-        elif not self._closing and not self._in_head and (self._inbox if protocol is None else protocol.partial):
+        elif not self._closing and not self._in_head and (self.inbox if protocol is None else protocol.partial):
             self._in_head = True
             self.deadline = self._loop.time() + self._host.limits.head_seconds
             self._unlist()
             self._host.asking[self] = None
 
-    def _take(self) -> bytes:
-        data = self._inbox[0] if len(self._inbox) == 1 else b"".join(self._inbox)
-        self._inbox.clear()
-        if self._size > _INBOX_BYTES:
-            self._transport.resume_reading()
-        self._size = 0
-        return data
-
     async def _choose(self) -> Http1 | Http2 | None:
         """The protocol: what TLS agreed on, else what the first bytes begin. None while they do not tell."""
-        host, transport = self._host, self._transport
-        secured = transport.get_extra_info("ssl_object")
-        if secured is None:
-            first = b"".join(self._inbox)[: len(_PREFACE)]
+        host, kind = self._host, Http2 if self._is_http2 else Http1
+        if not self.ends.secured:
+            first = self.inbox.peek()[: len(_PREFACE)]
             if not first or (host.http2 and first != _PREFACE and _PREFACE.startswith(first) and not self._eof):
                 return None
             kind = Http2 if host.http2 and first == _PREFACE else Http1
-        else:
-            kind = Http2 if secured.selected_alpn_protocol() == "h2" else Http1
-        client, server = (_address(transport.get_extra_info(name)) for name in ("peername", "sockname"))
-        protocol: Http1 | Http2 = kind(host, Ends(secured is not None, client, server), self.send)
+        protocol: Http1 | Http2 = kind(host, self.ends, self.send)
         self._protocol = protocol
         await protocol.initiate()
         return protocol
@@ -276,16 +287,9 @@ class Connection(asyncio.Protocol):
         """Called every so often: end what takes too long."""
         if self.deadline is not None and now >= self.deadline:
             self._expire(now)
-        waiting = self._transport.get_write_buffer_size()
-        taken = self._written - waiting
-        if not waiting and not (self._protocol is not None and self._protocol.unsent):
-            self._mark = None
-        elif self._mark is None:
-            self._mark = (now, taken)
-        elif now - self._mark[0] >= self._host.limits.write_seconds:
-            if taken - self._mark[1] < self._host.limits.write_bytes:
-                self._transport.abort()
-            self._mark = (now, taken)
+        unsent = self._protocol is not None and bool(self._protocol.unsent)
+        if self.outbox.is_stuck(now, self._host.limits, unsent=unsent):
+            self._transport.abort()
 
     def _expire(self, now: float) -> None:
         if self._closing:
@@ -302,6 +306,8 @@ class Connection(asyncio.Protocol):
 
     def finish(self) -> None:
         """Close it as soon as no request is under way: now, if none is."""
+        if self._exchange is not None:
+            return
         terminated = self._host.context.terminated.is_set()
         if self._protocol is None:
             if terminated and self._fresh and not self._closing and self.deadline is not None:
@@ -313,14 +319,6 @@ class Connection(asyncio.Protocol):
         else:
             self._host.tasks.spawn(self._protocol.finish)
 
-    def _reset(self) -> None:
-        """Make the client's reading fail."""
-        real = self._transport.get_extra_info("socket")
-        if real is not None and self._transport.get_extra_info("ssl_object") is None:
-            with socket.socket(fileno=os.dup(real.fileno())) as same:  # uvloop's own sets no options
-                same.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-        self._transport.abort()  # over TLS the missing close_notify tells
-
     def drop(self) -> None:
         """Close a connection without a whole request now, for the sake of another."""
         self._closing = True
@@ -331,7 +329,7 @@ class Connection(asyncio.Protocol):
         """Say our end, and listen on until the client says its own: closing over unread bytes resets a connection."""
         if self._closing or self._lost:
             return
-        self._flush()
+        self.outbox.flush()
         self._closing = True
         self._unlist()
         if self._eof or not self._transport.can_write_eof():
@@ -340,11 +338,4 @@ class Connection(asyncio.Protocol):
         else:
             self._transport.write_eof()
             self.deadline = self._loop.time() + self._host.limits.linger_seconds
-            if self._size > _INBOX_BYTES:
-                self._transport.resume_reading()
-        self._inbox.clear()
-        self._size = 0
-
-
-def _address(name: Any) -> tuple[str, int] | None:
-    return (name[0], name[1]) if isinstance(name, tuple) else None
+        self.inbox.drop()

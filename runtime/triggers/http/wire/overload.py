@@ -35,11 +35,15 @@ _ROUND_SECONDS = 0.01
 """How long a round may be in an overload: about as long as a refusal may take."""
 _BACKLOG_SECONDS = 0.25
 """How long it may be otherwise: what is still an answer in good time."""
-_LEAST, _LEAST_BURST, _FIRST_BURST = 3, 64, 500
+_LEAST, _LEAST_BURST, _FIRST_BURST = 3, 128, 500
 """Requests a round: in an overload, otherwise, and before any has been measured. For few and slow ones, say imports."""
 _COSTS = 7
-_TURNS = 4
-"""A request has begun after so many turns: its bytes are read, its task, its handler's task have had their first."""
+STOCK_TURNS, LANE_TURNS = 4, 2
+"""A request has begun after so many turns: its bytes are read, its task, its handler's task have had their first.
+
+In the lane it has one task. In a round that is longer, clients that are answered ask again and count twice; and in an
+overload its last turns only refuse.
+"""
 _BODY_BYTES, _BODY_SECONDS = 65_536, 1.0
 """Of a body that nobody will read: how much is let come, and how long, so that its connection can be used further."""
 _CALM_SECONDS = 0.5
@@ -128,13 +132,13 @@ class Overload:
         self._refused_before = 0
         self._answers = {cause: _Prepared(detail) for cause, detail in _DETAILS.items()}
 
-    def judge(self, method: str, target: bytes, *, later: bool = False) -> Cause | None:
+    def judge(self, method: str, target: bytes, *, later: bool = False, turns: int = STOCK_TURNS) -> Cause | None:
         """None if the request may begin. later: it asks for a run, which needs no thread here."""
         cause: Cause | None = None
         if self._max and self._at_work + self._ahead - self.streams >= self._max:
             cause = "in_flight"
         elif self._shed:
-            self._time()
+            self._time(turns)
             if not self._pace.take():
                 cause = "busy"
             elif not later and self._threads_full():
@@ -174,6 +178,14 @@ class Overload:
         finally:
             self._at_work -= 1
 
+    def begin(self) -> None:
+        """One that was let in is at work, until `end`."""
+        self._at_work += 1
+
+    def end(self) -> None:
+        """It is no more."""
+        self._at_work -= 1
+
     def answer(self, cause: Cause, date: bytes) -> bytes:
         """The refusal over HTTP/1.1."""
         return self._answers[cause].whole(self._pause(cause), date)
@@ -182,13 +194,13 @@ class Overload:
         """Seconds until the next try: not the same for all, or all would come back at once."""
         return 1 + self.refused[cause] % 3
 
-    def _time(self) -> None:
+    def _time(self, turns: int) -> None:
         """Time the loop, from now on if that is not so already."""
         if not self._timed:
             if not self._next:
                 self._at = time.perf_counter()
             self._timed = True
-            self._loop.call_soon(self._turn, _TURNS - 1)
+            self._loop.call_soon(self._turn, turns - 1)
 
     def _turn(self, left: int) -> None:
         if left:

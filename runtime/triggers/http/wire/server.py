@@ -23,6 +23,7 @@ from hypercorn.config import Config
 from runtime.base.logs import get_logger
 from runtime.base.sections import HttpSettings
 from runtime.triggers.http.wire.connection import Connection
+from runtime.triggers.http.wire.lane import Direct, Lane
 from runtime.triggers.http.wire.overload import App, Overload
 from runtime.triggers.http.wire.requests import Limits, Tasks
 from runtime.triggers.http.wire.tls import load_tls
@@ -77,10 +78,19 @@ def wire_of(root: Path, settings: HttpSettings) -> Wire:
 class Server:
     """One listening socket, which is its own from now on, and its connections.
 
+    direct: what answers plain requests of HTTP/1.1 the short way; None for `app`, as it does all others.
+
     idle: those without a request, the longest so first. asking: those with a part of a head, the longest first.
     """
 
-    def __init__(self, app: App, sock: socket.socket, wire: Wire, overload: Overload | None = None) -> None:
+    def __init__(
+        self,
+        app: App,
+        sock: socket.socket,
+        wire: Wire,
+        overload: Overload | None = None,
+        direct: Direct | None = None,
+    ) -> None:
         self.app = app
         self.overload = overload or Overload()  # which refuses nobody
         self.limits = wire.limits
@@ -90,6 +100,7 @@ class Server:
         self.config.accesslog = self.config.errorlog = None
         self.context = WorkerContext(None)
         self.connections: set[Connection] = set()
+        self.lane = Lane(self, direct)
         self.idle: dict[Connection, None] = {}
         self.asking: dict[Connection, None] = {}
         self._tls = wire.tls

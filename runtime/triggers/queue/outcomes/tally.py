@@ -1,9 +1,12 @@
 """Count runs: how each attempt ended, after how long, and whether another follows.
 
-Called by execution, on its loop. Those that are handed back are counted by whoever does them.
+Called by execution, on its loop. Those that are handed back are counted by whoever does them, those that are lost by
+the worker that takes them back.
 """
 
-from runtime.ledger.records import Claimed, Ending
+from collections.abc import Iterable
+
+from runtime.ledger.records import Claimed, Ending, Lost
 from runtime.observe import counts
 from runtime.observe.counts import Cell, Verdict
 from runtime.triggers.queue.leases import Lease
@@ -39,7 +42,16 @@ class Tally:
         if ending.state == "retrying":
             cell.retried()
 
-    def _cell(self, run: Claimed) -> Cell:
+    def lose(self, attempts: Iterable[Lost]) -> None:
+        """Their workers are gone, and count nothing any more."""
+        for one in attempts:
+            cell = self._cell(one)
+            cell.began()
+            cell.done(one.seconds, "crashed")
+            if one.goes_on:
+                cell.retried()
+
+    def _cell(self, run: Claimed | Lost) -> Cell:
         key = (run.function, run.trigger)
         found = self._cells.get(key)
         if found is None:
