@@ -19,7 +19,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help dev test browser check fmt fmt-check lint types arch audit cover bench bench-queue bench-ticks bench-isolation bench-overload build image lock clean again
+.PHONY: help dev test browser promtool check fmt fmt-check lint types arch audit cover bench bench-queue bench-ticks bench-isolation bench-overload bench-growth bench-recovery bench-start build image lock clean again
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' Makefile
@@ -29,7 +29,7 @@ help: ## list the targets
 dev: $(READY) ## run the functions here, reloading on save
 	@$(BIN)/fnrun dev $(ARGS)
 
-test: $(READY) browser ## run the tests
+test: $(READY) browser promtool ## run the tests
 	@$(BIN)/python -m pytest -n $(JOBS) --dist worksteal $(ARGS)
 
 # The tests of pages drive a real browser. Where none is, Debian's is installed if that can be done unasked: as root, with
@@ -45,6 +45,14 @@ browser: ## have the browser that the tests of pages drive
 	fi; \
 	echo "The tests of pages want a browser: install chromium (Debian: apt-get install chromium) or Chrome, or set" \
 	  "FNRUN_TEST_BROWSER to the path of one." >&2
+
+# Unpacked from Debian's package, not installed: that needs no root and starts no service. A failure is only told.
+promtool: $(MADE) ## have the tool that judges what Prometheus is shown
+	@if [ -x $(BIN)/promtool ] || command -v promtool >/dev/null 2>&1; then exit 0; fi; \
+	folder=$$(mktemp -d) && trap 'rm -rf "$$folder"' EXIT && chmod 755 "$$folder" && to=$$PWD/$(BIN) && cd "$$folder" && \
+	{ apt-get download -qq prometheus || { apt-get update -qq && apt-get download -qq prometheus; }; } >/dev/null 2>&1 && \
+	dpkg-deb --fsys-tarfile prometheus_*.deb | tar -xf - ./usr/bin/promtool && mv usr/bin/promtool "$$to"/ && exit 0; \
+	echo "One test wants promtool: install prometheus (Debian: apt-get install prometheus). It is skipped." >&2
 
 check: fmt-check lint types arch audit cover ## everything that must pass before a merge
 
@@ -70,16 +78,17 @@ arch: $(READY) ## check which module may import which (import-linter)
 
 # `coverage run` and not pytest's plugin: it measures from the first import on.
 # The old data goes first, else it would be added to the new.
-cover: $(READY) browser ## run the tests and require 95 % branch coverage
+cover: $(READY) browser promtool ## run the tests and require 95 % branch coverage
 	@$(BIN)/python -m coverage erase
 	@$(BIN)/python -m coverage run -m pytest -n $(JOBS) --dist worksteal $(ARGS)
 	@$(BIN)/python -m coverage combine --quiet
 	@$(BIN)/python -m coverage report
 
-bench: $(READY) ## measure the HTTP path
-	@$(BIN)/python benchmarks/http.py $(ARGS)
+# Some 15 minutes, and as many for the peers' environments the first time. ARGS="--quick" takes one.
+bench: $(READY) ## measure HTTP and the queue beside all peers
+	@$(BIN)/python -P -m benchmarks.compare $(ARGS)
 
-bench-queue: $(READY) ## measure the queue beside plain Celery
+bench-queue: $(READY) ## measure the queue alone
 	@$(BIN)/python -P benchmarks/queue.py $(ARGS)
 
 bench-ticks: $(READY) ## measure schedules beside Celery beat
@@ -90,6 +99,15 @@ bench-isolation: $(READY) ## measure processes of functions' own beside threads 
 
 bench-overload: $(READY) ## measure HTTP with several times the load it can do
 	@$(BIN)/python -P benchmarks/overload.py $(ARGS)
+
+bench-growth: $(READY) ## measure whether costs stay flat as functions, runs and processes grow
+	@$(BIN)/python -P benchmarks/growth.py $(ARGS)
+
+bench-recovery: $(READY) ## measure how soon work goes on after a kill
+	@$(BIN)/python -P benchmarks/recovery.py $(ARGS)
+
+bench-start: $(READY) ## measure cold starts and idle memory
+	@$(BIN)/python -P benchmarks/start.py $(ARGS)
 
 # Without isolation: the backend is the locked one.
 build: $(READY) ## make the wheel and the source archive in dist/

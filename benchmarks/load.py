@@ -1,8 +1,10 @@
 """A small HTTP/1.1 client: for the check before measuring, and as load generator where there is no wrk.
 
-Called by http.py, in its process to check and as one of its own to make load. Only ever talks to 127.0.0.1.
+Called by compare, in its process to check and as one of its own to make load. Only ever talks to 127.0.0.1.
 
     python -P load.py PORT CONNECTIONS SECONDS METHOD PATH [BODY]     prints one line of JSON, as wrk.lua does
+
+BODY: JSON, or "@N" for N bytes.
 """
 
 import asyncio
@@ -15,25 +17,46 @@ HOST = "127.0.0.1"
 
 
 def request_bytes(method: str, path: str, body: str = "") -> bytes:
-    content = f"Content-Type: application/json\r\nContent-Length: {len(body.encode())}\r\n" if body else ""
+    kind = "application/json"
+    if body.startswith("@"):
+        kind, body = "application/octet-stream", "x" * int(body[1:])
+    content = f"Content-Type: {kind}\r\nContent-Length: {len(body.encode())}\r\n" if body else ""
     return f"{method} {path} HTTP/1.1\r\nHost: {HOST}\r\n{content}\r\n{body}".encode()
 
 
 def read_answer(data: bytes) -> tuple[int, bytes, int] | None:
     """(status, body, length of the whole) of the first answer in `data`, None if there is more to come.
 
-    ValueError for one without Content-Length: none of the servers chunks answers as short as ours.
+    ValueError for one that has neither a Content-Length nor chunks.
     """
     head, end, rest = data.partition(b"\r\n\r\n")
     if not end:
         return None
-    _, found, value = head.lower().partition(b"\r\ncontent-length:")
+    status, lower = int(head.split(b" ", 2)[1]), head.lower()
+    if b"\r\ntransfer-encoding: chunked" in lower:
+        body, size = join_chunks(rest)
+        return None if body is None else (status, body, len(head) + 4 + size)
+    _, found, value = lower.partition(b"\r\ncontent-length:")
     if not found:
         raise ValueError(f"no Content-Length in {head!r}")
     length = int(value.partition(b"\r\n")[0])
     if len(rest) < length:
         return None
-    return int(head.split(b" ", 2)[1]), rest[:length], len(head) + 4 + length
+    return status, rest[:length], len(head) + 4 + length
+
+
+def join_chunks(data: bytes) -> tuple[bytes | None, int]:
+    """The body that chunks make, and the length of them all; None while the last is not there."""
+    parts, at = [], 0
+    while (end := data.find(b"\r\n", at)) >= 0:
+        size = int(data[at:end].partition(b";")[0], 16)
+        at = end + 2 + size + 2
+        if len(data) < at:
+            break
+        if not size:
+            return b"".join(parts), at
+        parts.append(data[end + 2 : at - 2])
+    return None, 0
 
 
 def ask(port: int, method: str, path: str, body: str = "") -> tuple[int, bytes]:

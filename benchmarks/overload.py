@@ -6,7 +6,6 @@ to the same with `shed = false`, and to uvicorn with FastAPI and `--limit-concur
 """
 
 import argparse
-import importlib.util
 import json
 import shutil
 import subprocess
@@ -18,22 +17,19 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
+from benchmarks.compare import processes
+from benchmarks.compare.environments import OURS as THIS
+from benchmarks.compare.environments import prepare
+from benchmarks.compare.processes import HOST
+
 HERE = Path(__file__).resolve().parent
 LIMIT_CONCURRENCY = 100
 """Of uvicorn. It counts open connections as well: a client that keeps as many open is refused altogether."""
 
-sys.path.append(str(HERE))  # last, for one file here has the name of a standard module
-_spec = importlib.util.spec_from_file_location("bench_http", HERE / "http.py")
-assert _spec is not None
-assert _spec.loader is not None
-bench: Any = importlib.util.module_from_spec(_spec)
-sys.modules["bench_http"] = bench
-_spec.loader.exec_module(bench)
-
 KINDS = ("async-cpu", "async-sleep", "sync-sleep", "sync-cpu")
-OURS = ("-m", "runtime", "--dir", "{project}", "serve", "--only", "http", "--bind", f"{bench.HOST}:{{port}}")
+OURS = ("-m", "runtime", "--dir", "{project}", "serve", "--only", "http", "--bind", f"{HOST}:{{port}}")
 FASTAPI = (
-    "-m", "uvicorn", "overload_app:app", "--host", bench.HOST, "--port", "{port}", "--no-access-log", "--log-level",
+    "-m", "uvicorn", "overload_app:app", "--host", HOST, "--port", "{port}", "--no-access-log", "--log-level",
     "error",
 )  # fmt: skip
 SERVERS: dict[str, tuple[str, ...]] = {
@@ -46,9 +42,9 @@ SERVERS: dict[str, tuple[str, ...]] = {
 
 def main() -> None:
     options = read_options()
-    cores = bench.pick_cores()
+    cores = processes.pick_cores()
     figures: dict[tuple[str, str, float], list[dict[str, Any]]] = {}
-    pythons = {name: bench.prepare("fastapi" if name.startswith("fastapi") else bench.OURS) for name in options.servers}
+    pythons = {name: prepare("fastapi" if name.startswith("fastapi") else THIS) for name in options.servers}
     for number in range(options.rounds):
         for kind in options.kinds:
             for name in options.servers:
@@ -102,25 +98,20 @@ def serve(name: str, python: Path, core: int | None) -> Iterator[tuple[int, int]
         shutil.copytree(HERE / "apps" / "overload", project, ignore=shutil.ignore_patterns("__pycache__"))
         shed = "false" if "off" in name else "true"
         (project / "functions.toml").write_text(f'[http]\nauth = "public"\nshed = {shed}\n')
-        port = bench.free_port()
+        port = processes.free_port()
         command = [str(python), *(part.format(port=port, project=project) for part in SERVERS[name])]
-        environ = {key: bench.os.environ[key] for key in bench.KEPT_VARIABLES if key in bench.os.environ}
-        environ["PYTHONDONTWRITEBYTECODE"] = "1"
-        with log.open("wb") as output, bench.pinned(core):
-            process = subprocess.Popen(
-                command, cwd=HERE / "apps", env=environ, stdin=subprocess.DEVNULL, stdout=output, stderr=output,
-                start_new_session=True,
-            )  # fmt: skip
+        with processes.pinned(core):
+            process = processes.start(command, log, HERE / "apps", processes.clean_environ())
         try:
-            bench.wait_until_up(process, port)
+            processes.wait_until_up(process, port, "/async-sleep")
             yield port, process.pid
         finally:
-            bench.stop(process)
+            processes.stop(process)
 
 
 def measure_capacity(core: int | None, port: int, kind: str, seconds: float) -> float:
     """Answers a second of a closed loop wide enough to keep it busy, and no wider."""
-    path, width = f"/{kind}", "256" if kind == "async-sleep" else "32"  # 32: no more than there are threads
+    path, width = f"/{kind}", "64" if kind == "async-sleep" else "32"  # 32: no more than there are threads
     for _ in range(2):  # the first warms up
         command = [sys.executable, "-P", str(HERE / "load.py"), str(port), width, str(seconds / 2), "GET", path]
         counted = run(core, command)
@@ -135,7 +126,7 @@ def storm(core: int | None, port: int, pid: int, path: str, rate: float, options
 
 
 def run(core: int | None, command: list[str]) -> dict[str, Any]:
-    with bench.pinned(core):
+    with processes.pinned(core):
         output = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
     if output.returncode:
         raise SystemExit(f"the load client failed: {output.stderr}")

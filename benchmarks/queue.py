@@ -1,9 +1,8 @@
-"""Measure the queue beside plain Celery, on one store, in one go, and print the ratios.
+"""Measure the queue alone, in less than a minute: what `benchmarks.compare --only queue` measures beside its peers.
 
 `make bench-queue`; --help tells the options. Drain: so many runs are queued, then one worker is started, and the
 time is taken from when 10% are done until 90% are; once more with what Celery's own client has sent. Submit: from one
-process, nothing else at work. Lag: one at a time, from submit to the handler's first line. Each round runs all sides
-in turn. Never judges a time.
+process, nothing else at work. Lag: one at a time, from submit to the handler's first line. Never judges a time.
 """
 
 import argparse
@@ -21,20 +20,17 @@ from pathlib import Path
 from statistics import median, quantiles
 
 import redis
+from celery import Celery
 
 from runtime import submit, submit_sync
 from runtime.base.settings import load_settings
 from runtime.ledger.desk import open_desk, use
 
 HERE = Path(__file__).resolve().parent
-sys.path.append(str(HERE / "apps"))
+PREFIX = "celery-bench:"
 
-WORKERS = {
-    "celery prefork 2": ["--pool", "prefork", "--concurrency", "2"],
-    "celery threads 100": ["--pool", "threads", "--concurrency", "100"],
-}
-SENT = "fnrun, Celery sends"
-"""What Celery's own client has sent, run by fnrun."""
+OURS, SENT = "fnrun", "fnrun, Celery sends"
+"""The second is what Celery's own client has sent, run by fnrun."""
 _START_SECONDS = 30
 _STALLED_SECONDS = 60
 
@@ -47,19 +43,14 @@ class Bench:
         self.desk = open_desk(root, load_settings(root).settings)
         use(self.desk)
         self.client: redis.Redis = self.desk.store.connect()
-        os.environ["BENCH_BROKER"] = self.desk.store.broker_url
         os.environ["FNRUN_DIR"] = str(root)
 
     @contextmanager
-    def worker(self, side: str) -> Iterator[None]:
+    def worker(self) -> Iterator[None]:
         """One worker process, alone on its core where there are two."""
-        if side not in WORKERS:
-            command = [sys.executable, "-P", "-m", "runtime", "--dir", str(self.root), "serve", "--only", "worker"]
-        else:
-            command = [sys.executable, "-m", "celery", "-A", "celery_app", "worker", *WORKERS[side]]
-            command += ["--without-gossip", "--without-mingle", "--without-heartbeat", "--loglevel", "ERROR"]
-        environ = {**os.environ, "PYTHONPATH": str(HERE / "apps"), "FNRUN_LOG__LEVEL": "warning"}
-        environ["FNRUN_QUEUE__CELERY_PREFIX"] = "celery-bench:"
+        command = [sys.executable, "-P", "-m", "runtime", "--dir", str(self.root), "serve", "--only", "worker"]
+        environ = {**os.environ, "FNRUN_LOG__LEVEL": "warning"}
+        environ["FNRUN_QUEUE__CELERY_PREFIX"] = PREFIX
         process = subprocess.Popen(command, env=environ, stdout=subprocess.DEVNULL, start_new_session=True)
         try:
             yield
@@ -70,96 +61,73 @@ class Bench:
             except subprocess.TimeoutExpired:
                 os.killpg(process.pid, signal.SIGKILL)
 
-    def left(self, side: str, function: str) -> int:
+    def left(self, function: str) -> int:
         """How many are not done."""
-        waiting = int(self.client.llen("celery-bench:bench"))
-        if side not in WORKERS:
-            return waiting + int(self.client.zcard(f"{self.desk.ledger.prefix}open:jobs.{function}"))
-        return waiting + int(self.client.hlen("celery-bench:unacked"))
+        waiting = int(self.client.llen(f"{PREFIX}bench"))
+        return waiting + int(self.client.zcard(f"{self.desk.ledger.prefix}open:jobs.{function}"))
 
     def fill(self, side: str, function: str) -> None:
         """Queue them all."""
-        if side == "fnrun":
+        if side == OURS:
             submit_sync.many(f"jobs.{function}", [{}] * self.count)
             return
-        import celery_app  # noqa: PLC0415 - it reads the address of its broker when it is imported
-
-        with celery_app.app.pool.acquire(block=True) as connection:
+        options = {"task_default_queue": "bench", "broker_transport_options": {"global_keyprefix": PREFIX}}
+        sender = Celery(broker=self.desk.store.broker_url, changes=options)
+        with sender, sender.pool.acquire(block=True) as connection:
             for _ in range(self.count):
-                if side == SENT:
-                    celery_app.app.send_task(f"jobs.{function}", connection=connection)
-                else:
-                    getattr(celery_app, function).apply_async(connection=connection)
+                sender.send_task(f"jobs.{function}", connection=connection)
 
     def drain(self, side: str, function: str) -> float:
         """Runs a second."""
         self.fill(side, function)
-        total = self.left(side, function)
-        with self.worker(side):
-            began = self.reach(side, function, int(total * 0.9))
-            ended = self.reach(side, function, int(total * 0.1))
-            self.reach(side, function, 0)
+        total = self.left(function)
+        with self.worker():
+            began = self.reach(function, int(total * 0.9))
+            ended = self.reach(function, int(total * 0.1))
+            self.reach(function, 0)
         return total * 0.8 / (ended - began)
 
-    def reach(self, side: str, function: str, left: int) -> float:
+    def reach(self, function: str, left: int) -> float:
         """When no more than so many are left."""
         end = time.monotonic() + _STALLED_SECONDS
-        while (found := self.left(side, function)) > left:
+        while (found := self.left(function)) > left:
             if time.monotonic() > end:
-                raise SystemExit(f"{side}: {found} of {function} are left and do not get fewer")
+                raise SystemExit(f"{found} of {function} are left and do not get fewer")
             time.sleep(0.005)
         return time.monotonic()
 
-    def submit(self, side: str) -> float:
+    def submit(self, _: str) -> float:
         """Submits a second, from one process."""
         count = min(self.count, 10_000)
+
+        async def all_of_them() -> None:
+            for _ in range(0, count, 1000):
+                await asyncio.gather(*(submit("jobs.noop") for _ in range(1000)))
+
         began = time.monotonic()
-        if side == "fnrun":
-
-            async def all_of_them() -> None:
-                for _ in range(0, count, 1000):
-                    await asyncio.gather(*(submit("jobs.noop") for _ in range(1000)))
-
-            asyncio.run(all_of_them())
-        else:
-            import celery_app  # noqa: PLC0415 - it reads the address of its broker when it is imported
-
-            for _ in range(count):
-                celery_app.noop.delay()
+        asyncio.run(all_of_them())
         rate = count / (time.monotonic() - began)
         self.client.flushdb()
         return rate
 
-    def lag(self, side: str) -> list[float]:
+    def lag(self) -> list[float]:
         """Milliseconds from submit to start, one at a time."""
         found = []
-        with self.worker(side):
-            import celery_app  # noqa: PLC0415 - it reads the address of its broker when it is imported
-
+        with self.worker():
             for _ in range(220):
-                if side == "fnrun":
-                    seconds = submit_sync("jobs.lag", sent=time.time()).result(timeout=_START_SECONDS)
-                else:
-                    seconds = celery_app.lag.delay(time.time()).get(timeout=_START_SECONDS)
+                seconds = submit_sync("jobs.lag", sent=time.time()).result(timeout=_START_SECONDS)
                 found.append(seconds * 1000)
         return found[20:]
 
 
-def show(title: str, rates: dict[str, list[float]]) -> None:
-    """Each side's median, its spread, and how ours compares with it."""
-    ours = median(rates["fnrun"])
-    for side, found in rates.items():
-        spread = f"{min(found):,.0f}-{max(found):,.0f}"
-        print(f"{title:14} {side:20} {median(found):9,.0f}/s  ({spread})  fnrun is {ours / median(found):.2f}x")
-
-
 def measure(title: str, rounds: int, sides: list[str], once: Callable[[str], float]) -> None:
-    """All sides in turn, so many times."""
+    """All sides in turn, so many times. Each one's median, and its spread."""
     rates: dict[str, list[float]] = {side: [] for side in sides}
     for _ in range(rounds):
         for side in sides:
             rates[side].append(once(side))
-    show(title, rates)
+    for side, found in rates.items():
+        print(f"{title:14} {side:20} {median(found):9,.0f}/s  ({min(found):,.0f}-{max(found):,.0f})")
 
 
 def main() -> None:
@@ -169,25 +137,26 @@ def main() -> None:
     parser.add_argument("--count", type=int, default=20_000, help="runs to drain a round")
     parser.add_argument("--quick", action="store_true", help="one round of few runs: shows that it works")
     parser.add_argument("--only", choices=("drain", "submit", "lag"))
+    parser.add_argument("--concurrency", type=int, default=100, help="of our worker; for naps, more is faster")
     parser.add_argument("--function", choices=("noop", "nap"), help="drain only this")
-    parser.add_argument("--alone", action="store_true", help="drain without the peers")
+    parser.add_argument("--alone", action="store_true", help="drain without what Celery sends")
     options = parser.parse_args()
     if options.quick:
         options.rounds, options.count = 1, 2000
     folder = Path(tempfile.mkdtemp(prefix="bench"))
     shutil.copytree(HERE / "apps" / "queue", folder, dirs_exist_ok=True)
+    os.environ["FNRUN_QUEUE__CONCURRENCY"] = str(options.concurrency)
     bench = Bench(folder, options.count)
-    sides = ["fnrun"] if options.alone else ["fnrun", *WORKERS, SENT]
+    sides = [OURS] if options.alone else [OURS, SENT]
     try:
         if options.only in (None, "drain"):
             for function in (options.function,) if options.function else ("noop", "nap"):
                 measure(f"drain {function}", options.rounds, sides, lambda side, f=function: bench.drain(side, f))
         if options.only in (None, "submit"):
-            measure("submit", options.rounds, ["fnrun", "celery"], bench.submit)
+            measure("submit", options.rounds, [OURS], bench.submit)
         if options.only in (None, "lag"):
-            for side in ("fnrun", "celery threads 100"):
-                found = quantiles(bench.lag(side), n=100)
-                print(f"{'lag':14} {side:20} p50 {found[49]:.1f} ms, p99 {found[98]:.1f} ms")
+            found = quantiles(bench.lag(), n=100)
+            print(f"{'lag':14} {OURS:20} p50 {found[49]:.1f} ms, p99 {found[98]:.1f} ms")
     finally:
         bench.desk.close()
         shutil.rmtree(folder, ignore_errors=True)

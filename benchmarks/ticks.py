@@ -1,4 +1,4 @@
-"""Measure schedules beside Celery beat: many that are due at the same instant, on one store, in one go.
+"""Measure schedules beside Celery beat and bare APScheduler: many that are due at one instant, on one store.
 
 `make bench-ticks`; --help tells the options. Burst: all are due when a minute begins; from outside it is looked every
 few ms how many runs (of beat: messages) are there, which gives when half of them and 99% of them were. Spread: as many,
@@ -62,6 +62,13 @@ class Bench:
             yield process, time.monotonic() - began
 
     @contextmanager
+    def apscheduler(self) -> Iterator[subprocess.Popen[str]]:
+        """APScheduler with a job for each, and nothing that would outlive it: each notes that it ran."""
+        self.client.flushdb()
+        with _ended([sys.executable, str(HERE / "apps" / "apscheduler_app.py")], text=True) as process:
+            yield process
+
+    @contextmanager
     def beat(self) -> Iterator[subprocess.Popen[str]]:
         """Celery beat, without its file: its fastest scheduler."""
         self.client.flushdb()
@@ -75,7 +82,7 @@ class Bench:
         return int(self.client.zcard(f"{self.prefix}open:jobs.tick"))
 
     def sent(self) -> int:
-        """How many messages beat has sent."""
+        """How many messages beat has sent, or notes APScheduler has left."""
         return int(self.client.llen("beat-bench:beat"))
 
     def burst(self, process: subprocess.Popen[str], there: Callable[[], int]) -> str:
@@ -144,32 +151,41 @@ def _ended(command: list[str], **options) -> Iterator[subprocess.Popen[str]]:
             process.wait()
 
 
+def measure(bench: Bench, only: str | None, rounds: int) -> Iterator[str]:
+    """What was asked for, line by line."""
+    if only in (None, "burst"):
+        with bench.scheduler(AT_ONCE) as (process, _):
+            yield from (f"burst   fnrun        {bench.burst(process, bench.fired)}" for _ in range(rounds))
+    if only in (None, "beat"):
+        with bench.beat() as process:
+            yield from (f"burst   celery beat  {bench.burst(process, bench.sent)}" for _ in range(rounds))
+    if only in (None, "apscheduler"):
+        with bench.apscheduler() as process:
+            yield from (f"burst   apscheduler  {bench.burst(process, bench.sent)}" for _ in range(rounds))
+    if only in (None, "spread"):
+        yield f"spread  fnrun        {bench.spread()}"
+    if only in (None, "idle"):
+        yield f"idle    fnrun        {bench.idle()}"
+
+
 def main() -> None:
     """Run what was asked for."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--count", type=int, default=10_000, help="schedules")
+    parser.add_argument("--counts", type=int, nargs="+", default=[10, 1000, 10_000], help="schedules")
     parser.add_argument("--rounds", type=int, default=1, help="bursts")
-    parser.add_argument("--only", choices=("burst", "beat", "spread", "idle"))
+    parser.add_argument("--only", choices=("burst", "beat", "apscheduler", "spread", "idle"))
     options = parser.parse_args()
     folder = Path(tempfile.mkdtemp(prefix="bench"))
     shutil.copytree(HERE / "apps" / "ticks", folder, dirs_exist_ok=True)
-    bench = Bench(folder, options.count)
-    only = options.only
     try:
-        if only in (None, "burst"):
-            with bench.scheduler(AT_ONCE) as (process, _):
-                for _ in range(options.rounds):
-                    print("burst   fnrun       ", bench.burst(process, bench.fired), flush=True)
-        if only in (None, "beat"):
-            with bench.beat() as process:
-                for _ in range(options.rounds):
-                    print("burst   celery beat ", bench.burst(process, bench.sent), flush=True)
-        if only in (None, "spread"):
-            print("spread  fnrun       ", bench.spread(), flush=True)
-        if only in (None, "idle"):
-            print("idle    fnrun       ", bench.idle(), flush=True)
+        for count in options.counts:
+            bench = Bench(folder, count)
+            try:
+                for line in measure(bench, options.only, options.rounds):
+                    print(f"{count:6,}  {line}", flush=True)
+            finally:
+                bench.desk.close()
     finally:
-        bench.desk.close()
         shutil.rmtree(folder, ignore_errors=True)
 
 

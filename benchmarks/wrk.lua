@@ -1,4 +1,4 @@
--- What wrk sends, from the arguments after "--" (METHOD PATH [BODY]), and what it counted, as one line of JSON.
+-- What wrk sends, from the arguments after "--" (METHOD PATH [BODY], as load.py has them), and what it counted, as one line of JSON.
 
 function init(args)
    wrk.method = args[1]

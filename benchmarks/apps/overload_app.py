@@ -23,6 +23,7 @@ async def async_cpu() -> str:
 @app.get("/async-sleep")
 async def async_sleep() -> str:
     await asyncio.sleep(0.02)
+    burn(0.001)
     return "done"
 
 

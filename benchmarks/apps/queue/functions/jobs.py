@@ -1,4 +1,4 @@
-"""What benchmarks/queue.py runs through fnrun; celery_app.py has the same for Celery."""
+"""What benchmarks/queue.py runs."""
 
 import asyncio
 import time

@@ -1,0 +1,1 @@
+"""HTTP: one server process on one core, its client on another."""
