@@ -14,10 +14,9 @@ from starlette.types import Message, Scope
 from runtime.base.errors import Problem, phrase
 from runtime.declare.request import ClientGone
 from runtime.triggers.http.answers import Headers
+from runtime.triggers.http.wire.boxes import Inbox, Outbox
 from runtime.triggers.http.wire.heads import Head
-from runtime.triggers.http.wire.inbox import Inbox
 from runtime.triggers.http.wire.link import DISCARD_SECONDS, Patience, stalled
-from runtime.triggers.http.wire.outbox import Outbox
 from runtime.triggers.http.wire.requests import BODY_ROOM, Ends, Host, date_now, refusal
 
 _STATUS_LINES = {one.value: b"HTTP/1.1 %d %s\r\n" % (one.value, phrase(one).encode()) for one in HTTPStatus}

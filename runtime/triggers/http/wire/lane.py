@@ -16,7 +16,7 @@ from runtime.declare.request import Request
 from runtime.triggers.http.wire.exchange import Exchange, Way
 from runtime.triggers.http.wire.heads import Head, Reader
 from runtime.triggers.http.wire.link import Link
-from runtime.triggers.http.wire.overload import LANE_TURNS, STOCK_TURNS, Cause
+from runtime.triggers.http.wire.overload import KNOWN_BYTES, LANE_TURNS, STOCK_TURNS, Cause
 from runtime.triggers.http.wire.requests import Host, date_now
 
 log = get_logger(__name__)
@@ -66,16 +66,23 @@ class Lane:
 
     def take(self, track: Track, data: bytes) -> bool:
         """Whether the request that these bytes begin is answered here. False: not one of them was used."""
+        overload = self._host.overload
+        known = overload.known
+        if known and len(data) <= KNOWN_BYTES and data in known and (answer := overload.refuse_known(date_now())):
+            track.outbox.write(answer)
+            track.skip(0, b"")
+            return True
         head = self._reader.read(data)
         if head is None:
             return False
-        overload = self._host.overload
         if self._direct is None and (head.lines.later or not _is_dropped(head, len(data))):
             return False
         turns = STOCK_TURNS if self._direct is None else LANE_TURNS
         cause = overload.judge(head.method, head.target, later=head.lines.later, turns=turns)
         if cause is not None:
             self._refuse(track, head, data, cause)
+            if cause == "busy" and head.lines.keep and head.size == len(data) and not head.lines.length:
+                overload.know(data)
             return True
         if self._direct is None:
             track.passed = True
