@@ -71,10 +71,13 @@ class _Place:
 class Supervisor:
     """Keeps teams at work. One whose team listens must be able to start; where no team does, each one must."""
 
-    def __init__(self, teams: Sequence[Team], silence_seconds: float = 0.0, begun: Spawned | None = None) -> None:
-        """silence_seconds: see Child.of. begun: the very first child, where it was started before."""
+    def __init__(
+        self, teams: Sequence[Team], silence_seconds: float, begun: Spawned | None, begin_log: Callable[[], None]
+    ) -> None:
+        """silence_seconds: see Child.of. begun: the very first child. begin_log: called before the first line."""
         self._teams = teams
         self._begun = begun
+        self._log = begin_log
         self._silence_seconds = silence_seconds
         self._leaving: set[asyncio.Task[None]] = set()
         serving = any(team.serves for team in teams)
@@ -93,14 +96,18 @@ class Supervisor:
         self._stopping = asyncio.Event()
         self._hurried = False
 
-    def keep(self, drain_seconds: float, environ: Mapping[str, str], go_on: Callable[[], None]) -> bool:
+    def keep(self, drain_seconds: float, environ: Mapping[str, str]) -> bool:
         """Keep them running until SIGTERM or SIGINT, then let them drain. StartError if a vital one cannot start.
 
-        False if a second signal ended them at once. go_on: called once those that begin first are started.
+        False if a second signal ended them at once.
         """
-        return asyncio.run(self._run(drain_seconds, environ, go_on))
+        return asyncio.run(self._run(drain_seconds, environ))
 
-    async def _run(self, drain_seconds: float, environ: Mapping[str, str], go_on: Callable[[], None]) -> bool:
+    def _begin_log(self) -> None:
+        begin, self._log = self._log, lambda: None
+        begin()
+
+    async def _run(self, drain_seconds: float, environ: Mapping[str, str]) -> bool:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._stop)
@@ -108,10 +115,10 @@ class Supervisor:
             async with asyncio.TaskGroup() as group:
                 for place in self._places:
                     group.create_task(self._keep(place, environ, drain_seconds))
+                await self._let_go_first()
                 for place in self._places:
-                    if place.team.serves or self._served.is_set():
-                        await place.tried.wait()
-                go_on()
+                    await place.tried.wait()
+                self._begin_log()
                 await self._stopping.wait()
                 log.info("stopping", processes=len(self._places), drain_seconds=drain_seconds)
                 await self._end_all(drain_seconds)
@@ -133,6 +140,7 @@ class Supervisor:
                 child.kill()
         self._hurried = self._stopping.is_set()
         self._stopping.set()
+        self._served.set()
 
     async def _end_all(self, drain_seconds: float) -> None:
         self._stopping.set()
@@ -203,6 +211,7 @@ class Supervisor:
     async def _note_end(self, place: _Place, turn: _Turn, pause: float) -> float:
         """It has hung up: see how it ends. How long to wait before it is replaced; pause: the last time."""
         how = await turn.child.wait()
+        self._begin_log()
         place.children.discard(turn.child)
         place.well = False
         if self._stopping.is_set():
@@ -228,6 +237,7 @@ class Supervisor:
             command = team.first_command if very_first else team.command
             child = await Child.of(begun or spawn(command, environ, team.sock), self._silence_seconds)
         except OSError as error:
+            self._begin_log()
             said = f"{team.called} cannot be started"
             log.error(said, reason=str(error))  # noqa: TRY400 - the reason says all
             return None
@@ -253,6 +263,7 @@ class Supervisor:
         """At the first time that all of a team are there, say so."""
         place.well = True
         team = place.team
+        self._begin_log()
         if team.serves:
             self._served.set()
         if team.sock is not None:

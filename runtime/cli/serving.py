@@ -145,9 +145,9 @@ def _supervise(root: Path, settings: Settings, environ: Mapping[str, str]) -> No
             threading.Thread(target=_use_embedded, args=[root], daemon=True).start()
         from runtime.supervisor import Supervisor  # noqa: PLC0415 - it loads asyncio, and the first child has begun
 
-        supervisor = Supervisor(teams, float(settings.serve.blocked_limit), first)
-        # The log can wait until the children are started, but no longer than its first line.
-        in_order = supervisor.keep(float(settings.serve.drain), environ, lambda: logs.begin(root, settings.log))
+        silence = float(settings.serve.blocked_limit)
+        supervisor = Supervisor(teams, silence, first, lambda: logs.begin(root, settings.log))
+        in_order = supervisor.keep(float(settings.serve.drain), environ)
     sys.exit(not in_order)
 
 
