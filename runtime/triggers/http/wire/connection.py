@@ -9,18 +9,20 @@ reads; nothing bounds the time of a head or of an answer that is not taken.
 """
 
 import asyncio
-from typing import Protocol, cast
+from typing import TYPE_CHECKING, Protocol, cast
 
 from hypercorn.events import Closed, Event, RawData, Updated
 from typing_extensions import override
 
 from runtime.triggers.http.wire.exchange import Exchange
-from runtime.triggers.http.wire.http1 import Http1
-from runtime.triggers.http.wire.http2 import Http2
 from runtime.triggers.http.wire.inbox import Inbox
 from runtime.triggers.http.wire.lane import Lane
 from runtime.triggers.http.wire.outbox import Outbox, ends_of
 from runtime.triggers.http.wire.requests import Cut, Ends, Host
+
+if TYPE_CHECKING:  # loaded when somebody needs them
+    from runtime.triggers.http.wire.http1 import Http1
+    from runtime.triggers.http.wire.http2 import Http2
 
 _PREFACE = b"PRI"
 
@@ -35,6 +37,10 @@ class Acceptor(Host, Protocol):
     lane: Lane
     idle: "dict[Connection, None]"
     asking: "dict[Connection, None]"
+
+    async def protocols(self) -> "tuple[type[Http1], type[Http2]]":
+        """What speaks for those whom the lane does not take."""
+        ...
 
     def on_opened(self, connection: "Connection") -> None:
         """It is there, its handshake done."""
@@ -253,15 +259,16 @@ class Connection(asyncio.Protocol):
             self._unlist()
             self._host.asking[self] = None
 
-    async def _choose(self) -> Http1 | Http2 | None:
+    async def _choose(self) -> "Http1 | Http2 | None":
         """The protocol: what TLS agreed on, else what the first bytes begin. None while they do not tell."""
-        host, kind = self._host, Http2 if self._is_http2 else Http1
+        host, is_http2 = self._host, self._is_http2
         if not self.ends.secured:
             first = self.inbox.peek()[: len(_PREFACE)]
             if not first or (host.http2 and first != _PREFACE and _PREFACE.startswith(first) and not self._eof):
                 return None
-            kind = Http2 if host.http2 and first == _PREFACE else Http1
-        protocol: Http1 | Http2 = kind(host, self.ends, self.send)
+            is_http2 = host.http2 and first == _PREFACE
+        http1, http2 = await host.protocols()
+        protocol: Http1 | Http2 = (http2 if is_http2 else http1)(host, self.ends, self.send)
         self._protocol = protocol
         await protocol.initiate()
         return protocol
