@@ -58,7 +58,9 @@ def trace_of(run_id: str, traceparent: str | None) -> Trace:
 
     The last 64 bits of a run id are random, so they serve as the span, and the whole id as a new trace's.
     """
-    match = _TRACEPARENT.fullmatch(traceparent) if traceparent else None
-    if match is None or (traceparent and traceparent[:2] == "00" and match[4]):
+    if not traceparent:
+        return Trace(run_id, run_id[16:])
+    match = _TRACEPARENT.fullmatch(traceparent)
+    if match is None or (traceparent[:2] == "00" and match[4]):
         return Trace(run_id, run_id[16:])
     return Trace(match[1], run_id[16:], match[2], match[3])

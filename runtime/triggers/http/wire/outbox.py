@@ -108,7 +108,8 @@ class Outbox:
 def ends_of(transport: asyncio.Transport) -> Ends:
     """Both ends of a connection."""
     client, server = (_address(transport.get_extra_info(name)) for name in ("peername", "sockname"))
-    return Ends(transport.get_extra_info("ssl_object") is not None, client, server)
+    secured = transport.get_extra_info("ssl_object") is not None
+    return Ends(secured, client, server, client[0] if client else None, "https" if secured else "http")
 
 
 def _address(name: Any) -> tuple[str, int] | None:

@@ -9,7 +9,7 @@ import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterable
 from email.utils import formatdate
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 import msgspec
 from hypercorn.config import Config
@@ -184,11 +184,16 @@ def whom_to_ask(app: App, judge: Callable[[], bytes], *, close: bool) -> tuple[A
 
 
 class Ends(msgspec.Struct, frozen=True):
-    """Both ends of a connection. secured: over TLS. client, server: address and port, None where there is none."""
+    """Both ends of a connection. client, server: address and port, None where there is none. secured: over TLS.
+
+    host: the client's address alone.
+    """
 
     secured: bool
     client: tuple[str, int] | None
     server: tuple[str, int] | None
+    host: str | None
+    scheme: Literal["http", "https"]
 
 
 class Cut(Closed):
@@ -196,7 +201,7 @@ class Cut(Closed):
 
 
 class Host(Protocol):
-    """What a protocol needs of its server."""
+    """What a protocol needs of its server. ending: connections are closed once they are answered; as `context` says."""
 
     app: App
     config: Config
@@ -204,6 +209,7 @@ class Host(Protocol):
     limits: Limits
     tasks: "Tasks"
     overload: Overload
+    ending: bool
 
 
 class Stream(HTTPStream):
