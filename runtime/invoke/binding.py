@@ -17,6 +17,7 @@ from runtime.declare.request import Request, is_plain
 from runtime.declare.signatures.inputs import inputs_for, model_of
 from runtime.declare.triggers import Http
 from runtime.invoke.readers import (
+    PLAIN_TEXT,
     UNFIT,
     Form,
     body_reader,
@@ -80,6 +81,8 @@ class HttpPlan:
         self._headers = [(i.name, i.wire.encode(), i.parameter.many) for i in self._texts if i.origin == "header"]
         self._cookies = [(i.name, i.wire) for i in self._texts if i.origin == "cookie"]
         self._numbers = [i for i in self._texts if may_be_infinite(i.parameter.info)]
+        self._are_text = all(i.parameter.info == PLAIN_TEXT for i in self._texts)
+        self._required = frozenset(i.name for i in self._texts if i.parameter.required)
         self._requests = [i.name for i in inputs if i.origin == "request"]
         self._files = [i for i in inputs if i.origin == "file"]
         self._read_body = body_reader(inputs)
@@ -122,6 +125,8 @@ class HttpPlan:
     def _read_texts(self, request: Request) -> tuple[dict[str, Any], list[Mapping[str, str]]]:
         """Arguments from path, query, headers and cookies; and what is wrong with them."""
         given = self._collect(request)
+        if self._are_text and self._required <= given.keys():
+            return given, []
         try:
             arguments = msgspec.convert(given, self._text_model, strict=False)
         except msgspec.ValidationError as error:

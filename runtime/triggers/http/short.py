@@ -143,7 +143,10 @@ class ShortCall(Direct, kw_only=True, eq=False):
         note_success(self.start.cell, perf_counter() - self.began)
         try:
             content = json_of(value, self.short.answers.result)
-            status = self._write(value) if content is None else self._write_json(content)
+            if content is None:
+                status = self._write(value)
+            else:
+                status = _OK if self.exchange.write_json(self.context.run_id, self._lines(), content) else 0
         except Exception:  # noqa: BLE001 - said by the long way, which meets it again
             status = 0
         if status:
@@ -151,17 +154,15 @@ class ShortCall(Direct, kw_only=True, eq=False):
         else:
             self._go_on(Outcome(state="succeeded", value=value))
 
-    def _write_json(self, content: bytes) -> int:
-        """Send a 200; the status, or 0 where it has to go the long way."""
-        lines = b"x-run-id: %b\r\n" % self.context.run_id.encode()
-        if self.short.varies:
-            lines += _VARY_LINE
+    def _lines(self) -> bytes:
+        """What the head has besides, as it is sent."""
+        lines = _VARY_LINE if self.short.varies else b""
         if self.exchange.lines.trace is not None:
             lines += b"traceparent: %b\r\n" % self.context.trace.traceparent.encode()
-        return _OK if self.exchange.write_json(lines, content) else 0
+        return lines
 
     def _write(self, value: Any) -> int:
-        """The same of any other answer."""
+        """Send any other answer; its status, or 0 where it has to go the long way."""
         answer = answer_of(value, self.short.answers.result)
         if not isinstance(answer.body, bytes) or answer.status >= _SERVER_ERROR:
             return 0

@@ -7,7 +7,7 @@ import asyncio
 import time
 from collections.abc import Callable
 from http import HTTPStatus
-from typing import Any, Protocol
+from typing import Any
 
 import msgspec
 from starlette.types import Message, Scope
@@ -16,13 +16,11 @@ from runtime.base.errors import Problem, phrase
 from runtime.declare.request import ClientGone
 from runtime.triggers.http.answers import Headers
 from runtime.triggers.http.wire.heads import Lines
-from runtime.triggers.http.wire.inbox import Inbox
-from runtime.triggers.http.wire.link import DISCARD_SECONDS, Patience, stalled
-from runtime.triggers.http.wire.outbox import Outbox
-from runtime.triggers.http.wire.requests import BODY_ROOM, Ends, Host, date_now, refusal
+from runtime.triggers.http.wire.link import DISCARD_SECONDS, Patience, Way, stalled
+from runtime.triggers.http.wire.requests import BODY_ROOM, Host, date_line, refusal
 
 _STATUS_LINES = {one.value: b"HTTP/1.1 %d %s\r\n" % (one.value, phrase(one).encode()) for one in HTTPStatus}
-_JSON_HEAD = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: %d\r\n%b%b"
+_JSON_HEAD = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: %d\r\nx-run-id: %b\r\n%b%b"
 _CUT_SHORT = "what was sent is not HTTP/1.1: the client ended in the middle of its body"
 _GIVEN_UP = "the request was given up"
 _LEAVE_SECONDS = 0.05
@@ -33,25 +31,8 @@ _OURS = frozenset({b"transfer-encoding", b"keep-alive", b"upgrade"})
 """Of the connection: what an answer says of it is left out."""
 
 
-class Way(Protocol):
-    """What an exchange needs of its connection."""
-
-    inbox: Inbox
-    outbox: Outbox
-
-    @property
-    def ends(self) -> Ends:
-        """Both ends of it."""
-
-    def release(self, *, keep: bool) -> None:
-        """The exchange is over. keep: another may follow."""
-
-
 class Exchange(msgspec.Struct, eq=False):
-    """See Link. One with a body is to `expect` it. ended: the client says no more. left: it has gone away.
-
-    on_gone: called when it has, as far as can be told.
-    """
+    """See Link. One with a body is to `expect` it. ended: the client says no more. left, on_gone: it has gone away."""
 
     _host: Host
     _way: Way
@@ -260,23 +241,21 @@ class Exchange(msgspec.Struct, eq=False):
 
     def write_whole(self, status: int, headers: Headers, content: bytes) -> bool:
         """Answer, and be over; False if something is to be waited for: then `send_whole` it is."""
-        if not self._may_write():
-            return False
-        self._way.outbox.write_both(self._head_of(status, headers, len(content)), content)
-        return not self._way.outbox.blocked
-
-    def write_json(self, lines: bytes, content: bytes) -> bool:
-        """As write_whole, of a 200 with JSON. lines: further ones of its head, as they are sent."""
-        if not self._may_write():
-            return False
-        self._way.outbox.write_both(_JSON_HEAD % (len(content), lines, self._last_lines()), content)
-        return not self._way.outbox.blocked
-
-    def _may_write(self) -> bool:
-        if not self.done or self._way.outbox.blocked or self._refused:
+        outbox = self._way.outbox
+        if not self.done or outbox.blocked or self._refused:
             return False
         self._started = self._whole = True
-        return True
+        outbox.write_both(self._head_of(status, headers, len(content)), content)
+        return not outbox.blocked
+
+    def write_json(self, run_id: str, lines: bytes, content: bytes) -> bool:
+        """As write_whole, of a 200 with JSON. lines: further ones of its head, as they are sent."""
+        outbox = self._way.outbox
+        if not self.done or outbox.blocked or self._refused:
+            return False
+        self._started = self._whole = True
+        outbox.write_both(_JSON_HEAD % (len(content), run_id.encode(), lines, self._last_lines()), content)
+        return not outbox.blocked
 
     async def send_whole(self, status: int, headers: Headers, content: bytes) -> None:
         """See Link."""
@@ -314,13 +293,11 @@ class Exchange(msgspec.Struct, eq=False):
         chunked = len(lengths) != 1 or any(name == b"transfer-encoding" for name, _ in headers)
         left_out = _OURS | {b"content-length"} if chunked else _OURS
         headers = [one for one in headers if one[0] not in left_out]
-        if status in _BODILESS:
-            pass
-        elif not chunked:
-            self._length = int(lengths.pop())
-        else:
+        if chunked and status not in _BODILESS:
             self._chunked = True
             headers.append((b"transfer-encoding", b"chunked"))
+        elif status not in _BODILESS:
+            self._length = int(lengths.pop())
         self._head = self._head_of(status, headers)
 
     def _send_part(self, part: bytes, *, last: bool) -> None:
@@ -364,9 +341,9 @@ class Exchange(msgspec.Struct, eq=False):
     def _last_lines(self, *, dated: bool = False) -> bytes:
         """What the server says in each head, and its end."""
         host = self._host
-        date = b"" if dated else b"date: %b\r\n" % date_now()
-        if host.config.alt_svc_headers:
-            date += b"".join(b"alt-svc: %b\r\n" % value.encode() for value in host.config.alt_svc_headers)
         if host.ending or not self.lines.keep:
             self._closes = True
-        return date + (b"connection: close\r\n\r\n" if self._closes else b"\r\n")
+        end = b"connection: close\r\n\r\n" if self._closes else b"\r\n"
+        if host.config.alt_svc_headers:
+            end = b"".join(b"alt-svc: %b\r\n" % value.encode() for value in host.config.alt_svc_headers) + end
+        return end if dated else date_line() + end

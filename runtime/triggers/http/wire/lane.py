@@ -12,9 +12,9 @@ from typing import Any, Protocol
 
 from runtime.base.logs import get_logger
 from runtime.declare.request import Request
-from runtime.triggers.http.wire.exchange import Exchange, Way
+from runtime.triggers.http.wire.exchange import Exchange
 from runtime.triggers.http.wire.heads import Head, Reader
-from runtime.triggers.http.wire.link import Link
+from runtime.triggers.http.wire.link import Link, Way
 from runtime.triggers.http.wire.overload import LANE_TURNS, STOCK_TURNS, Cause
 from runtime.triggers.http.wire.requests import Host, date_now
 

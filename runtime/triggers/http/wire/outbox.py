@@ -57,13 +57,14 @@ class Outbox:
 
     def write_both(self, head: bytes, body: bytes) -> None:
         """Send a head and what follows it, in one packet if they fit into one."""
-        if len(body) <= _JOINED_BYTES:
-            self.write(head + body)
-            return
         if self._parts:
             self.flush()
         self._written += len(head) + len(body)
-        if not self.lost:
+        if self.lost:
+            return
+        if len(body) <= _JOINED_BYTES:
+            self._transport.write(head + body)
+        else:
             self._transport.writelines((head, body))
 
     def block(self) -> None:

@@ -131,16 +131,26 @@ def with_ours(headers: Headers, config: Config) -> Headers:
     return headers + [(b"alt-svc", value.encode()) for value in config.alt_svc_headers]
 
 
-_dates: dict[int, bytes] = {}
+_dates: dict[int, tuple[bytes, bytes]] = {}
 
 
 def date_now() -> bytes:
     """The value of Date."""
+    return _dated()[0]
+
+
+def date_line() -> bytes:
+    """Date, as HTTP/1.1 says it."""
+    return _dated()[1]
+
+
+def _dated() -> tuple[bytes, bytes]:
     second = int(time.time())
     found = _dates.get(second)
     if found is None:
         _dates.clear()
-        found = _dates[second] = formatdate(second, usegmt=True).encode()
+        value = formatdate(second, usegmt=True).encode()
+        found = _dates[second] = (value, b"date: %b\r\n" % value)
     return found
 
 
