@@ -15,17 +15,24 @@ _TRACEPARENT = re.compile(r"(?!ff)[0-9a-f]{2}-(?!0{32})([0-9a-f]{32})-(?!0{16})(
 
 _AT_ONCE = 256
 
+_stamp = (0, "")
+"""The millisecond of the last id, and how an id says it: under load many have the same."""
+
 _random: Iterator[str] = iter(())
 """Of the system's random source, which takes longer to ask than all else here: for the next ids, 20 digits each."""
 
 
 def new_run_id() -> str:
     """32 hex digits, time-ordered: 48 bits of milliseconds, then 80 random bits nobody can guess."""
-    global _random  # noqa: PLW0603 - one a process
+    global _random, _stamp  # noqa: PLW0603 - one a process
     while (digits := next(_random, None)) is None:  # a step of an iterator is one: no two threads have the same
         fresh = os.urandom(10 * _AT_ONCE).hex()
         _random = iter([fresh[at : at + 20] for at in range(0, len(fresh), 20)])
-    return f"{time.time_ns() // 1_000_000:012x}{digits}"
+    now = time.time_ns() // 1_000_000
+    stamp = _stamp
+    if stamp[0] != now:
+        stamp = _stamp = (now, f"{now:012x}")
+    return stamp[1] + digits
 
 
 def _after_fork() -> None:
