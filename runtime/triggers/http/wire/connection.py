@@ -106,19 +106,17 @@ class Connection(asyncio.Protocol):
         if self._exchange is not None:
             if data := self._exchange.feed(data):
                 self.inbox.put(data)
-        elif data and not (self._host.lane.wanted and self._is_bare() and self._host.lane.take(self, data)):
+        elif data and not (self._is_bare() and self._host.lane.take(self, data)):
             self.inbox.put(data)
             self._go_on()
 
     def _is_bare(self) -> bool:
         """Whether what comes is a request from its first byte on, and can be answered."""
-        protocol = self._protocol
+        host, protocol = self._host, self._protocol
         return (
-            self in self._host.idle
-            and (protocol is None or protocol.bare)
-            and not (self._running or self.inbox or self._eof or self.outbox.blocked)
-            and not self._host.context.terminated.is_set()
-            and (protocol is not None or not self._is_http2)
+            self in host.idle
+            and not (self._running or self.inbox.parts or self._eof or self.outbox.blocked or host.ending)
+            and (not self._is_http2 if protocol is None else protocol.bare)
         )
 
     def begin(self, exchange: Exchange, rest: bytes) -> None:
@@ -135,11 +133,12 @@ class Connection(asyncio.Protocol):
         self._exchange = None
         if self._lost or self._closing:
             return
-        if not keep or self._host.context.terminated.is_set():
+        if not keep or self._host.ending:
             self.close()
             return
-        self._rest()
-        if self.inbox:  # not from here, where a handler's variables may be at hand
+        self.deadline = self._loop.time() + self._host.limits.idle_seconds
+        self._host.idle[self] = None
+        if self.inbox.parts:  # not from here, where a handler's variables may be at hand
             self._loop.call_soon(self._follow, context=self._host.lane.variables)
         elif self._eof:
             self.close()
@@ -210,7 +209,7 @@ class Connection(asyncio.Protocol):
             self._fresh = self._in_head = False
             self.deadline = None
             self._unlist()
-        elif self._host.context.terminated.is_set():
+        elif self._host.ending:
             self.close()
         else:
             self._rest()
@@ -315,7 +314,7 @@ class Connection(asyncio.Protocol):
         """Close it as soon as no request is under way: now, if none is."""
         if self._exchange is not None:
             return
-        terminated = self._host.context.terminated.is_set()
+        terminated = self._host.ending
         if self._protocol is None:
             if terminated and self._fresh and not self._closing and self.deadline is not None:
                 # It was let in a moment ago, and is about to ask: it gets the 503 that all get now.

@@ -9,21 +9,21 @@ _FULL_BYTES = 65_536
 
 
 class Inbox:
-    """True while there is something in it."""
+    """True while there is something in it, which is `parts`."""
 
-    __slots__ = ("_parts", "_size", "_transport")
+    __slots__ = ("_size", "_transport", "parts")
 
     def __init__(self, transport: asyncio.Transport) -> None:
-        self._parts: list[bytes] = []
+        self.parts: list[bytes] = []
         self._size = 0
         self._transport = transport
 
     def __bool__(self) -> bool:
-        return bool(self._parts)
+        return bool(self.parts)
 
     def put(self, data: bytes) -> None:
         """Keep this."""
-        self._parts.append(data)
+        self.parts.append(data)
         self._size += len(data)
         if self._size > _FULL_BYTES:
             self._transport.pause_reading()
@@ -36,11 +36,11 @@ class Inbox:
 
     def peek(self) -> bytes:
         """The same, which stays there."""
-        return self._parts[0] if len(self._parts) == 1 else b"".join(self._parts)
+        return self.parts[0] if len(self.parts) == 1 else b"".join(self.parts)
 
     def drop(self) -> None:
         """Forget it."""
-        self._parts.clear()
+        self.parts.clear()
         if self._size > _FULL_BYTES:
             self._transport.resume_reading()
         self._size = 0

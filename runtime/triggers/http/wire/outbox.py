@@ -57,13 +57,14 @@ class Outbox:
 
     def write_both(self, head: bytes, body: bytes) -> None:
         """Send a head and what follows it, in one packet if they fit into one."""
-        if len(body) <= _JOINED_BYTES:
-            self.write(head + body)
-            return
         if self._parts:
             self.flush()
         self._written += len(head) + len(body)
-        if not self.lost:
+        if self.lost:
+            return
+        if len(body) <= _JOINED_BYTES:
+            self._transport.write(head + body)
+        else:
             self._transport.writelines((head, body))
 
     def block(self) -> None:
@@ -108,7 +109,8 @@ class Outbox:
 def ends_of(transport: asyncio.Transport) -> Ends:
     """Both ends of a connection."""
     client, server = (_address(transport.get_extra_info(name)) for name in ("peername", "sockname"))
-    return Ends(transport.get_extra_info("ssl_object") is not None, client, server)
+    secured = transport.get_extra_info("ssl_object") is not None
+    return Ends(secured, client, server, client[0] if client else None, "https" if secured else "http")
 
 
 def _address(name: Any) -> tuple[str, int] | None:

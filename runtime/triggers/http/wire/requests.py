@@ -8,7 +8,7 @@ import re
 import time
 from collections.abc import Awaitable, Callable, Iterable
 from email.utils import formatdate
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 import msgspec
 from hypercorn.config import Config
@@ -127,16 +127,26 @@ def with_ours(headers: Headers, config: Config) -> Headers:
     return headers + [(b"alt-svc", value.encode()) for value in config.alt_svc_headers]
 
 
-_dates: dict[int, bytes] = {}
+_dates: dict[int, tuple[bytes, bytes]] = {}
 
 
 def date_now() -> bytes:
     """The value of Date."""
+    return _dated()[0]
+
+
+def date_line() -> bytes:
+    """Date, as HTTP/1.1 says it."""
+    return _dated()[1]
+
+
+def _dated() -> tuple[bytes, bytes]:
     second = int(time.time())
     found = _dates.get(second)
     if found is None:
         _dates.clear()
-        found = _dates[second] = formatdate(second, usegmt=True).encode()
+        value = formatdate(second, usegmt=True).encode()
+        found = _dates[second] = (value, b"date: %b\r\n" % value)
     return found
 
 
@@ -180,11 +190,16 @@ def whom_to_ask(app: App, judge: Callable[[], bytes], *, close: bool) -> tuple[A
 
 
 class Ends(msgspec.Struct, frozen=True):
-    """Both ends of a connection. secured: over TLS. client, server: address and port, None where there is none."""
+    """Both ends of a connection. client, server: address and port, None where there is none. secured: over TLS.
+
+    host: the client's address alone.
+    """
 
     secured: bool
     client: tuple[str, int] | None
     server: tuple[str, int] | None
+    host: str | None
+    scheme: Literal["http", "https"]
 
 
 class Cut(Closed):
@@ -192,7 +207,7 @@ class Cut(Closed):
 
 
 class Host(Protocol):
-    """What a protocol needs of its server."""
+    """What a protocol needs of its server. ending: connections are closed once they are answered; as `context` says."""
 
     app: App
     config: Config
@@ -200,6 +215,7 @@ class Host(Protocol):
     limits: Limits
     tasks: "Tasks"
     overload: Overload
+    ending: bool
 
 
 class Signal:

@@ -101,6 +101,7 @@ class Server:
         self.config = Config()
         self.config.accesslog = self.config.errorlog = None
         self.context = Surroundings()
+        self.ending = False
         self.connections: set[Connection] = set()
         self.lane = Lane(self, direct)
         self.idle: dict[Connection, None] = {}
@@ -145,7 +146,7 @@ class Server:
         """
         self._stopped = True
         self._accept_off()
-        await self.context.terminated.set()
+        await self._terminate()
         await self._wait_until(lambda: not self._opening and not self.connections, within_seconds)
 
     async def end(self) -> None:
@@ -154,12 +155,16 @@ class Server:
         self._accept_off()
         self._sock.close()
         await self._wait_until(lambda: not self._opening, self.limits.close_seconds)  # those are no connections yet
-        await self.context.terminated.set()
+        await self._terminate()
         for connection in list(self.connections):
             connection.finish()
         if self._quic is not None:
             self._quic.close()
         await self._wait_until(lambda: not self.connections, self.limits.close_seconds)
+
+    async def _terminate(self) -> None:
+        self.ending = True
+        await self.context.terminated.set()
 
     async def _wait_until(self, condition: Callable[[], bool], seconds: float) -> None:
         """Wait until a condition on the connections holds, for some time at most."""
