@@ -104,6 +104,7 @@ class Server:
         self.ending = False
         self.connections: set[Connection] = set()
         self.lane = Lane(self, direct)
+        self._stock = wire.tls is not None or direct is None
         self.idle: dict[Connection, None] = {}
         self.asking: dict[Connection, None] = {}
         self._tls = wire.tls
@@ -128,7 +129,7 @@ class Server:
         self._sock.setblocking(False)
         self._accept_on()
         self.tasks.spawn(self._watch)
-        if self._tls is not None or not self.lane.wanted:  # they will be asked for at once
+        if self._stock:  # they will be asked for at once
             self.tasks.spawn(self.protocols)
 
     async def protocols(self) -> "tuple[type[Http1], type[Http2]]":
