@@ -1,5 +1,10 @@
-"""`python -m runtime` is the `fnrun` command."""
+"""The `fnrun` command, which is also `python -m runtime`."""
 
-from runtime.cli import main
+from runtime.base.garbage import collect_seldom
 
-main()
+collect_seldom()  # before all else is loaded
+
+from runtime.cli import main  # noqa: E402 - as said
+
+if __name__ == "__main__":
+    main()

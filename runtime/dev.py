@@ -213,8 +213,12 @@ class Place:
         task.add_done_callback(self._tasks.discard)
 
 
-async def watch(root: Path, places: Sequence[Place]) -> None:
+def watch(root: Path, places: Sequence[Place]) -> None:
     """Fill the places and have each take up what is saved in `root`, until SIGTERM or SIGINT."""
+    asyncio.run(_watch(root, places))
+
+
+async def _watch(root: Path, places: Sequence[Place]) -> None:
     task = asyncio.current_task()
     logging.getLogger("watchfiles").setLevel(logging.WARNING)  # what changed is said by us
     for number in (signal.SIGTERM, signal.SIGINT):

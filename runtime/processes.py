@@ -11,6 +11,7 @@ import select
 import selectors
 import signal
 import socket
+import subprocess
 import sys
 import threading
 import time
@@ -22,8 +23,8 @@ import msgspec
 
 from runtime.base.ids import new_run_id
 from runtime.base.logs import get_logger
-from runtime.base.pulse import STUCK, Pulse, Silence
-from runtime.observe.board import Place, take_place
+from runtime.base.pulse import STUCK, Silence
+from runtime.spawning import Spawned, spawn
 
 log = get_logger(__name__)
 
@@ -92,12 +93,10 @@ class Line:
 class Child:
     """One process of ours, in a session of its own: Ctrl-C reaches the parent alone, which ends it in order."""
 
-    def __init__(
-        self, process: asyncio.subprocess.Process, line: Line, pulse: Pulse, place: Place, silence_seconds: float
-    ) -> None:
-        self._process = process
-        self._place = place
-        self._pulse = pulse
+    def __init__(self, spawned: Spawned, line: Line, silence_seconds: float) -> None:
+        self._process = spawned.process
+        self._place = spawned.place
+        self._pulse = spawned.pulse
         self._stopped = False
         self._silent = False
         self._end = asyncio.create_task(self._clear())
@@ -112,32 +111,13 @@ class Child:
         sock: socket.socket | None = None,
         silence_seconds: float = 0.0,
     ) -> Self:
-        """Start `COMMAND --line FD --pulse FD --counts FD:PLACE`, with `--fd SOCK` where there is a socket for it.
+        """Start one: see spawn, and of for the rest. OSError."""
+        return await cls.of(spawn(command, environ, sock), silence_seconds)
 
-        silence_seconds: a child whose pulse stands still for so long is killed; 0.0 for never.
-        """
-        ours, theirs = socket.socketpair()
-        line = await Line.on(ours)
-        with theirs:
-            listening = [] if sock is None else ["--fd", str(sock.fileno())]
-            fds = [one.fileno() for one in (theirs, sock) if one is not None]
-            try:
-                pulse, place = Pulse.make(), take_place()
-            except OSError:
-                line.close()
-                raise
-            try:
-                process = await asyncio.create_subprocess_exec(
-                    *command, "--line", str(theirs.fileno()), "--pulse", str(pulse.fd),
-                    "--counts", str(place), *listening, stdin=asyncio.subprocess.DEVNULL,
-                    pass_fds=[*fds, pulse.fd, *place.fds], env=dict(environ), start_new_session=True,
-                )  # fmt: skip
-            except OSError:
-                line.close()
-                pulse.close()
-                place.free()
-                raise
-        return cls(process, line, pulse, place, silence_seconds)
+    @classmethod
+    async def of(cls, spawned: Spawned, silence_seconds: float = 0.0) -> Self:
+        """One that was started before. silence_seconds: killed if its pulse stands still for so long; 0.0 for never."""
+        return cls(spawned, await Line.on(spawned.line), silence_seconds)
 
     @property
     def pid(self) -> int:
@@ -165,7 +145,7 @@ class Child:
 
     async def _clear(self) -> None:
         """End what it started and left in its process group, and the line, which such a one may hold."""
-        await self._process.wait()
+        await _ended(self._process)
         self.kill()
         self.line.close()
         if self._watching is not None and not self._silent:
@@ -236,15 +216,25 @@ class Child:
         return True
 
     def _signal(self, number: signal.Signals) -> None:
-        # Not by send_signal(): that polls first, and takes the exit code away from asyncio, which then warns.
-        if self._process.returncode is None:
-            with suppress(ProcessLookupError):
-                os.kill(self.pid, number)
+        self._process.send_signal(number)  # to nobody, if it has ended
 
     def kill(self) -> None:
         """End it at once, with all it started."""
         with suppress(ProcessLookupError, PermissionError):
             os.killpg(self.pid, signal.SIGKILL)
+
+
+async def _ended(process: subprocess.Popen[bytes]) -> None:
+    """Wait for a process's end, in a thread: as asyncio does where a system has nothing better."""
+    loop, ended = asyncio.get_running_loop(), asyncio.Event()
+
+    def wait() -> None:
+        process.wait()
+        with suppress(RuntimeError):  # nobody waits any more: the loop is closed
+            loop.call_soon_threadsafe(ended.set)
+
+    threading.Thread(target=wait, name="child", daemon=True).start()
+    await ended.wait()
 
 
 def _is_frozen(pid: int) -> bool:

@@ -136,7 +136,7 @@ class HttpRole:
         self.overload = Overload(
             shed=settings.http.shed,
             max_in_flight=settings.http.max_in_flight,
-            threads_full=lambda: self.invoker.threads.crowded,
+            threads_full=self.invoker.threads.are_crowded,
             work_of=self.core.work_of,
         )
         self.shell = Shell(self.core, log_all=settings.log.requests == "all", overload=self.overload)

@@ -4,18 +4,15 @@ Called by cli for `serve`, unless one HTTP process is all there is. Serves nothi
 """
 
 import asyncio
-import os
 import signal
-import socket
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-
-import msgspec
 
 from runtime.base import logs
 from runtime.base.errors import StartError
 from runtime.observe.board import note_replacement
 from runtime.processes import Child, Message, answer_for_nobody, answer_the_last
+from runtime.spawning import Spawned, Team, spawn
 
 log = logs.get_logger(__name__)
 
@@ -24,44 +21,10 @@ _LONGEST_PAUSE_SECONDS = 1.0
 """Between the deaths of one that dies again and again. With the time to start it is below the 2 s that are promised."""
 _LONGEST_PAUSE_UNREADY_SECONDS = 5.0
 """The same of one that does not listen and dies before it is ready: whatever keeps it from that is not over so soon."""
+_HEAD_START_SECONDS = 1.0
+"""Those who answer callers begin alone, until one is ready, or for so long: all at once would take twice as long."""
 _WELL_SECONDS = 10.0
 """One that lived for so long is replaced without a pause."""
-_END_SECONDS = 15.0
-"""What a child may take longer than its drain time, to close what is open."""
-_QUIT_SECONDS = 2.0
-"""Of these, what a worker may take before it is told to leave its work."""
-_CALLED = {"http": "an HTTP process", "scheduler": "a scheduler", "worker": "a worker", "ops": "the process of [ops]"}
-
-
-class Team(msgspec.Struct, frozen=True, kw_only=True):
-    """Processes of one kind.
-
-    name: "http", "scheduler", "worker" or "ops". command: of each; `--line FD` is added, `--fd FD` where there is a
-    sock, and `--announce` for the one that says what does not load. sock: the listening socket that they share and
-    inherit. url: its address. alone: two cannot be there at once, as when they answer HTTP/3.
-    """
-
-    name: str
-    command: tuple[str, ...]
-    count: int = 1
-    sock: socket.socket | None = None
-    url: str = ""
-    alone: bool = False
-
-    @property
-    def serves(self) -> bool:
-        """Whether callers of functions come to it."""
-        return self.sock is not None and self.name != "ops"
-
-    @property
-    def called(self) -> str:
-        """One of them, for people."""
-        return _CALLED[self.name]
-
-    def patience(self, drain_seconds: float) -> tuple[float, float | None]:
-        """How long one may take to end, and after how long SIGQUIT tells it not to wait for its work: see Child.end."""
-        quits = drain_seconds + _QUIT_SECONDS if self.name == "worker" else None
-        return drain_seconds + _END_SECONDS, quits
 
 
 class _Turn:
@@ -108,12 +71,19 @@ class _Place:
 class Supervisor:
     """Keeps teams at work. One whose team listens must be able to start; where no team does, each one must."""
 
-    def __init__(self, teams: Sequence[Team], silence_seconds: float = 0.0) -> None:
-        """silence_seconds: see Child.start."""
+    def __init__(
+        self, teams: Sequence[Team], silence_seconds: float, begun: Spawned | None, begin_log: Callable[[], None]
+    ) -> None:
+        """silence_seconds: see Child.of. begun: the very first child. begin_log: called before the first line."""
         self._teams = teams
+        self._begun = begun
+        self._log = begin_log
         self._silence_seconds = silence_seconds
         self._leaving: set[asyncio.Task[None]] = set()
         serving = any(team.serves for team in teams)
+        self._served = asyncio.Event()
+        if not serving:
+            self._served.set()
         self._places = [
             _Place(
                 team,
@@ -126,16 +96,18 @@ class Supervisor:
         self._stopping = asyncio.Event()
         self._hurried = False
 
-    async def run(
-        self,
-        drain_seconds: float,
-        environ: Mapping[str, str] = os.environ,
-        go_on: Callable[[], None] = lambda: None,
-    ) -> bool:
+    def keep(self, drain_seconds: float, environ: Mapping[str, str]) -> bool:
         """Keep them running until SIGTERM or SIGINT, then let them drain. StartError if a vital one cannot start.
 
-        False if a second signal ended them at once. go_on: called once all are started, or could not be.
+        False if a second signal ended them at once.
         """
+        return asyncio.run(self._run(drain_seconds, environ))
+
+    def _begin_log(self) -> None:
+        begin, self._log = self._log, lambda: None
+        begin()
+
+    async def _run(self, drain_seconds: float, environ: Mapping[str, str]) -> bool:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._stop)
@@ -143,9 +115,10 @@ class Supervisor:
             async with asyncio.TaskGroup() as group:
                 for place in self._places:
                     group.create_task(self._keep(place, environ, drain_seconds))
+                await self._let_go_first()
                 for place in self._places:
                     await place.tried.wait()
-                go_on()
+                self._begin_log()
                 await self._stopping.wait()
                 log.info("stopping", processes=len(self._places), drain_seconds=drain_seconds)
                 await self._end_all(drain_seconds)
@@ -167,9 +140,11 @@ class Supervisor:
                 child.kill()
         self._hurried = self._stopping.is_set()
         self._stopping.set()
+        self._served.set()
 
     async def _end_all(self, drain_seconds: float) -> None:
         self._stopping.set()
+        self._served.set()
         await asyncio.gather(
             *(child.end(*place.team.patience(drain_seconds)) for place in self._places for child in place.children)
         )
@@ -178,6 +153,8 @@ class Supervisor:
         """Whoever holds the place is replaced when it ends, or asks for that."""
         pause = 0.0
         turn: _Turn | None = None
+        if not place.team.serves:
+            await self._let_go_first()
         while not self._stopping.is_set():
             turn = turn or await self._begin(place, environ)
             if turn is None:
@@ -189,6 +166,11 @@ class Supervisor:
                 turn = None
                 await self._wait(pause)
         place.tried.set()
+
+    async def _let_go_first(self) -> None:
+        with suppress(TimeoutError):
+            async with asyncio.timeout(_HEAD_START_SECONDS):
+                await self._served.wait()
 
     async def _begin(self, place: _Place, environ: Mapping[str, str]) -> _Turn | None:
         """Start one for the place and wait until it is ready, or has ended. None if there is none."""
@@ -229,6 +211,7 @@ class Supervisor:
     async def _note_end(self, place: _Place, turn: _Turn, pause: float) -> float:
         """It has hung up: see how it ends. How long to wait before it is replaced; pause: the last time."""
         how = await turn.child.wait()
+        self._begin_log()
         place.children.discard(turn.child)
         place.well = False
         if self._stopping.is_set():
@@ -248,11 +231,13 @@ class Supervisor:
     async def _start(self, place: _Place, environ: Mapping[str, str]) -> Child | None:
         """Another one for the place; None if no process can be had: others may end, so it is tried again."""
         team = place.team
-        # What does not load, and what the store lacks, is said by one of the children only.
-        announce = ["--announce", "--first"] if place.first and place.announces else []
+        very_first = place.first and place.announces
+        begun, self._begun = (self._begun, None) if very_first else (None, self._begun)
         try:
-            child = await Child.start([*team.command, *announce], environ, team.sock, self._silence_seconds)
+            command = team.first_command if very_first else team.command
+            child = await Child.of(begun or spawn(command, environ, team.sock), self._silence_seconds)
         except OSError as error:
+            self._begin_log()
             said = f"{team.called} cannot be started"
             log.error(said, reason=str(error))  # noqa: TRY400 - the reason says all
             return None
@@ -278,6 +263,9 @@ class Supervisor:
         """At the first time that all of a team are there, say so."""
         place.well = True
         team = place.team
+        self._begin_log()
+        if team.serves:
+            self._served.set()
         if team.sock is not None:
             asyncio.get_running_loop().remove_reader(team.sock)
         if not place.first:

@@ -45,6 +45,8 @@ from runtime.triggers.queue.worker import QueueWorker, worker_name
 
 log = logs.get_logger(__name__)
 
+_SWITCH_SECONDS = 0.001
+"""How long the thread that claims and the handlers' loop may keep each other from Python's lock."""
 _END_SECONDS = 20.0
 """What an end may take beyond the drain time: handlers that swallow their cancellation, resources that close slowly."""
 
@@ -77,6 +79,7 @@ def work(project: Project, parent: Parent) -> NoReturn:
         traces.begin(role="worker")
     desk = open_desk(project.root, settings, again=not parent.first)
     use(desk)
+    sys.setswitchinterval(_SWITCH_SECONDS)
     role = WorkerRole(project, desk, parent)
     end_watch = open_watch(desk, project.root, delay_seconds=1.0)
     try:

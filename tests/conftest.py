@@ -4,6 +4,7 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from textwrap import dedent
+from typing import Literal
 
 import httpx
 import pytest
@@ -11,11 +12,13 @@ import structlog
 from structlog.testing import LogCapture
 
 from runtime.ledger.desk import Desk
+from runtime.listening import open_socket
 from runtime.projects import Project, load_project
 from runtime.roles import HttpRole
+from runtime.triggers.http.wire.server import Server, Wire
 from tests.desks import desk, frozen, gone  # noqa: F401 - fixtures
 from tests.ledger.conftest import valkey  # noqa: F401
-from tests.live_servers import Server
+from tests.live_servers import Server as Started
 
 ROOT = Path(__file__).parents[1]
 SAMPLES = ROOT / "tests" / "samples"
@@ -100,9 +103,45 @@ async def client_of(
     role.invoker.threads.close()
 
 
-def client_on(role: HttpRole) -> httpx.AsyncClient:
-    transport = httpx.ASGITransport(role.app, raise_app_exceptions=True)
-    return httpx.AsyncClient(transport=transport, base_url="http://localhost")
+class Way:
+    """How `client_on` reaches a project: as an ASGI application, or over a socket by one of the lanes."""
+
+    lane: Literal["fast", "hypercorn"] | None = None
+
+
+@asynccontextmanager
+async def client_on(role: HttpRole) -> AsyncIterator[httpx.AsyncClient]:
+    if Way.lane is None:
+        transport = httpx.ASGITransport(role.app, raise_app_exceptions=True)
+        async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as client:
+            yield client
+        return
+    sock = open_socket("127.0.0.1:0")
+    direct = role.direct if Way.lane == "fast" else None
+    server = Server(role.app, sock, Wire(limits=role.shell.limits), role.overload, direct)
+    await server.begin()
+    try:
+        transport = To(sock.getsockname()[1])
+        async with httpx.AsyncClient(transport=transport, base_url="http://localhost", timeout=50) as client:
+            yield client
+    finally:
+        await role.shell.idle(10)
+        await server.end()
+
+
+class To(httpx.AsyncHTTPTransport):
+    """Sends what is for any host to this port."""
+
+    def __init__(self, port: int) -> None:
+        super().__init__()
+        self._port = port
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        url = request.url.copy_with(host="127.0.0.1", port=self._port)
+        sent = httpx.Request(
+            request.method, url, headers=request.headers, stream=request.stream, extensions=request.extensions
+        )
+        return await super().handle_async_request(sent)
 
 
 @pytest.fixture
@@ -113,12 +152,12 @@ async def http(samples: Project, log: LogCapture) -> AsyncIterator[httpx.AsyncCl
 
 
 @pytest.fixture
-def start(tmp_path: Path) -> Iterator[Callable[..., Server]]:
+def start(tmp_path: Path) -> Iterator[Callable[..., Started]]:
     """Start `fnrun ARGUMENTS` in a folder; whatever still runs at the end is killed."""
-    servers: list[Server] = []
+    servers: list[Started] = []
 
-    def run(root: Path, *arguments: str, environ: dict[str, str] | None = None, roles: str | None = "http") -> Server:
-        servers.append(Server(root, *arguments, environ=environ, roles=roles))
+    def run(root: Path, *arguments: str, environ: dict[str, str] | None = None, roles: str | None = "http") -> Started:
+        servers.append(Started(root, *arguments, environ=environ, roles=roles))
         return servers[-1]
 
     yield run

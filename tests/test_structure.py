@@ -75,6 +75,12 @@ def test_a_parent_loads_no_function_and_no_client_before_its_children_are_starte
     assert (layers | SERVERS - {"click"} | {"structlog"}) & set(loaded) == set()
 
 
+def test_a_parent_starts_its_first_child_before_it_loads_asyncio():
+    code = "import runtime.cli.serving, sys; print(*sys.modules)"
+    loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
+    assert {"asyncio", "ssl", "runtime.supervisor", "runtime.processes", "runtime.dev"} & set(loaded) == set()
+
+
 def test_the_scheduler_loads_nothing_of_the_other_roles():
     code = "import runtime.scheduling, sys; print(*sorted({name.partition('.')[0] for name in sys.modules}))"
     loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()

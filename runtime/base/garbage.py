@@ -1,8 +1,8 @@
 """When Python looks for garbage: seldom, and not among what stays anyway.
 
-Called by the command line and by the roles. A look through all objects holds the interpreter, and with it every
-request: 70 ms for the 100,000 of a server with 1,000 connections, several times a second under load. What has no cycles
-is freed at once as ever.
+Called by `__main__`, before all else is loaded, and by the roles. A look through all objects holds the interpreter, and
+with it every request: 70 ms for the 100,000 of a server with 1,000 connections, several times a second under load. What
+has no cycles is freed at once as ever.
 """
 
 import gc

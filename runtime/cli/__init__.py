@@ -8,7 +8,6 @@ import click
 from typing_extensions import override
 
 from runtime.base.errors import FnrunError
-from runtime.base.garbage import collect_seldom
 from runtime.base.secrets.masking import mask
 
 _COMMANDS = {
@@ -47,7 +46,6 @@ class _Group(click.Group):
 
     @override
     def invoke(self, ctx: click.Context) -> Any:
-        collect_seldom()
         try:
             return super().invoke(ctx)
         except FnrunError as error:

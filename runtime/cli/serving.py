@@ -1,6 +1,5 @@
 """`fnrun dev` and `fnrun serve`: the parents, which load next to nothing before their children are started."""
 
-import asyncio
 import os
 import signal
 import sys
@@ -17,6 +16,7 @@ from runtime.base.addresses import EMBEDDED
 from runtime.base.errors import StartError
 from runtime.base.sections import HttpSettings, Settings
 from runtime.base.settings import Loaded, load_settings
+from runtime.spawning import Team, spawn
 
 PROGRAM = (sys.executable, "-P", "-m", "runtime")
 """`fnrun`. -P: a file of the project's called like a module of ours shall not stand in for it."""
@@ -54,7 +54,7 @@ def dev(root: Path, bind: str | None) -> None:
                 command = [*_command(root, f"{name}-child"), *announce]
                 places.append(Place(name, command, environ, silence_seconds=silence))
         _open_store(root, settings, opened)
-        asyncio.run(watch(root, places))
+        watch(root, places)
 
 
 def _warn(loaded: Loaded) -> None:
@@ -122,8 +122,6 @@ def serve(root: Path, /, bind: str | None, log_level: str | None, **chosen: str 
 
 
 def _supervise(root: Path, settings: Settings, environ: Mapping[str, str]) -> None:
-    from runtime.supervisor import Supervisor, Team  # noqa: PLC0415 - a single process needs none
-
     with ExitStack() as opened:
         teams = []
         if "http" in settings.serve.only:
@@ -140,15 +138,16 @@ def _supervise(root: Path, settings: Settings, environ: Mapping[str, str]) -> No
             sock = opened.enter_context(listening.open_socket(settings.ops.bind, "ops.bind"))
             url = listening.url_of(sock, HttpSettings())
             teams.append(Team(name="ops", command=_command(root, "ops-child"), sock=sock, url=url))
-        supervisor = Supervisor(teams, float(settings.serve.blocked_limit))
+        first = None
+        with suppress(OSError):  # the supervisor tries again, and says what is wrong
+            first = spawn(teams[0].first_command, environ, teams[0].sock)
+        if settings.store.url == EMBEDDED:
+            threading.Thread(target=_use_embedded, args=[root], daemon=True).start()
+        from runtime.supervisor import Supervisor  # noqa: PLC0415 - it loads asyncio, and the first child has begun
 
-        def go_on() -> None:
-            """What can wait until the children are started, but no longer than the first line of the log."""
-            logs.begin(root, settings.log)
-            if settings.store.url == EMBEDDED:
-                threading.Thread(target=_use_embedded, args=[root], daemon=True).start()
-
-        in_order = asyncio.run(supervisor.run(float(settings.serve.drain), environ, go_on))
+        silence = float(settings.serve.blocked_limit)
+        supervisor = Supervisor(teams, silence, first, lambda: logs.begin(root, settings.log))
+        in_order = supervisor.keep(float(settings.serve.drain), environ)
     sys.exit(not in_order)
 
 

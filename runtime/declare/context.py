@@ -42,9 +42,8 @@ class Context:
         "trigger",
     )
 
-    def __init__(  # noqa: PLR0913 - made by name, in one place, for each invocation
+    def __init__(  # noqa: PLR0913, PLR0917 - made for each invocation: by place, that costs half
         self,
-        *,
         run_id: str,
         function: str,
         trigger: str,

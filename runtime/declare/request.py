@@ -22,6 +22,11 @@ _ITEM = re.compile(r'(?:[^,"]|"(?:[^"\\]|\\.?)*"?)+')
 Headers = Sequence[tuple[bytes, bytes]]
 
 
+def is_plain(query: bytes) -> bool:
+    """Whether a query string says nothing otherwise than as it is meant."""
+    return b"%" not in query and b"+" not in query and query.isascii()
+
+
 class ClientGone(ConnectionResetError):  # noqa: N818 - says what happened, as its base does
     """The client closed the connection before its body was complete."""
 
@@ -46,11 +51,10 @@ class Request:
         "query_string", "scheme",
     )  # fmt: skip
 
-    def __init__(  # noqa: PLR0913 - one for each part of a request
+    def __init__(  # noqa: PLR0913, PLR0917 - one for each part of a request; as Context
         self,
         method: str,
         path: str,
-        *,
         query_string: bytes = b"",
         headers: Headers = (),
         wire: Wire | None = None,
@@ -102,7 +106,7 @@ class Request:
         found: dict[str, list[str]] = {}
         try:
             text = self.query_string.decode("ascii")
-            if "%" not in text and "+" not in text:
+            if is_plain(self.query_string):
                 for name, _, value in [one.partition("=") for one in text.split("&") if one]:
                     found.setdefault(name, []).append(value)
                 return found

@@ -13,10 +13,11 @@ import msgspec
 
 from runtime.base.errors import FnrunError, InputError
 from runtime.declare.registry import Function
-from runtime.declare.request import Request
+from runtime.declare.request import Request, is_plain
 from runtime.declare.signatures.inputs import inputs_for, model_of
 from runtime.declare.triggers import Http
 from runtime.invoke.readers import (
+    PLAIN_TEXT,
     UNFIT,
     Form,
     body_reader,
@@ -50,9 +51,13 @@ def _guarded(bind: Callable[_P, _R]) -> Callable[_P, _R]:
         except InputError:
             raise
         except BaseException as error:  # a SystemExit among them
-            raise BindingFailed(f"a type of the function's own raised {type(error).__name__}") from error
+            raise _failed(error) from error
 
     return guarded
+
+
+def _failed(error: BaseException) -> BindingFailed:
+    return BindingFailed(f"a type of the function's own raised {type(error).__name__}")
 
 
 class HttpPlan:
@@ -69,9 +74,15 @@ class HttpPlan:
         self._text_model = model_of(self._texts)
         self._path = [(i.name, i.wire) for i in self._texts if i.origin == "path"]
         self._query = [(i.name, i.wire, i.parameter.many) for i in self._texts if i.origin == "query"]
+        self._plain_query = {wire: name for name, wire, many in self._query if not many}
+        """Names by what they are called in the query; not used where one may be there several times."""
+        if len(self._plain_query) != len(self._query):
+            self._plain_query = {}
         self._headers = [(i.name, i.wire.encode(), i.parameter.many) for i in self._texts if i.origin == "header"]
         self._cookies = [(i.name, i.wire) for i in self._texts if i.origin == "cookie"]
         self._numbers = [i for i in self._texts if may_be_infinite(i.parameter.info)]
+        self._are_text = all(i.parameter.info == PLAIN_TEXT for i in self._texts)
+        self._required = frozenset(i.name for i in self._texts if i.parameter.required)
         self._requests = [i.name for i in inputs if i.origin == "request"]
         self._files = [i for i in inputs if i.origin == "file"]
         self._read_body = body_reader(inputs)
@@ -82,12 +93,19 @@ class HttpPlan:
         self.needs_body = self._read_body is not None or self.takes_files
         self.content_type = "multipart/form-data" if self.takes_files else "application/json"
 
-    @_guarded
     def bind(self, request: Request, body: bytes | Form) -> dict[str, Any]:
         """Arguments by name. InputError names each parameter that is missing or wrong.
 
         BindingFailed if code of the author's own types raises something else.
         """
+        try:
+            return self._bind(request, body)
+        except InputError:
+            raise
+        except BaseException as error:  # a SystemExit among them
+            raise _failed(error) from error
+
+    def _bind(self, request: Request, body: bytes | Form) -> dict[str, Any]:
         arguments, faults = self._read_texts(request) if self._texts else ({}, [])
         try:
             if isinstance(body, dict):
@@ -107,6 +125,8 @@ class HttpPlan:
     def _read_texts(self, request: Request) -> tuple[dict[str, Any], list[Mapping[str, str]]]:
         """Arguments from path, query, headers and cookies; and what is wrong with them."""
         given = self._collect(request)
+        if self._are_text and self._required <= given.keys():
+            return given, []
         try:
             arguments = msgspec.convert(given, self._text_model, strict=False)
         except msgspec.ValidationError as error:
@@ -114,18 +134,26 @@ class HttpPlan:
             if not faults:
                 raise unfit(faults, error) from None
             return {}, faults
-        return arguments, infinite_faults(arguments, self._numbers)
+        return arguments, infinite_faults(arguments, self._numbers) if self._numbers else []
 
     def _collect(self, request: Request) -> dict[str, str | list[str]]:
         """What the request has under our names, as text."""
         given: dict[str, str | list[str]] = {}
         for name, wire in self._path:
             given[name] = request.path_params[wire]
-        if self._query and request.query_string:
+        query_string = request.query_string
+        if self._plain_query and is_plain(query_string):
+            _collect_plain(given, query_string, self._plain_query)
+        elif self._query and query_string:
             query = request.query
             for name, wire, many in self._query:
                 if wire in query:
                     given[name] = query[wire] if many else query[wire][-1]
+        if self._headers or self._cookies:
+            self._collect_headers(given, request)
+        return given
+
+    def _collect_headers(self, given: dict[str, str | list[str]], request: Request) -> None:
         for name, key, many in self._headers:
             found = request.header(key)
             if found is not None:
@@ -133,7 +161,14 @@ class HttpPlan:
         if self._cookies:
             cookies = request.cookies
             given |= {name: cookies[wire] for name, wire in self._cookies if wire in cookies}
-        return given
+
+
+def _collect_plain(given: dict[str, str | list[str]], query: bytes, names: Mapping[str, str]) -> None:
+    """As Request.query does, of what may be there once; the last counts."""
+    for one in query.decode().split("&"):
+        wire, _, value = one.partition("=")
+        if wire in names:
+            given[names[wire]] = value
 
 
 class PayloadPlan:

@@ -1,26 +1,33 @@
 """Run a plain handler in the one task of its request, or in a thread, for a trigger that has nothing else to wait for.
 
-Used by the HTTP trigger's short way, through Invoker.begin. What invoker and execute promise holds here: a task, or a
-thread, and a context of its own, its timeout, its cancellation, and an end in time also where it ignores those.
+Used by the HTTP trigger's short way, which has a Start of the invoker's for each route. Part of every plain request:
+what can be known before is looked up once. What invoker and execute promise holds here: a task, or a thread, and a
+context of its own, its timeout, its cancellation, and an end in time also where it ignores those.
 """
 
 import asyncio
-from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextvars import Context as Variables
 from contextvars import Token, copy_context
 from functools import partial
 from inspect import isawaitable
-from time import perf_counter
+from time import perf_counter, time
 from types import AsyncGeneratorType, GeneratorType
 from typing import Any, Literal
 
+import msgspec
+
+from runtime.base.ids import Trace
 from runtime.base.logs import end_prints, get_logger
 from runtime.base.logs.prints import begun
+from runtime.base.secrets.given import Secrets
 from runtime.declare.context import Context, current
+from runtime.declare.registry import Function
+from runtime.declare.resources import Opened
 from runtime.invoke.execute import GRACE_SECONDS, Finished, Threads, abandon
 from runtime.invoke.invocation import Invocation
 from runtime.invoke.jobs import Job
+from runtime.observe.board import BEGAN
 from runtime.observe.counts import Cell
 
 log = get_logger(__name__)
@@ -35,34 +42,88 @@ class Deadlines:
     def __init__(self, seconds: float, loop: asyncio.AbstractEventLoop) -> None:
         self._seconds = seconds
         self._loop = loop
-        self._ends: dict[Direct, float] = {}
+        self._calls: dict[Direct, None] = {}
         self._is_set = False
         self._variables = Variables()  # its own: it is set from within a call's
 
     def add(self, call: "Direct") -> None:
-        """It has so long, from now on."""
-        self._ends[call] = self._loop.time() + self._seconds
+        """It has so long, from its beginning, which is now."""
+        self._calls[call] = None
         if not self._is_set:
             self._is_set = True
             self._loop.call_later(self._seconds, self._look, context=self._variables)
 
     def drop(self, call: "Direct") -> None:
         """It has ended."""
-        self._ends.pop(call, None)
+        self._calls.pop(call, None)
 
     def _look(self) -> None:
-        now = self._loop.time()
-        for call, end in list(self._ends.items()):
-            if end > now:
-                self._loop.call_later(end - now, self._look, context=self._variables)
+        for call in list(self._calls):
+            left_seconds = self._seconds - call.seconds
+            if left_seconds > 0:
+                self._loop.call_later(left_seconds, self._look, context=self._variables)
                 return
-            del self._ends[call]
+            del self._calls[call]
             call.cancel("timeout")
         self._is_set = False
 
 
-class Direct(ABC):
-    """One call: begun by `enter`, and one of `start` and `start_in`. In the context of `variables`, which are its own.
+class Start(msgspec.Struct, frozen=True, kw_only=True, eq=False):
+    """How calls of a function by one trigger begin: all of it that is known before the first.
+
+    inject: the arguments with what else the handler is given; None where that is nothing. threads: where it runs, None
+    for a coroutine function. deadlines: None where its calls may take any time.
+    """
+
+    function: Function
+    name: str
+    trigger: str
+    call: Callable[..., Any]
+    env: Mapping[str, str]
+    secrets: Secrets
+    resources: Opened
+    timeout_seconds: float | None
+    inject: Callable[[dict[str, Any], Context], dict[str, Any]] | None
+    cell: Cell
+    threads: Threads | None
+    deadlines: Deadlines | None
+    loop: asyncio.AbstractEventLoop
+
+    def context_of(self, run_id: str, trace: Trace) -> Context:
+        """That of a call."""
+        return Context(
+            run_id, self.name, self.trigger, 1, self.env, trace, time(), self.timeout_seconds, None, self.resources,
+            self.secrets,
+        )  # fmt: skip
+
+    def begin(self, call: "Direct") -> bool:
+        """Run it in a task of its own, or in a thread; False, and nothing has happened, where it has to be `invoke`.
+
+        To be called in its variables. Whoever overrides Direct counts how it ended.
+        """
+        threads = self.threads
+        if self.inject is not None:
+            try:
+                call.arguments = self.inject(call.arguments, call.context)
+            except Exception:  # noqa: BLE001 - said by `invoke`, which meets it again
+                return False
+        if threads is not None and threads.is_closed:
+            return False
+        call.token = current.set(call.context)
+        call.began = perf_counter()
+        self.cell.numbers[BEGAN] += 1.0
+        if self.deadlines is not None:
+            self.deadlines.add(call)
+        if threads is None:
+            call.task = self.loop.create_task(call.work(self.call, call.arguments), context=call.variables)
+        else:
+            job = partial(self.call, **call.arguments)
+            call.job = threads.hand(job, copy_context(), call.come_back, self.loop)
+        return True
+
+
+class Direct(msgspec.Struct, eq=False):
+    """One call, in the context of `variables`, which are its own. What has a default is for this module.
 
     task: the handler's, if it is in one. why: it was cancelled. over: it has ended, for its caller.
 
@@ -70,88 +131,80 @@ class Direct(ABC):
     raise nothing, and wait for nothing. finished: None where it was cancelled.
     """
 
-    __slots__ = (
-        "_arguments", "_began", "_call", "_deadlines", "_job", "_loop", "_started", "_threads", "_token", "_variables",
-        "cell", "context", "invocation", "over", "task", "why",
-    )  # fmt: skip
-
-    invocation: Invocation
+    start: Start
     context: Context
-    cell: Cell
+    variables: Variables
+    arguments: dict[str, Any] = {}
+    task: asyncio.Task[None] | None = None
+    why: Why | None = None
+    over: bool = False
+    job: Job | None = None
+    began: float = 0.0
+    token: Token[Context] | None = None
+    _started: bool = False
 
-    def enter(self, deadlines: Deadlines | None, variables: Variables, loop: asyncio.AbstractEventLoop) -> None:
-        """Its time begins."""
-        self._job: Job | None = None
-        self._deadlines = deadlines
-        self._variables = variables
-        self._loop = loop
-        self._started = self.over = False
-        self.why: Why | None = None
-        self._token: Token[Context] = current.set(self.context)
-        self._began = perf_counter()
-        self.cell.began()
-        if deadlines is not None:
-            deadlines.add(self)
+    @property
+    def invocation(self) -> Invocation:
+        """What `Invoker.invoke` would be given."""
+        start, context = self.start, self.context
+        return Invocation(
+            function=start.function,
+            trigger=start.trigger,
+            arguments=self.arguments,
+            run_id=context.run_id,
+            trace=context.trace,
+            timeout_seconds=start.timeout_seconds,
+        )
 
-    def start(self, call: Callable[..., Any], arguments: dict[str, Any]) -> None:
-        """Run a coroutine function."""
-        self._call = call
-        self._arguments = arguments
-        self.task: asyncio.Task[None] = self._loop.create_task(self._work(), context=self._variables)
-
-    def start_in(self, threads: Threads, call: Callable[..., Any], arguments: dict[str, Any]) -> None:
-        """Run a plain function."""
-        self._threads = threads
-        self._job = threads.hand(partial(call, **arguments), copy_context(), self._come_back, self._loop)
-
-    def _come_back(self, finished: Finished) -> None:
-        self._variables.run(self._end_in, finished)
+    def come_back(self, finished: Finished) -> None:
+        """Its thread has ended."""
+        self.variables.run(self._end_in, finished)
 
     def _end_in(self, finished: Finished) -> None:
-        """A thread has ended."""
         value = finished.value
         if finished.error is not None or isinstance(value, GENERATORS):
             self._end(finished)
         elif isawaitable(value):  # a plain function around an async one
-            self._job = None
-            self.start(lambda: value, {})
+            self.job = None
+            self.task = self.start.loop.create_task(self.work(lambda: value, {}), context=self.variables)
         else:
             self._leave()
             self.succeeded(value)
 
     def skip(self) -> None:
-        """In place of `start`: there is nothing to run."""
-        self._job = None
-        self._began = perf_counter()
+        """There is nothing to run, and it does not begin."""
+        self.began = perf_counter()
         self.over = True
 
     def cancel(self, why: Why) -> None:
         """End the handler; it has a moment for that."""
-        job = self._job
+        job = self.job
         if self.over or self.why is not None or (job is not None and job.is_done):
             return
         self.why = why
         self.context.cancelled = True
+        loop = self.start.loop
         if job is not None:
-            if not job.cancel():
-                self._threads.leave(job)
-            self._loop.call_soon(self._end, None, context=self._variables)
-        elif self._started:  # else it never begins
+            if not job.cancel() and self.start.threads is not None:
+                self.start.threads.leave(job)
+            loop.call_soon(self._end, None, context=self.variables)
+        elif self._started and self.task is not None:  # else it never begins
             self.task.cancel()
-            self._loop.call_later(GRACE_SECONDS, self._give_up, context=Variables())
+            loop.call_later(GRACE_SECONDS, self._give_up, context=Variables())
 
     def _give_up(self) -> None:
         """What ignores its cancellation is left running."""
-        if not self.over:
-            abandon(self.invocation.function.name, self.task)
-            self._variables.run(self._end, None, leaves=False)
+        if not self.over and self.task is not None:
+            abandon(self.start.name, self.task)
+            self.variables.run(self._end, None, leaves=False)
 
-    async def _work(self) -> None:
+    async def work(self, call: Callable[..., Any], arguments: dict[str, Any]) -> None:
+        """What its task does."""
         self._started = True
         finished: Finished | None = None
         if self.why is None:
             try:
-                value = await self._call(**self._arguments)
+                value = await call(**arguments)
             except asyncio.CancelledError:
                 finished = Finished(error=asyncio.CancelledError("raised by the handler itself"))
             except BaseException as error:  # noqa: BLE001 - asyncio lets SystemExit out of the loop
@@ -176,28 +229,28 @@ class Direct(ABC):
             finished = None
         seconds = self.seconds
         if finished is None:
-            self.cell.done(seconds, "cancelled")
+            self.start.cell.done(seconds, "cancelled")
         self.failed(finished, seconds)
-        self._leave(leaves=leaves)
+        self._leave()
+        if leaves and self.token is not None:
+            current.reset(self.token)
 
-    def _leave(self, *, leaves: bool = True) -> None:
+    def _leave(self) -> None:
         self.over = True
-        if self._deadlines is not None:
-            self._deadlines.drop(self)
+        if self.start.deadlines is not None:
+            self.start.deadlines.drop(self)
         if begun:
-            end_prints(self.invocation.run_id)
-        if leaves:
-            current.reset(self._token)
+            end_prints(self.context.run_id)
 
     @property
     def seconds(self) -> float:
         """How long it has taken so far."""
-        return perf_counter() - self._began
+        return perf_counter() - self.began
 
-    @abstractmethod
     def succeeded(self, value: Any) -> None:
         """It returned this, which is no generator. To be counted by whoever overrides this."""
+        raise NotImplementedError
 
-    @abstractmethod
     def failed(self, finished: Finished | None, seconds: float) -> None:
         """It ended otherwise: counted already where it was cancelled, else to be counted."""
+        raise NotImplementedError

@@ -74,6 +74,7 @@ class Threads:
     def __init__(self, limit: int) -> None:
         self._limit = limit
         self._pool = ThreadPoolExecutor(limit, thread_name_prefix="handler")
+        self._waiting = self._pool._work_queue.qsize
         self._working: set[int] = set()
         self._left: dict[Future[Finished] | Job, float] = {}
         self._returns: Returns | None = None
@@ -103,10 +104,9 @@ class Threads:
     def _forget(self, job: Future[Finished] | Job) -> None:
         self._left.pop(job, None)
 
-    @property
-    def crowded(self) -> bool:
+    def are_crowded(self) -> bool:
         """Whether one more would wait for long: longer than a job takes, and than a moment."""
-        waiting = self._pool._work_queue.qsize()
+        waiting = self._waiting()
         if not waiting or len(self._working) < self._limit:
             return False
         patience = min(max(self._job_seconds, _PATIENCE_SECONDS), _LONGEST_PATIENCE_SECONDS)

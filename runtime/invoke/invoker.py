@@ -8,7 +8,6 @@ import asyncio
 import os
 import time
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping
-from contextvars import Context as Variables
 from datetime import UTC, datetime
 from functools import cached_property, partial
 from inspect import isawaitable
@@ -24,7 +23,7 @@ from runtime.declare.policies import RetryAfter
 from runtime.declare.registry import Function
 from runtime.declare.request import ClientGone
 from runtime.declare.resources import NONE_OPENED, Opened
-from runtime.invoke.direct import GENERATORS, Deadlines, Direct
+from runtime.invoke.direct import GENERATORS, Deadlines, Direct, Start
 from runtime.invoke.execute import Finished, Stream, Threads, in_threads, run_async, run_in_thread
 from runtime.invoke.invocation import Invocation, Outcome, Reason
 from runtime.invoke.isolation.calls import Isolates
@@ -102,44 +101,41 @@ class Invoker:
             work = prepared.guard.call(invocation, partial(self._run, prepared))
         return counted(prepared.cells[invocation.trigger], work, invocation) if invocation.counted else work
 
-    def begin(self, call: Direct, invocation: Invocation, variables: Variables) -> bool:
-        """Run a plain handler in a task that is its request's, or in a thread; False where it has to be `invoke`.
-
-        To be called in `variables`, which are the call's own. Whoever overrides Direct counts how it ended.
-        """
-        prepared = self._prepared.get(invocation.function)
-        if prepared is None or not prepared.is_plain or prepared.guard is not None or self.threads.is_closed:
-            return False
-        call.invocation = invocation
-        call.context = context = self._context_of(prepared, invocation)
-        call.cell = prepared.cells[invocation.trigger]
-        seconds, loop = invocation.timeout_seconds, asyncio.get_running_loop()
+    def start_of(self, function: Function, trigger: str, timeout_seconds: float | None) -> Start | None:
+        """How plain calls of a function by a trigger begin; None where all are to be `invoke`. Called on the loop."""
+        prepared = self._prepared.get(function)
+        if prepared is None or not may_be_direct(function) or prepared.guard is not None:
+            return None
+        loop = asyncio.get_running_loop()
         deadlines = None
-        if seconds is not None and (deadlines := self._deadlines.get(seconds)) is None:
-            deadlines = self._deadlines[seconds] = Deadlines(seconds, loop)
-        try:
-            arguments = prepared.arguments_of(invocation, context)
-        except Exception:  # noqa: BLE001 - said by `invoke`, which meets it again
-            return False
-        call.enter(deadlines, variables, loop)
-        if prepared.is_sync:
-            call.start_in(self.threads, prepared.call, arguments)
-        else:
-            call.start(prepared.call, arguments)
-        return True
+        if timeout_seconds is not None and (deadlines := self._deadlines.get(timeout_seconds)) is None:
+            deadlines = self._deadlines[timeout_seconds] = Deadlines(timeout_seconds, loop)
+        return Start(
+            function=function,
+            name=function.name,
+            trigger=trigger,
+            call=prepared.call,
+            env=prepared.env,
+            secrets=prepared.secrets,
+            resources=self.resources,
+            timeout_seconds=timeout_seconds,
+            inject=prepared.inject if any(p.injected for p in function.parameters) else None,
+            cell=prepared.cells[trigger],
+            threads=self.threads if function.kind == "sync" else None,
+            deadlines=deadlines,
+            loop=loop,
+        )
 
     async def finish(self, call: Direct, finished: Finished, seconds: float) -> Outcome:
         """The Outcome of a call that was begun, and has ended so after so long; it is counted."""
-        invocation = call.invocation
         if isinstance(finished.value, GENERATORS):
-            name, timeout_seconds = invocation.function.name, invocation.timeout_seconds
-            finished = await _stream_of(name, self.threads, finished, timeout_seconds)
+            finished = await _stream_of(call.start.name, self.threads, finished, call.start.timeout_seconds)
         return self.judge(call, finished, seconds)
 
     def judge(self, call: Direct, finished: Finished, seconds: float) -> Outcome:
         """As finish, where nothing is to be waited for."""
-        outcome = self._outcome(finished, call.invocation.timeout_seconds)
-        note_end(call.cell, seconds, outcome, call.invocation)
+        outcome = self._outcome(finished, call.start.timeout_seconds)
+        note_end(call.start.cell, seconds, outcome, call.invocation)
         return outcome
 
     async def fall_back(self, invocation: Invocation, outcome: Outcome) -> Outcome:
@@ -215,7 +211,7 @@ class Invoker:
 
 
 def may_be_direct(function: Function) -> bool:
-    """Whether `begin` may take its calls: to be asked before anything of one is bound."""
+    """Whether there may be a Start of it: to be asked before anything of a call is bound."""
     return function.kind in ("async", "sync") and not function.policy.isolation and not is_guarded(function)
 
 
@@ -235,8 +231,6 @@ class _Prepared:
             {name: value for name, value in os.environ.items() if name not in KEY_VARIABLES} | dict(function.env)
         )
         self.secrets = function.secrets
-        self.is_sync = function.kind == "sync"
-        self.is_plain = function.kind in ("async", "sync") and not function.policy.isolation
         self.streams = function.kind in ("async stream", "sync stream")
         patience = _FIRST_EVENT_SECONDS if function.yields_events else None
         self.run: _Run = partial(_run_async, function.name, threads)
@@ -249,9 +243,13 @@ class _Prepared:
 
     def arguments_of(self, invocation: Invocation, context: Context) -> dict[str, Any]:
         """All that the handler is given."""
-        arguments = invocation.arguments | dict.fromkeys(self.context_names, context)
+        return self.inject(invocation.arguments, context, invocation.tick)
+
+    def inject(self, arguments: dict[str, Any], context: Context, tick: Tick | None = None) -> dict[str, Any]:
+        """These arguments, and those that come from us."""
+        arguments = arguments | dict.fromkeys(self.context_names, context)
         if self.tick_names:
-            arguments |= self._ticks(invocation.tick)
+            arguments |= self._ticks(tick)
         if self._given:
             arguments |= self._given
         return arguments

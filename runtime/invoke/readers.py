@@ -22,6 +22,8 @@ _ANY = msgspec.json.Decoder()
 _MALFORMED = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 
 UNFIT = "the input does not fit the function"
+PLAIN_TEXT = types.StrType()
+"""A str without constraints: all that comes as text is one already."""
 
 
 def body_reader(inputs: Sequence[Input]) -> Callable[[bytes], dict[str, Any]] | None:

@@ -208,12 +208,17 @@ class FolderCatalogue:
         self._tables = Tables(root, tables, zone)
         self._whole: Registry | None = None
         self._files: dict[Path, Mapping[str, Function]] = {}
+        self._found: dict[str, Function] = {}
 
     def get(self, name: str) -> Function:
         """The function of that name. UnknownFunction; SubmitError if its file does not load."""
+        known = self._found.get(name)
+        if known is not None:  # to look for its file again would cost more than all else of a submit
+            return known
         for path in self._places(name):
             found = self._read(path).get(name)
             if found is not None:
+                self._found[name] = found
                 return found
         raise UnknownFunction(name, self._names())
 

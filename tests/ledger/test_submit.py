@@ -470,6 +470,8 @@ def test_a_script_reads_the_files_it_needs(folder, trial):
             submit_sync(name)
     with pytest.raises(SubmitError, match="customer: required"):
         submit_sync("orders.create")
+    (folder / "functions/tidy/up.py").unlink()  # a file that was read is not looked for again
+    assert trial.show(submit_sync("tidy.up").id).function == "tidy.up"
 
 
 def test_what_a_script_has_imported_is_not_imported_again(folder, trial, monkeypatch):

@@ -132,6 +132,7 @@ class Book:
         told: list[list[str | int]] = []
         group: list[str | int] = []
         alike: object = None
+        planned = ""
         for firing in firings:
             one = firing.definition
             which = common.setdefault(self._shared_with(one), len(common) + 1)
@@ -140,9 +141,10 @@ class Book:
                 alike = None
                 continue
             if alike != (alike := (which, firing.last_ms, firing.until_ms)):
-                group = [-which, firing.last_ms, str(firing.until_ms)]
+                planned = str(firing.until_ms)
+                group = [-which, firing.last_ms, planned]
                 told.append(group)
-            group += (one.id, _head(one.id))
+            group += (one.id, _head(one.id) + planned)
         return msgspec.msgpack.encode((list(common), told))
 
     def _shared_with(self, definition: Definition) -> _Shared:

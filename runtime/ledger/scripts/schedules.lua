@@ -55,6 +55,9 @@ end
 
 -- Fields of a hash, in the order of their names.
 local function read_many(key, names)
+  if #names > 0 and #names <= MANY then
+    return redis.call('HMGET', key, unpack(names))
+  end
   local values = {}
   for at = 1, #names, MANY do
     for _, value in ipairs(redis.call('HMGET', key, unpack(names, at, math.min(#names, at + MANY - 1)))) do

@@ -7,7 +7,7 @@ traceback.
 import re
 from collections.abc import Awaitable, Callable, Mapping
 from http import HTTPStatus
-from types import UnionType
+from types import NoneType, UnionType
 from typing import Annotated, Any, Self, Union, get_args, get_origin
 
 import msgspec
@@ -35,6 +35,9 @@ _HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _NOT_IN_HEADERS = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
 _OURS = frozenset({"content-length", "transfer-encoding", "x-run-id"})
 _KEEP_ALIVE_SECONDS = 15.0
+_PLAIN = frozenset({dict, list, int, float, bool})
+_SPECIAL = (Reply, NoneType, bytes, bytearray, memoryview, Response)
+"""What answer_of makes of a result: JSON, and what may be something else."""
 _BODILESS = frozenset({HTTPStatus.NO_CONTENT, HTTPStatus.NOT_MODIFIED})
 
 
@@ -110,6 +113,13 @@ def answer_of(value: Any, plan: ResultPlan = ResultPlan()) -> Answer:  # noqa: B
     if isinstance(value, Response):
         return Answer(value.status_code, [], value)
     return _whole(status, _JSON, encode_json(value, may_be_nan=plan.may_be_nan))
+
+
+def json_of(value: Any, plan: ResultPlan) -> bytes | None:
+    """The JSON of a success that is answered with a 200 and nothing but that; None for all others, or Unencodable."""
+    if type(value) not in _PLAIN and (isinstance(value, _SPECIAL) or (plan.content_type and isinstance(value, str))):
+        return None
+    return encode_json(value, may_be_nan=plan.may_be_nan) if plan.status is None else None
 
 
 async def stream_answer(stream: Stream, plan: ResultPlan) -> Answer:

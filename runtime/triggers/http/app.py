@@ -5,7 +5,7 @@ Built by roles. Turns a scope into a Request and an Answer into messages; decide
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Coroutine
 from contextvars import Context as Variables
 from http import HTTPStatus
 from typing import Any, cast
@@ -114,13 +114,13 @@ class Shell:
         if not self._tasks and not self._calls:
             self._idle.set()
 
-    def begin(self, request: Request, exchange: Exchange, release: Callable[[], None], variables: Variables) -> bool:
-        """Start to answer one the short way, then `release` it; False, and nothing is done, if it is to `serve`."""
+    def begin(self, request: Request, exchange: Exchange, variables: Variables) -> bool:
+        """Start to answer one the short way, then `close` it; False, and nothing is done, if it is to `serve`."""
         short = self._core.short_of(request) if exchange.lines.bare else None
         if short is None:
             return False
-        call = ShortCall(short, request, exchange, self, release)
-        if not variables.run(short.begin, call, variables):
+        call = variables.run(short.begin, request, exchange, self, variables)
+        if call is None:
             return False
         if not self._calls:
             self._idle.clear()
@@ -131,15 +131,13 @@ class Shell:
         """See short.Shell."""
         try:
             if self._log_all and status:
-                self._log(call.request, status, call.run_id, call.short.function.name, call.seconds)
+                # Without the call's own variables, or each of its fields would be there twice.
+                Variables().run(self._log, call.request, status, call.context.run_id, call.start.name, call.seconds)
         finally:
-            self._forget(call)
-
-    def _forget(self, call: ShortCall) -> None:
-        self._calls.discard(call)
-        if not self._calls:
-            self._rest()
-        call.release()
+            self._calls.discard(call)
+            if not self._calls:
+                self._rest()
+            call.exchange.close()
 
     def go_on(self, call: ShortCall, answering: Coroutine[Any, Any, Answer], variables: Variables) -> None:
         """See short.Shell."""
@@ -149,8 +147,8 @@ class Shell:
         task = cast("asyncio.Task[None]", asyncio.current_task())
         self._tasks.add(task)
         self._calls.discard(call)
-        request, link, run_id = call.request, call.exchange, call.run_id
-        whole = Call(request, run_id, call.trace, link, call.short.function.name)
+        request, link, run_id = call.request, call.exchange, call.context.run_id
+        whole = Call(request, run_id, call.context.trace, link, call.start.name)
         try:
             answered = self._core.answered(whole, answering)
             await self._answer(request, link, run_id, answered, time.perf_counter() - call.seconds)
@@ -158,7 +156,7 @@ class Shell:
             log.error("request failed inside the server", exc_info=error)  # noqa: TRY400 - the traceback is in it
         finally:
             self._tasks.discard(task)
-            self._forget(call)
+            self.drop(call, 0)
 
     async def _handle(self, request: Request, link: Link) -> None:
         run_id = new_run_id()

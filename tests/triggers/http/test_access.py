@@ -78,6 +78,7 @@ async def test_a_key_that_is_off_by_one_character_is_refused(client: httpx.Async
     assert (answer.status_code, answer.headers["www-authenticate"]) == (401, 'Bearer error="invalid_token"')
 
 
+@pytest.mark.asgi  # a client of HTTP/1.1 sends no spaces after a value
 @pytest.mark.parametrize("header", ["Basic YTpi", "Bearer", "Bearer ", "Bearer \u00ff", "token"])
 async def test_other_credentials_are_401(client: httpx.AsyncClient, header: str):
     assert (await client.get("/locked", headers=[(b"authorization", header.encode("latin-1"))])).status_code == 401
@@ -92,9 +93,10 @@ async def test_dev_is_open_to_local_names(root: Path, host: str):
 
 
 @pytest.mark.parametrize("host", ["evil.example", "localhost.evil.example", "", "[::1", "127.0.0.1.evil.example:80"])
-async def test_dev_refuses_other_names(root: Path, host: str):
+async def test_dev_refuses_other_names(root: Path, host: str, way: str):
     async with client_of(load_project(root), open_locally=True) as client:
-        assert (await client.get("/open", headers={"host": host})).status_code == 403
+        status = (await client.get("/open", headers={"host": host})).status_code
+    assert status == 403 or (way != "asgi" and status == 400)  # no host at all is refused before it is judged
 
 
 @pytest.mark.parametrize("origin", ["http://evil.example", "null", "http://localhost:9999", "http://[::1"])

@@ -170,6 +170,7 @@ def test_a_file_is_had_from_a_form_alone(write_project, source: str, message: st
     assert message in failure.message
 
 
+@pytest.mark.asgi  # httpx does not read while it sends; tests/live/test_wire_limits.py does
 async def test_a_client_that_stalls_in_its_body_is_answered_408(samples: Project, log, monkeypatch):
     monkeypatch.setattr("runtime.triggers.http.wire.link.DISCARD_SECONDS", 0.05)
 

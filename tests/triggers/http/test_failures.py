@@ -1,5 +1,7 @@
 """Handlers that misbehave, and requests that find nothing. The server answers each and goes on."""
 
+import asyncio
+
 import anyio
 import httpx
 import pytest
@@ -44,7 +46,8 @@ async def test_an_abandoned_thread_is_told(http: httpx.AsyncClient, samples: Pro
 
 
 async def test_a_handler_that_swallows_its_cancellation_is_named_and_left(http: httpx.AsyncClient, samples, log):
-    swallowing = samples.registry.get("fail.swallows").call.__globals__["swallowing"]
+    names = samples.registry.get("fail.swallows").call.__globals__
+    swallowing = names["swallowing"] = asyncio.Event()
     try:
         with anyio.fail_after(5):
             answer = await http.get("/swallows")

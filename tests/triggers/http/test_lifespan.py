@@ -134,6 +134,7 @@ async def test_arguments_that_do_not_fit_are_no_matter_of_exception_handlers(htt
     assert (await http.post("/sum", json={"x": "a"})).status_code == 422
 
 
+@pytest.mark.asgi  # no client is told that it was raised again
 async def test_a_middleware_that_raises_is_answered_as_a_problem(http):
     with pytest.raises(ZeroDivisionError):  # raised again, for the server's log
         await http.get("/broken")

@@ -456,6 +456,7 @@ async def test_what_is_answered_is_what_is_described(
 ):
     root = write_project(**{"functions/app.py": HEADER + ROUTES})
     project = load_project(root, {"http__auth": "public"})
+    request_ = dict(request_)
     scopes = request_.pop("key", ("invoke",))
     headers = request_.pop("headers", {})
     if scopes is not None:

@@ -265,10 +265,10 @@ async def test_threads_are_crowded_once_the_wait_is_long():
     threads, loop = Threads(2), asyncio.get_running_loop()
     for _ in range(40):
         threads.start(lambda: time.sleep(0.002), copy_context())
-    assert not threads.crowded  # a queue of 40 ms
+    assert not threads.are_crowded()  # a queue of 40 ms
     await asyncio.wait_for(asyncio.wrap_future(threads.start(lambda: None, copy_context()), loop=loop), 10)
     hold = [threads.start(lambda: time.sleep(1.5), copy_context()) for _ in range(4)]
-    await loop.run_in_executor(None, lambda: until(lambda: threads.crowded))  # none has begun for a while
+    await loop.run_in_executor(None, lambda: until(threads.are_crowded))  # none has begun for a while
     await asyncio.wait_for(asyncio.wrap_future(hold[-1], loop=loop), 10)
-    assert not threads.crowded
+    assert not threads.are_crowded()
     threads.close()

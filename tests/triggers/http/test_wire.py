@@ -1,19 +1,23 @@
 """The seams of Hypercorn, h11 and h2 that are subclassed: when one moves, this says which, before a client does."""
 
 import inspect
+import re
 
 import h2.connection
 import h11
+import hypercorn.protocol.h2
+import hypercorn.protocol.h11
+import hypercorn.protocol.http_stream
 import pytest
 from h2.stream import H2Stream
 from h11._receivebuffer import ReceiveBuffer
-from hypercorn.asyncio.worker_context import WorkerContext
+from hypercorn.asyncio.worker_context import EventWrapper
 from hypercorn.config import Config
 from hypercorn.protocol.h2 import H2Protocol, StreamBuffer
 from hypercorn.protocol.h11 import H11Protocol
 from hypercorn.protocol.http_stream import HTTPStream
 
-from runtime.triggers.http.wire.requests import Refused, judge_host, judge_target
+from runtime.triggers.http.wire.requests import Refused, Surroundings, judge_host, judge_target
 
 
 def test_the_constructors_are_as_they_were():
@@ -22,7 +26,6 @@ def test_the_constructors_are_as_they_were():
     assert list(inspect.signature(H11Protocol.__init__).parameters) == [*shared, "connection_state", *ends]
     assert list(inspect.signature(H2Protocol.__init__).parameters) == [*shared, "connection_state", *ends]
     assert list(inspect.signature(HTTPStream.__init__).parameters) == [*shared, *ends, "stream_id"]
-    assert inspect.signature(WorkerContext.__init__).parameters.keys() == {"self", "max_requests"}
 
 
 @pytest.mark.parametrize(
@@ -51,7 +54,17 @@ def test_the_attributes_that_are_set_or_read_are_there():
     assert connection._request_method is None
     assert {"_data", "_multiple_lines_search"} <= vars(ReceiveBuffer()).keys()
     assert {"streams", "decoder", "local_settings"} <= vars(h2.connection.H2Connection()).keys()
-    assert {"buffer", "_complete"} <= vars(StreamBuffer(WorkerContext.event_class)).keys()
+    assert {"buffer", "_complete"} <= vars(StreamBuffer(Surroundings.event_class)).keys()
+
+
+def test_hypercorn_asks_no_more_of_its_worker_than_ours_has():
+    wanted = set()
+    for module in (hypercorn.protocol.h11, hypercorn.protocol.h2, hypercorn.protocol.http_stream):
+        wanted |= set(re.findall(r"\bcontext\.(\w+)", inspect.getsource(module)))
+    assert wanted == {"event_class", "mark_request", "terminated"}
+    assert {name for name in wanted if not hasattr(Surroundings(), name)} == set()
+    asked = {name for name in vars(EventWrapper) if not name.startswith("_")}
+    assert {name for name in asked if not hasattr(Surroundings.event_class, name)} == set()
 
 
 def test_hypercorn_still_asks_its_task_group_for_the_application_alone():

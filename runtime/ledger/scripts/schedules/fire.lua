@@ -2,8 +2,8 @@
 -- queue, payload, trigger, age (ms, '' for any), overlap, what the runs' notes say of a timeout), and firings, which are lists.
 -- Of one schedule: which of those, id, beginning of the runs' ids, last (ms) that the scheduler knows, until when (ms) these
 -- are all, ticks missed after these; then of each tick: ms (as text), ms that it begins later, ticks missed before it. Or of
--- many that have one tick each, at one time: less than 0 for which, last, that time (ms, as text); then of each: id, beginning
--- of the runs' ids. Returns verdict, last, runs, behind its place (from 1), of each that was not simply fired as it was asked
+-- many that have one tick each, at one time: less than 0 for which, last, that time (ms, as text); then of each: id, id of
+-- the run. Returns verdict, last, runs, behind its place (from 1), of each that was not simply fired as it was asked
 -- for; nil for a scheduler that may not fire.
 -- include: runs ticks schedules schedules/runs
 local EARLY = 1000 -- ms that a scheduler's clock may be ahead
@@ -19,13 +19,14 @@ local common, firings = unpack(cmsgpack.unpack(ARGV[FIRST + 2]), 1, 2)
 
 -- What is known of each schedule, as it is kept, and as it changes here: one may come twice. changed: ids, and what is to be
 -- kept of them. at_work: how many are, where that was counted: the store does not count yet what is gathered here.
-local texts, changed, at_work = {}, {}, {}
+local texts, changed, kept, at_work = {}, {}, 0, {}
 do
-  local ids, ticks = {}, 0
+  local ids, count, ticks = {}, 0, 0
   for _, firing in ipairs(firings) do
     local is_group = firing[1] < 0
     for at = is_group and MEMBERS or 2, is_group and #firing or 2, 2 do
-      ids[#ids + 1] = firing[at]
+      count = count + 1
+      ids[count] = firing[at]
     end
     ticks = ticks + (is_group and (#firing - MEMBERS + 1) / 2 or (#firing - TICKS + 1) / TICK)
   end
@@ -67,8 +68,8 @@ local function tell_skips(id, state)
 end
 
 local function keep(id, text)
-  local count = #changed
-  changed[count + 1], changed[count + 2] = id, text
+  changed[kept + 1], changed[kept + 2] = id, text
+  kept = kept + 2
   texts[id] = text
 end
 
@@ -87,16 +88,14 @@ end
 for at, found in ipairs(common) do
   local rule, fn, q, payload, kind, age, overlap, timeout = unpack(found, 1, 8)
   common[at] = {
-    rule = rule, timeout = timeout, overlap = overlap, most = overlap == 'allow' and math.huge or tonumber(overlap) or 1,
+    rule = rule, timeout = timeout, overlap = overlap, counts = overlap ~= 'allow',
+    most = overlap == 'allow' and math.huge or tonumber(overlap) or 1,
     run = {fn = fn, q = q, payload = payload, trigger = kind, prio = '5', age = age}
   }
 end
 
 local function count_work(id, shared)
-  if shared.overlap == 'allow' then
-    return 0
-  end
-  return at_work[id] or count_open(ns .. 'ticks', id)
+  return shared.counts and (at_work[id] or count_open(ns .. 'ticks', id)) or 0
 end
 
 local function fire(firing)
@@ -145,6 +144,7 @@ local answer, fault, place = {}, nil, 0
 
 -- Fire one of those in their order. Told is what is not as it was asked for.
 local function fire_next(firing)
+  gather_plain()
   place = place + 1
   local verdict, last, runs = fire(firing)
   if verdict ~= 'fired' or last ~= firing[5] or runs ~= (#firing - TICKS + 1) / TICK then
@@ -155,19 +155,27 @@ end
 
 local function fire_many(firing)
   local which, last, planned = -firing[1], firing[2], firing[3]
-  local upto = tonumber(planned)
+  local shared, upto = common[which], tonumber(planned)
+  local plans = {} -- by what is known of a schedule: of most that is the same
   for at = MEMBERS, #firing, 2 do
-    local id, head = firing[at], firing[at + 1]
-    if fire_plain(common[which], id, head .. planned, last, upto, planned) then
+    local id, name = firing[at], firing[at + 1]
+    local text = texts[id]
+    local plan = plans[text]
+    if plan == nil then
+      plan = plan_of(shared, text, last, upto, planned)
+      plans[text] = plan
+    end
+    if fire_plain(shared, plan, id, name, planned) then
       place = place + 1
     else
-      fire_next({which, id, head, last, upto, 0, planned, 0, 0})
+      fire_next({which, id, string.sub(name, 1, -1 - #planned), last, upto, 0, planned, 0, 0})
     end
   end
 end
 
 for _, firing in ipairs(firings) do
   local is_good, found = pcall(firing[1] < 0 and fire_many or fire_next, firing)
+  gather_plain()
   fault = is_good and fault or found
 end
 write_gathered() -- in any case: these runs have been recorded

@@ -18,21 +18,21 @@ _JOINED_BYTES = 16_384
 
 
 class Inbox:
-    """What came. The client waits while it is too much. True while there is something in it."""
+    """What came, in `parts`. The client waits while it is too much. True while there is something in it."""
 
-    __slots__ = ("_parts", "_size", "_transport")
+    __slots__ = ("_size", "_transport", "parts")
 
     def __init__(self, transport: asyncio.Transport) -> None:
-        self._parts: list[bytes] = []
+        self.parts: list[bytes] = []
         self._size = 0
         self._transport = transport
 
     def __bool__(self) -> bool:
-        return bool(self._parts)
+        return bool(self.parts)
 
     def put(self, data: bytes) -> None:
         """Keep this."""
-        self._parts.append(data)
+        self.parts.append(data)
         self._size += len(data)
         if self._size > _INBOX_BYTES:
             self._transport.pause_reading()
@@ -45,11 +45,11 @@ class Inbox:
 
     def peek(self) -> bytes:
         """The same, which stays there."""
-        return self._parts[0] if len(self._parts) == 1 else b"".join(self._parts)
+        return self.parts[0] if len(self.parts) == 1 else b"".join(self.parts)
 
     def drop(self) -> None:
         """Forget it."""
-        self._parts.clear()
+        self.parts.clear()
         if self._size > _INBOX_BYTES:
             self._transport.resume_reading()
         self._size = 0
@@ -106,13 +106,14 @@ class Outbox:
 
     def write_both(self, head: bytes, body: bytes) -> None:
         """Send a head and what follows it, in one packet if they fit into one."""
-        if len(body) <= _JOINED_BYTES:
-            self.write(head + body)
-            return
         if self._parts:
             self.flush()
         self._written += len(head) + len(body)
-        if not self.lost:
+        if self.lost:
+            return
+        if len(body) <= _JOINED_BYTES:
+            self._transport.write(head + body)
+        else:
             self._transport.writelines((head, body))
 
     def block(self) -> None:
@@ -157,7 +158,8 @@ class Outbox:
 def ends_of(transport: asyncio.Transport) -> Ends:
     """Both ends of a connection."""
     client, server = (_address(transport.get_extra_info(name)) for name in ("peername", "sockname"))
-    return Ends(transport.get_extra_info("ssl_object") is not None, client, server)
+    secured = transport.get_extra_info("ssl_object") is not None
+    return Ends(secured, client, server, client[0] if client else None, "https" if secured else "http")
 
 
 def _address(name: Any) -> tuple[str, int] | None:

@@ -9,17 +9,19 @@ reads; nothing bounds the time of a head or of an answer that is not taken.
 """
 
 import asyncio
-from typing import Protocol, cast
+from typing import TYPE_CHECKING, Protocol, cast
 
 from hypercorn.events import Closed, Event, RawData, Updated
 from typing_extensions import override
 
 from runtime.triggers.http.wire.boxes import Inbox, Outbox, ends_of
 from runtime.triggers.http.wire.exchange import Exchange
-from runtime.triggers.http.wire.http1 import Http1
-from runtime.triggers.http.wire.http2 import Http2
 from runtime.triggers.http.wire.lane import Lane
 from runtime.triggers.http.wire.requests import Cut, Ends, Host
+
+if TYPE_CHECKING:  # loaded when somebody needs them
+    from runtime.triggers.http.wire.http1 import Http1
+    from runtime.triggers.http.wire.http2 import Http2
 
 _PREFACE = b"PRI"
 
@@ -34,6 +36,10 @@ class Acceptor(Host, Protocol):
     lane: Lane
     idle: "dict[Connection, None]"
     asking: "dict[Connection, None]"
+
+    async def protocols(self) -> "tuple[type[Http1], type[Http2]]":
+        """What speaks for those whom the lane does not take."""
+        ...
 
     def on_opened(self, connection: "Connection") -> None:
         """It is there, its handshake done."""
@@ -99,19 +105,17 @@ class Connection(asyncio.Protocol):
         if self._exchange is not None:
             if data := self._exchange.feed(data):
                 self.inbox.put(data)
-        elif data and not (self._host.lane.wanted and self._is_bare() and self._host.lane.take(self, data)):
+        elif data and not (self._is_bare() and self._host.lane.take(self, data)):
             self.inbox.put(data)
             self._go_on()
 
     def _is_bare(self) -> bool:
         """Whether what comes is a request from its first byte on, and can be answered."""
-        protocol = self._protocol
+        host, protocol = self._host, self._protocol
         return (
-            self in self._host.idle
-            and (protocol is None or protocol.bare)
-            and not (self._running or self.inbox or self._eof or self.outbox.blocked)
-            and not self._host.context.terminated.is_set()
-            and (protocol is not None or not self._is_http2)
+            self in host.idle
+            and not (self._running or self.inbox.parts or self._eof or self.outbox.blocked or host.ending)
+            and (not self._is_http2 if protocol is None else protocol.bare)
         )
 
     def begin(self, exchange: Exchange, rest: bytes) -> None:
@@ -128,11 +132,12 @@ class Connection(asyncio.Protocol):
         self._exchange = None
         if self._lost or self._closing:
             return
-        if not keep or self._host.context.terminated.is_set():
+        if not keep or self._host.ending:
             self.close()
             return
-        self._rest()
-        if self.inbox:  # not from here, where a handler's variables may be at hand
+        self.deadline = self._loop.time() + self._host.limits.idle_seconds
+        self._host.idle[self] = None
+        if self.inbox.parts:  # not from here, where a handler's variables may be at hand
             self._loop.call_soon(self._follow, context=self._host.lane.variables)
         elif self._eof:
             self.close()
@@ -150,8 +155,8 @@ class Connection(asyncio.Protocol):
         """See Track."""
         self._skip, self._fresh = missing, False
         self.deadline = self._loop.time() + self._host.limits.idle_seconds
-        idle = self._host.idle  # where it is
-        del idle[self]
+        idle = self._host.idle
+        idle.pop(self, None)  # the others have been so for longer
         idle[self] = None
         if rest:
             self.inbox.put(rest)
@@ -206,7 +211,7 @@ class Connection(asyncio.Protocol):
             self._fresh = self._in_head = False
             self.deadline = None
             self._unlist()
-        elif self._host.context.terminated.is_set():
+        elif self._host.ending:
             self.close()
         else:
             self._rest()
@@ -255,15 +260,16 @@ class Connection(asyncio.Protocol):
             self._unlist()
             self._host.asking[self] = None
 
-    async def _choose(self) -> Http1 | Http2 | None:
+    async def _choose(self) -> "Http1 | Http2 | None":
         """The protocol: what TLS agreed on, else what the first bytes begin. None while they do not tell."""
-        host, kind = self._host, Http2 if self._is_http2 else Http1
+        host, is_http2 = self._host, self._is_http2
         if not self.ends.secured:
             first = self.inbox.peek()[: len(_PREFACE)]
             if not first or (host.http2 and first != _PREFACE and _PREFACE.startswith(first) and not self._eof):
                 return None
-            kind = Http2 if host.http2 and first == _PREFACE else Http1
-        protocol: Http1 | Http2 = kind(host, self.ends, self.send)
+            is_http2 = host.http2 and first == _PREFACE
+        http1, http2 = await host.protocols()
+        protocol: Http1 | Http2 = (http2 if is_http2 else http1)(host, self.ends, self.send)
         self._protocol = protocol
         await protocol.initiate()
         return protocol
@@ -310,7 +316,7 @@ class Connection(asyncio.Protocol):
         """Close it as soon as no request is under way: now, if none is."""
         if self._exchange is not None:
             return
-        terminated = self._host.context.terminated.is_set()
+        terminated = self._host.ending
         if self._protocol is None:
             if terminated and self._fresh and not self._closing and self.deadline is not None:
                 # It was let in a moment ago, and is about to ask: it gets the 503 that all get now.

@@ -7,19 +7,20 @@ import asyncio
 import time
 from collections.abc import Callable
 from http import HTTPStatus
-from typing import Any, Protocol
+from typing import Any
 
+import msgspec
 from starlette.types import Message, Scope
 
 from runtime.base.errors import Problem, phrase
 from runtime.declare.request import ClientGone
 from runtime.triggers.http.answers import Headers
-from runtime.triggers.http.wire.boxes import Inbox, Outbox
-from runtime.triggers.http.wire.heads import Head
-from runtime.triggers.http.wire.link import DISCARD_SECONDS, Patience, stalled
-from runtime.triggers.http.wire.requests import BODY_ROOM, Ends, Host, date_now, refusal
+from runtime.triggers.http.wire.heads import Lines
+from runtime.triggers.http.wire.link import DISCARD_SECONDS, Patience, Way, stalled
+from runtime.triggers.http.wire.requests import BODY_ROOM, Host, date_line, refusal
 
 _STATUS_LINES = {one.value: b"HTTP/1.1 %d %s\r\n" % (one.value, phrase(one).encode()) for one in HTTPStatus}
+_JSON_HEAD = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: %d\r\nx-run-id: %b\r\n%b%b"
 _CUT_SHORT = "what was sent is not HTTP/1.1: the client ended in the middle of its body"
 _GIVEN_UP = "the request was given up"
 _LEAVE_SECONDS = 0.05
@@ -30,48 +31,43 @@ _OURS = frozenset({b"transfer-encoding", b"keep-alive", b"upgrade"})
 """Of the connection: what an answer says of it is left out."""
 
 
-class Way(Protocol):
-    """What an exchange needs of its connection."""
+class Exchange(msgspec.Struct, eq=False):
+    """See Link. One with a body is to `expect` it. ended: the client says no more. left, on_gone: it has gone away."""
 
-    inbox: Inbox
-    outbox: Outbox
-
-    @property
-    def ends(self) -> Ends:
-        """Both ends of it."""
-
-    def release(self, *, keep: bool) -> None:
-        """The exchange is over. keep: another may follow."""
-
-
-class Exchange:
-    """See Link. ended: the client says no more. left: it has gone away, as far as can be told."""
-
-    __slots__ = (
-        "_chunked", "_dropping", "_gone", "_head", "_held", "_host", "_keep", "_length", "_missing",
-        "_on_gone", "_parts", "_patience", "_refused", "_room", "_started", "_waiter", "_way", "_whole", "done",
-        "ended", "left", "lines", "method", "target",
-    )  # fmt: skip
-
-    def __init__(self, host: Host, way: Way, head: Head, body: bytes) -> None:
-        self._host = host
-        self._way = way
-        self.method, self.target, self.lines, _ = head
-        self._parts: list[bytes] | None = [body] if body else None
-        self._room = BODY_ROOM - len(body)
-        self._missing = self.lines.length - len(body)
-        self.done = self._missing == 0
-        self._keep = self.lines.keep
-        self.left = self.ended = self._refused = self._dropping = self._held = False
-        self._started = self._whole = self._chunked = False
-        self._head: bytes | None = None
-        self._length: int | None = None  # of an answer's body: what is to come
-        self._waiter: asyncio.Future[None] | None = None
-        self._gone: asyncio.Event | None = None
-        self._on_gone: Callable[[], object] | None = None
-        self._patience: Patience | None = None
+    _host: Host
+    _way: Way
+    method: str
+    target: bytes
+    lines: Lines
+    on_gone: Callable[[], object] | None = None
+    done: bool = True
+    ended: bool = False
+    left: bool = False
+    _parts: list[bytes] | None = None
+    _room: int = BODY_ROOM
+    _missing: int = 0
+    _dropping: bool = False
+    _held: bool = False
+    _closes: bool = False
+    _refused: bool = False
+    _started: bool = False
+    _whole: bool = False
+    _chunked: bool = False
+    _head: bytes | None = None
+    _length: int | None = None  # of an answer's body: what is to come
+    _waiter: asyncio.Future[None] | None = None
+    _gone: asyncio.Event | None = None
+    _patience: Patience | None = None
 
     # --- what the connection says
+
+    def expect(self, body: bytes) -> None:
+        """It has a body, of which this has come."""
+        self._missing = self.lines.length - len(body)
+        self.done = not self._missing
+        if body:
+            self._parts = [body]
+            self._room -= len(body)
 
     def feed(self, data: bytes) -> bytes:
         """Take more of the body; what is beyond it is given back."""
@@ -111,8 +107,8 @@ class Exchange:
         self._wake()
         if self._gone is not None:
             self._gone.set()
-        if self._on_gone is not None:
-            call, self._on_gone = self._on_gone, None
+        if self.on_gone is not None:
+            call, self.on_gone = self.on_gone, None
             call()
 
     def _wake(self) -> None:
@@ -128,12 +124,13 @@ class Exchange:
 
     def close(self) -> None:
         """The end of it, however it went."""
-        self._on_gone = None  # which leads back here
-        if not self.ended:
+        self._host.overload.end()
+        self.on_gone = None  # which leads back here
+        if not self._started and not self.ended:
             self._refuse(500, _GIVEN_UP)
         if self._held:
             self._let_come()
-        self._way.release(keep=self._keep and self._whole and not self._missing)
+        self._way.release(keep=self._whole and not (self._closes or self._missing))
 
     # --- what the shell asks
 
@@ -205,15 +202,15 @@ class Exchange:
         """See Link."""
         if self.left:
             asyncio.get_running_loop().call_soon(self._call_if_watched)
-        self._on_gone = call
+        self.on_gone = call
         return self._end_watch
 
     def _end_watch(self) -> None:
-        self._on_gone = None
+        self.on_gone = None
 
     def _call_if_watched(self) -> None:
-        if self._on_gone is not None:
-            self._on_gone()
+        if self.on_gone is not None:
+            self.on_gone()
 
     async def gone(self) -> None:
         """See Link."""
@@ -244,11 +241,21 @@ class Exchange:
 
     def write_whole(self, status: int, headers: Headers, content: bytes) -> bool:
         """Answer, and be over; False if something is to be waited for: then `send_whole` it is."""
-        if not self.done or self._way.outbox.blocked or self._refused:
+        outbox = self._way.outbox
+        if not self.done or outbox.blocked or self._refused:
             return False
         self._started = self._whole = True
-        self._way.outbox.write_both(self._head_of(status, headers, len(content)), content)
-        return not self._way.outbox.blocked
+        outbox.write_both(self._head_of(status, headers, len(content)), content)
+        return not outbox.blocked
+
+    def write_json(self, run_id: str, lines: bytes, content: bytes) -> bool:
+        """As write_whole, of a 200 with JSON. lines: further ones of its head, as they are sent."""
+        outbox = self._way.outbox
+        if not self.done or outbox.blocked or self._refused:
+            return False
+        self._started = self._whole = True
+        outbox.write_both(_JSON_HEAD % (len(content), run_id.encode(), lines, self._last_lines()), content)
+        return not outbox.blocked
 
     async def send_whole(self, status: int, headers: Headers, content: bytes) -> None:
         """See Link."""
@@ -286,13 +293,11 @@ class Exchange:
         chunked = len(lengths) != 1 or any(name == b"transfer-encoding" for name, _ in headers)
         left_out = _OURS | {b"content-length"} if chunked else _OURS
         headers = [one for one in headers if one[0] not in left_out]
-        if status in _BODILESS:
-            pass
-        elif not chunked:
-            self._length = int(lengths.pop())
-        else:
+        if chunked and status not in _BODILESS:
             self._chunked = True
             headers.append((b"transfer-encoding", b"chunked"))
+        elif status not in _BODILESS:
+            self._length = int(lengths.pop())
         self._head = self._head_of(status, headers)
 
     def _send_part(self, part: bytes, *, last: bool) -> None:
@@ -325,20 +330,20 @@ class Exchange:
             elif name == b"date":
                 dated = True
             elif name == b"connection":
-                self._keep = self._keep and b"close" not in value.lower()
+                self._closes = self._closes or b"close" in value.lower()
                 continue
             lines += (name, b": ", value, b"\r\n")
         if length is not None and status not in _BODILESS:
             lines.append(b"content-length: %d\r\n" % length)
-        if not dated:
-            lines += (b"date: ", date_now(), b"\r\n")
-        if self._host.config.alt_svc_headers:
-            lines += [b"alt-svc: %s\r\n" % value.encode() for value in self._host.config.alt_svc_headers]
-        lines.append(self._last_line())
+        lines.append(self._last_lines(dated=dated))
         return b"".join(lines)
 
-    def _last_line(self) -> bytes:
-        if self._keep and not self._host.context.terminated.is_set():
-            return b"\r\n"
-        self._keep = False
-        return b"connection: close\r\n\r\n"
+    def _last_lines(self, *, dated: bool = False) -> bytes:
+        """What the server says in each head, and its end."""
+        host = self._host
+        if host.ending or not self.lines.keep:
+            self._closes = True
+        end = b"connection: close\r\n\r\n" if self._closes else b"\r\n"
+        if host.config.alt_svc_headers:
+            end = b"".join(b"alt-svc: %b\r\n" % value.encode() for value in host.config.alt_svc_headers) + end
+        return end if dated else date_line() + end

@@ -5,7 +5,6 @@ two servers could read as two things is never read here.
 """
 
 import re
-from typing import NamedTuple
 
 import msgspec
 
@@ -42,7 +41,7 @@ class Lines(msgspec.Struct, frozen=True):
     trace: str | None = None
 
 
-class Head(NamedTuple):
+class Head(msgspec.Struct, frozen=True):
     """Of one request. size: its bytes, with the empty line at its end."""
 
     method: str

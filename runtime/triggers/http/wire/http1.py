@@ -28,14 +28,11 @@ from typing_extensions import override
 from runtime.base.errors import phrase
 from runtime.triggers.http.wire.requests import (
     BODY_ROOM,
-    Caller,
     Cut,
     Ends,
     Host,
     Limits,
-    Messages,
     Refused,
-    Stream,
     judge_expected,
     judge_host,
     judge_target,
@@ -43,6 +40,7 @@ from runtime.triggers.http.wire.requests import (
     whom_to_ask,
     with_ours,
 )
+from runtime.triggers.http.wire.streams import Caller, Messages, Stream
 
 _IN_HEAD = bytes(range(0x20, 0x7F)) + bytes(range(0x80, 0x100)) + b"\t\r\n"
 _LONGEST_CHUNK_LINE = 256

@@ -32,15 +32,13 @@ from typing_extensions import override
 
 from runtime.triggers.http.wire.requests import (
     OF_THE_CONNECTION,
-    Caller,
     Ends,
     Host,
-    Messages,
-    Stream,
     judge_pseudo,
     whom_to_ask,
     with_ours,
 )
+from runtime.triggers.http.wire.streams import Caller, Messages, Stream
 
 _CONNECTION_WINDOW = 1_048_576
 """Bytes of bodies that may wait on one connection; on one stream it is HTTP/2's own 65,535."""

@@ -29,16 +29,14 @@ from runtime.base.errors import StartError
 from runtime.triggers.http.wire.requests import (
     BODY_ROOM,
     OF_THE_CONNECTION,
-    Caller,
     Host,
     Limits,
-    Messages,
     Refused,
-    Stream,
     judge_pseudo,
     whom_to_ask,
     with_ours,
 )
+from runtime.triggers.http.wire.streams import Caller, Messages, Stream
 
 _UNREAD_BYTES = 16_777_216
 """Of bodies on one connection: aioquic lets more come before anybody has read; past it the stream is stopped."""

@@ -5,18 +5,17 @@ is, to the last byte, for http1 and http2. Refuses in an overload, also where th
 """
 
 import asyncio
-from collections.abc import Callable
 from contextvars import Context as Variables
 from contextvars import copy_context
-from functools import cached_property, partial
+from functools import cached_property
 from typing import Any, Protocol
 
 from runtime.base.logs import get_logger
 from runtime.declare.request import Request
-from runtime.triggers.http.wire.exchange import Exchange, Way
+from runtime.triggers.http.wire.exchange import Exchange
 from runtime.triggers.http.wire.heads import Head, Reader
-from runtime.triggers.http.wire.link import Link
-from runtime.triggers.http.wire.overload import KNOWN_BYTES, LANE_TURNS, STOCK_TURNS, Cause
+from runtime.triggers.http.wire.link import Link, Way
+from runtime.triggers.http.wire.overload import LANE_TURNS, STOCK_TURNS, Cause
 from runtime.triggers.http.wire.requests import Host, date_now
 
 log = get_logger(__name__)
@@ -28,8 +27,8 @@ _LONGEST_DROPPED = 65_536
 class Direct(Protocol):
     """What answers requests that come without a scope: the shell."""
 
-    def begin(self, request: Request, exchange: Exchange, release: Callable[[], None], variables: Variables) -> bool:
-        """Start to answer one the short way, then `release` it; False if it is to `serve`."""
+    def begin(self, request: Request, exchange: Exchange, variables: Variables) -> bool:
+        """Start to answer one the short way, then `close` it; False if it is to `serve`."""
 
     async def serve(self, request: Request, link: Link) -> None:
         """Answer one."""
@@ -59,60 +58,51 @@ class Lane:
         self._reader = Reader(host.limits)
         self._loop = asyncio.get_running_loop()
 
-    @property
-    def wanted(self) -> bool:
-        """Whether to ask it at all."""
-        return self._direct is not None or self._host.overload.active
-
     def take(self, track: Track, data: bytes) -> bool:
         """Whether the request that these bytes begin is answered here. False: not one of them was used."""
-        overload = self._host.overload
-        known = overload.known
-        if known and len(data) <= KNOWN_BYTES and data in known and (answer := overload.refuse_known(date_now())):
-            track.outbox.write(answer)
-            track.skip(0, b"")
-            return True
+        overload, direct = self._host.overload, self._direct
+        if direct is None and not overload.active:
+            return False
         head = self._reader.read(data)
         if head is None:
             return False
-        if self._direct is None and (head.lines.later or not _is_dropped(head, len(data))):
-            return False
-        turns = STOCK_TURNS if self._direct is None else LANE_TURNS
-        cause = overload.judge(head.method, head.target, later=head.lines.later, turns=turns)
+        if direct is None:
+            return self._turns_away(track, head, data)
+        method, target, lines, size = head.method, head.target, head.lines, head.size
+        cause = overload.judge(method, target, later=lines.later, turns=LANE_TURNS)
         if cause is not None:
             self._refuse(track, head, data, cause)
-            if cause == "busy" and head.lines.keep and head.size == len(data) and not head.lines.length:
-                overload.know(data)
             return True
-        if self._direct is None:
-            track.passed = True
-            overload.await_passed()
-            return False
-        end = head.size + head.lines.length
-        whole = head.size == len(data)
-        exchange = Exchange(self._host, track, head, b"" if whole else data[head.size : end])
-        track.begin(exchange, b"" if whole else data[end:])
-        path, _, query = head.target.partition(b"?")
+        body = rest = b""
+        if size != len(data):
+            end = size + lines.length
+            body, rest = data[size:end], data[end:]
+        exchange = Exchange(self._host, track, method, target, lines)
+        if lines.length:
+            exchange.expect(body)
+        track.begin(exchange, rest)
+        path, _, query = target.partition(b"?")
         ends = track.ends
-        request = Request(
-            head.method,
-            path.decode(),
-            query_string=query,
-            headers=head.lines.headers,
-            wire=exchange,
-            client=ends.client[0] if ends.client else None,
-            scheme="https" if ends.secured else "http",
-        )
+        request = Request(method, path.decode(), query, lines.headers, exchange, ends.host, ends.scheme)
         overload.begin()
         variables = self.variables.copy()
-        if not self._direct.begin(request, exchange, partial(self._release, exchange), variables):
-            task = self._loop.create_task(self._answer(self._direct, request, exchange), context=variables)
+        if not direct.begin(request, exchange, variables):
+            task = self._loop.create_task(self._answer(direct, request, exchange), context=variables)
             self._host.tasks.running.add(task)
         return True
 
-    def _release(self, exchange: Exchange) -> None:
-        self._host.overload.end()
-        exchange.close()
+    def _turns_away(self, track: Track, head: Head, data: bytes) -> bool:
+        """Where the short way is off: whether it was refused. Else its protocol need not ask again."""
+        if head.lines.later or not _is_dropped(head, len(data)):
+            return False
+        overload = self._host.overload
+        cause = overload.judge(head.method, head.target, later=head.lines.later, turns=STOCK_TURNS)
+        if cause is not None:
+            self._refuse(track, head, data, cause)
+            return True
+        track.passed = True
+        overload.await_passed()
+        return False
 
     @cached_property
     def variables(self) -> Variables:
@@ -134,7 +124,7 @@ class Lane:
         except Exception as error:
             log.error("request failed inside the server", exc_info=error)  # noqa: TRY400 - the traceback is in it
         finally:
-            self._release(exchange)
+            exchange.close()
             task: Any = asyncio.current_task()
             self._host.tasks.running.discard(task)
 

@@ -13,7 +13,8 @@ from starlette.types import Message, Receive, Scope, Send
 from runtime.base.errors import Problem
 from runtime.declare.request import ClientGone
 from runtime.triggers.http.answers import Headers
-from runtime.triggers.http.wire.requests import GONE, Limits
+from runtime.triggers.http.wire.boxes import Inbox, Outbox
+from runtime.triggers.http.wire.requests import GONE, Ends, Limits
 
 DISCARD_SECONDS = 1.0
 """After an early answer: how long to read on, so that the client gets to read it before the connection closes."""
@@ -54,6 +55,20 @@ class Link(Protocol):
 
     async def send_whole(self, status: int, headers: Headers, content: bytes) -> None:
         """The answer."""
+
+
+class Way(Protocol):
+    """What an exchange needs of its connection."""
+
+    inbox: Inbox
+    outbox: Outbox
+
+    @property
+    def ends(self) -> Ends:
+        """Both ends of it."""
+
+    def release(self, *, keep: bool) -> None:
+        """The exchange is over. keep: another may follow."""
 
 
 class Patience:

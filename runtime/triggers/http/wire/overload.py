@@ -39,8 +39,6 @@ overload its last turns only refuse.
 """
 _BODY_BYTES, _BODY_SECONDS = 65_536, 1.0
 """Of a body that nobody will read: how much is let come, and how long, so that its connection can be used further."""
-_KNOWN, KNOWN_BYTES = 64, 2_048
-"""Refused requests that are known by their bytes, and the longest of them."""
 _CALM_SECONDS = 0.5
 _QUIET_SECONDS = 5.0
 
@@ -57,8 +55,7 @@ class Overload:
     shed: whether to refuse by what is measured. max_in_flight: requests at work at most, streams not counted; 0 for no
     such bound. threads_full: whether who wants a thread would wait for long. work_of: by method and path.
 
-    active: somebody was refused a moment ago. streams: answers that flow. refused: how often, by cause. known: plain
-    requests without a body that were refused in this round for want of room, as they came; so the same ones are, too.
+    active: somebody was refused a moment ago. streams: answers that flow. refused: how often, by cause.
     """
 
     def __init__(
@@ -78,7 +75,6 @@ class Overload:
         self._work_of = work_of
         self._loop = asyncio.get_running_loop()
         self._pace = Pace()
-        self.known: set[bytes] = set()
         self._at_work = self._ahead = self._ended = 0
         self._at = self._over_at = 0.0
         self._cells: dict[Cause, Numbers] = {}
@@ -106,19 +102,6 @@ class Overload:
                 self._pace.give_back()
             self._count(cause)
         return cause
-
-    def know(self, request: bytes) -> None:
-        """It was refused as "busy": so are those that are the same to the byte, until the round is over."""
-        if len(self.known) < _KNOWN and len(request) <= KNOWN_BYTES:
-            self.known.add(request)
-
-    def refuse_known(self, date: bytes) -> bytes | None:
-        """The answer to one of them; None if there is room after all."""
-        if self._pace.take():
-            self._pace.give_back()
-            return None
-        self._count("busy")
-        return self.answer("busy", date)
 
     def await_passed(self) -> None:
         """One that was let in will be before `guard` when the next turn of the loop is over."""
@@ -179,7 +162,6 @@ class Overload:
         now = time.perf_counter()
         self._pace.measure(now - self._at, self._ended, self._at - self._over_at)
         self._ended = 0
-        self.known.clear()
         # What comes in this turn follows without a gap, in which other work could hide.
         self._at = self._over_at = now
         self._timed, self._next = False, True

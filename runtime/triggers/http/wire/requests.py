@@ -1,22 +1,18 @@
-"""What the protocols share: limits, what a request's target and host may be, how a request reaches the application.
+"""What the protocols and the lane share: limits, what a request's target and host may be, who answers it.
 
-Called by http1, http2, http3 and connection. Knows no socket and no state of a protocol.
+Called by all in this folder. Knows no socket and no state of a protocol, and loads none.
 """
 
 import asyncio
 import re
 import time
-from collections import deque
 from collections.abc import Awaitable, Callable, Iterable
 from email.utils import formatdate
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 import msgspec
 from hypercorn.config import Config
 from hypercorn.events import Closed
-from hypercorn.protocol.http_stream import HTTPStream
-from hypercorn.utils import suppress_body
-from typing_extensions import override
 
 from runtime.base.errors import Problem
 from runtime.base.ids import new_run_id
@@ -131,16 +127,26 @@ def with_ours(headers: Headers, config: Config) -> Headers:
     return headers + [(b"alt-svc", value.encode()) for value in config.alt_svc_headers]
 
 
-_dates: dict[int, bytes] = {}
+_dates: dict[int, tuple[bytes, bytes]] = {}
 
 
 def date_now() -> bytes:
     """The value of Date."""
+    return _dated()[0]
+
+
+def date_line() -> bytes:
+    """Date, as HTTP/1.1 says it."""
+    return _dated()[1]
+
+
+def _dated() -> tuple[bytes, bytes]:
     second = int(time.time())
     found = _dates.get(second)
     if found is None:
         _dates.clear()
-        found = _dates[second] = formatdate(second, usegmt=True).encode()
+        value = formatdate(second, usegmt=True).encode()
+        found = _dates[second] = (value, b"date: %b\r\n" % value)
     return found
 
 
@@ -184,11 +190,16 @@ def whom_to_ask(app: App, judge: Callable[[], bytes], *, close: bool) -> tuple[A
 
 
 class Ends(msgspec.Struct, frozen=True):
-    """Both ends of a connection. secured: over TLS. client, server: address and port, None where there is none."""
+    """Both ends of a connection. client, server: address and port, None where there is none. secured: over TLS.
+
+    host: the client's address alone.
+    """
 
     secured: bool
     client: tuple[str, int] | None
     server: tuple[str, int] | None
+    host: str | None
+    scheme: Literal["http", "https"]
 
 
 class Cut(Closed):
@@ -196,95 +207,53 @@ class Cut(Closed):
 
 
 class Host(Protocol):
-    """What a protocol needs of its server."""
+    """What a protocol needs of its server. ending: connections are closed once they are answered; as `context` says."""
 
     app: App
     config: Config
-    context: Any
+    context: "Surroundings"
     limits: Limits
     tasks: "Tasks"
     overload: Overload
+    ending: bool
 
 
-class Stream(HTTPStream):
-    """Hypercorn's request and answer. Its own errors are bare; ours are problems."""
+class Signal:
+    """An event as Hypercorn's protocols want it: theirs are not always asyncio's."""
 
-    @override
-    async def _send_error_response(self, status_code: int) -> None:
-        headers, body = refusal(status_code, "the request was given up", close=self.scope["http_version"] < "2")
-        await self.app_send({"type": "http.response.start", "status": status_code, "headers": headers})
-        if not suppress_body(self.scope["method"], status_code):
-            await self.app_send({"type": "http.response.body", "body": body, "more_body": False})
+    def __init__(self) -> None:
+        self._event = asyncio.Event()
+
+    async def set(self) -> None:
+        """It has happened."""
+        self._event.set()
+
+    async def clear(self) -> None:
+        """It has not."""
+        self._event.clear()
+
+    async def wait(self) -> None:
+        """Wait until it has."""
+        await self._event.wait()
+
+    def is_set(self) -> bool:
+        """Whether it has."""
+        return self._event.is_set()
 
 
-class Messages:
-    """The ASGI messages of one request, from its connection to the application.
+class Surroundings:
+    """What Hypercorn's protocols want of the process around them. Its own class comes with all of its server.
 
-    Hypercorn's queue counts messages, and bounds their end as well: where an application answers without reading a long
-    body nobody makes a place, and both sides wait for ever. This one counts bytes, and its end is always let in.
-
-    size: bytes that nobody has read. gone: set once no more will come. wanted: called once, when the application
-    first asks. taken: called with the length of each part it took.
+    terminated: nobody is served any longer than what is under way.
     """
 
-    def __init__(
-        self,
-        room: int,
-        wanted: Callable[[], Awaitable[None]] | None = None,
-        taken: Callable[[int], Awaitable[None]] | None = None,
-    ) -> None:
-        self._room = room
-        self._wanted = wanted
-        self._taken = taken
-        self._items: deque[Any] = deque()
-        self.size = 0
-        self.gone = asyncio.Event()
-        self._came = asyncio.Event()
-        self._left: asyncio.Event | None = None
+    event_class = Signal
 
-    async def put(self, message: Any) -> None:
-        """Hand over a message; waits while too much is unread."""
-        if message["type"] == "http.disconnect":
-            self.end()
-            return
-        while self.size >= self._room and not self.gone.is_set():
-            self._left = asyncio.Event()
-            await self._left.wait()
-        self.size += len(message["body"])
-        self._items.append(message)
-        self._came.set()
+    def __init__(self) -> None:
+        self.terminated = Signal()
 
-    def end(self) -> None:
-        """The client has gone away, or is answered."""
-        self.gone.set()
-        self._came.set()
-        if self._left is not None:
-            self._left.set()
-
-    async def get(self) -> Any:
-        """The next message; once the client is gone, that, for ever."""
-        if self._wanted is not None and not self._items:
-            wanted, self._wanted = self._wanted, None
-            await wanted()
-        while not self._items:
-            if self.gone.is_set():
-                return {"type": "http.disconnect"}
-            self._came.clear()
-            await self._came.wait()
-        message = self._items.popleft()
-        length = len(message["body"])
-        self.size -= length
-        if self._left is not None and self.size < self._room:
-            self._left.set()
-        if self._taken is not None and length:
-            await self._taken(length)
-        return message
-
-    def drop(self) -> int:
-        """Forget what nobody will read; its length."""
-        self._items.clear()
-        size, self.size = self.size, 0
-        return size
+    async def mark_request(self) -> None:
+        """Hypercorn counts requests, to end its process after so many."""
 
 
 class Tasks:
@@ -304,31 +273,3 @@ class Tasks:
         self.running.discard(task)
         if not task.cancelled() and (error := task.exception()) is not None:
             log.error("a connection failed inside the runtime", exc_info=error)
-
-
-class Caller:
-    """What a Stream takes for its task group: starts the application on one request, with these messages.
-
-    complete: whether the whole request has come, where its protocol says so here.
-    """
-
-    def __init__(self, tasks: Tasks, messages: Messages) -> None:
-        self._tasks = tasks
-        self.messages = messages
-        self.complete = False
-        self.task: asyncio.Task[None] | None = None
-
-    async def spawn_app(self, app: App, _config: Config, scope: Any, send: Send) -> Any:
-        """Start it; returns where the request's messages go."""
-        scope["extensions"][GONE] = self.messages.gone
-        self.task = self._tasks.spawn(_run, app, scope, self.messages.get, send)
-        return self.messages.put
-
-
-async def _run(app: App, scope: Any, receive: Receive, send: Send) -> None:
-    try:
-        await app(scope, receive, send)
-    except Exception as error:
-        log.error("request failed inside the server", exc_info=error)  # noqa: TRY400 - the traceback is in it
-    finally:
-        await send(None)

@@ -11,13 +11,13 @@ import resource
 import socket
 import ssl
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import msgspec
-from hypercorn.asyncio.worker_context import WorkerContext
 from hypercorn.config import Config
 
 from runtime.base.logs import get_logger
@@ -25,10 +25,12 @@ from runtime.base.sections import HttpSettings
 from runtime.triggers.http.wire.connection import Connection
 from runtime.triggers.http.wire.lane import Direct, Lane
 from runtime.triggers.http.wire.overload import App, Overload
-from runtime.triggers.http.wire.requests import Limits, Tasks
+from runtime.triggers.http.wire.requests import Limits, Surroundings, Tasks
 from runtime.triggers.http.wire.tls import load_tls
 
-if TYPE_CHECKING:  # an extra: it may not be installed
+if TYPE_CHECKING:  # loaded when somebody needs them
+    from runtime.triggers.http.wire.http1 import Http1
+    from runtime.triggers.http.wire.http2 import Http2
     from runtime.triggers.http.wire.http3 import Http3Server
 
 log = get_logger(__name__)
@@ -98,12 +100,15 @@ class Server:
         self.tasks = Tasks()
         self.config = Config()
         self.config.accesslog = self.config.errorlog = None
-        self.context = WorkerContext(None)
+        self.context = Surroundings()
+        self.ending = False
         self.connections: set[Connection] = set()
         self.lane = Lane(self, direct)
+        self._stock = wire.tls is not None or direct is None
         self.idle: dict[Connection, None] = {}
         self.asking: dict[Connection, None] = {}
         self._tls = wire.tls
+        self._protocols: tuple[type[Http1], type[Http2]] | None = None
         self._http3 = wire.http3
         self._quic: Http3Server | None = None
         self._sock = sock
@@ -124,6 +129,16 @@ class Server:
         self._sock.setblocking(False)
         self._accept_on()
         self.tasks.spawn(self._watch)
+        if self._stock:  # they will be asked for at once
+            self.tasks.spawn(self.protocols)
+
+    async def protocols(self) -> "tuple[type[Http1], type[Http2]]":
+        """Hypercorn's, loaded for the first that needs them. It takes 0.1 s, in which the others go on."""
+        if self._protocols is None:
+            thread = ThreadPoolExecutor(1)  # not the loop's own: handlers may have filled that for long
+            self._protocols = await self._loop.run_in_executor(thread, _load_protocols)
+            thread.shutdown(wait=False)
+        return self._protocols
 
     async def leave(self, within_seconds: float) -> None:
         """Make room for another process on the same socket: accept nobody, and end each connection with an answer.
@@ -132,7 +147,7 @@ class Server:
         """
         self._stopped = True
         self._accept_off()
-        await self.context.terminated.set()
+        await self._terminate()
         await self._wait_until(lambda: not self._opening and not self.connections, within_seconds)
 
     async def end(self) -> None:
@@ -141,12 +156,16 @@ class Server:
         self._accept_off()
         self._sock.close()
         await self._wait_until(lambda: not self._opening, self.limits.close_seconds)  # those are no connections yet
-        await self.context.terminated.set()
+        await self._terminate()
         for connection in list(self.connections):
             connection.finish()
         if self._quic is not None:
             self._quic.close()
         await self._wait_until(lambda: not self.connections, self.limits.close_seconds)
+
+    async def _terminate(self) -> None:
+        self.ending = True
+        await self.context.terminated.set()
 
     async def _wait_until(self, condition: Callable[[], bool], seconds: float) -> None:
         """Wait until a condition on the connections holds, for some time at most."""
@@ -256,6 +275,13 @@ class Server:
                     connection.check(now)
                 except Exception:  # the others have deadlines, too
                     log.exception("a connection could not be checked")
+
+
+def _load_protocols() -> "tuple[type[Http1], type[Http2]]":
+    from runtime.triggers.http.wire.http1 import Http1  # noqa: PLC0415 - 4 MB that many a process never needs
+    from runtime.triggers.http.wire.http2 import Http2  # noqa: PLC0415 - as above
+
+    return Http1, Http2
 
 
 def _most_connections(wanted: int) -> int:
