@@ -2,7 +2,9 @@
 
 import asyncio
 import random
+import statistics
 import time
+from collections import deque
 from contextvars import copy_context
 
 import pytest
@@ -11,7 +13,8 @@ from hypothesis import strategies as st
 
 from runtime.invoke.execute import Threads
 from runtime.triggers.http.wire.heads import Reader
-from runtime.triggers.http.wire.overload import Overload, Pace
+from runtime.triggers.http.wire.overload import Overload
+from runtime.triggers.http.wire.pace import Pace
 from runtime.triggers.http.wire.requests import Limits
 from tests.live_servers import until
 
@@ -21,8 +24,10 @@ REFUSAL_SECONDS = 0.00001
 class Loop:
     """An event loop with requests that cost CPU: what comes while it goes round is begun, or refused, the next time."""
 
-    def __init__(self, cost: float, seed: int) -> None:
-        self.pace, self.cost = Pace(), cost
+    def __init__(self, cost: float, seed: int, wait: float = 0.0) -> None:
+        self.pace, self.cost, self.wait = Pace(), cost, wait
+        self.waiting: deque[float] = deque()  # when they are to compute
+        self.over = 0.0
         self.random = random.Random(seed)
         self.now = self.worked = 0.0
         self.refused_at = -1.0
@@ -35,16 +40,24 @@ class Loop:
         self.begun = self.refused = 0
         self.worked = self.longest = 0.0
         while self.now < end:
-            self.now = max(self.now, coming)
+            self.now = max(self.now, min(coming, self.waiting[0]) if self.waiting else coming)
             begun = refused = 0
             while coming <= self.now:
                 coming += self.random.expovariate(rate)
                 taken = self.pace.take()
                 begun, refused = begun + taken, refused + (not taken)
-            work = sum(self.random.uniform(0.5, 1.5) * self.cost for _ in range(begun))
+            ended = begun
+            if self.wait:
+                ended = 0
+                while self.waiting and self.waiting[0] <= self.now:
+                    self.waiting.popleft()
+                    ended += 1
+                self.waiting.extend([self.now + self.wait] * begun)
+            work = sum(self.random.uniform(0.5, 1.5) * self.cost for _ in range(ended))
             took = work + refused * REFUSAL_SECONDS + 0.0001
-            self.pace.measure(took)
+            self.pace.measure(took, ended, self.now - self.over)
             self.now += took
+            self.over = self.now
             self.worked += work
             self.begun, self.refused = self.begun + begun, self.refused + refused
             self.longest = max(self.longest, took)
@@ -88,28 +101,57 @@ def test_once_it_is_over_nobody_is_refused_any_more(cost: float, load: float, se
     assert loop.run(0.6 / cost, 3).refused == 0
 
 
+@settings(max_examples=8, deadline=None)
+@given(st.floats(0.0008, 0.004), st.floats(0.005, 0.03), st.floats(2, 6), seeds)
+def test_where_calls_wait_before_they_compute_the_loop_works_on_and_turns_in_time(
+    cost: float, wait: float, load: float, seed: int
+):
+    loop = Loop(cost, seed, wait)
+    loop.run(load / cost, 4)
+    turns = []
+    for _ in range(8):
+        loop.run(load / cost, 0.5)
+        assert loop.refused > 0
+        turns.append((loop.longest, loop.worked / 0.5))
+    assert statistics.fmean(worked for _, worked in turns) > 0.6
+    assert statistics.median(longest for longest, _ in turns) < 0.25
+
+
+@settings(max_examples=6, deadline=None)
+@given(st.floats(0.0008, 0.004), st.floats(0.005, 0.5), st.floats(0.1, 0.7), seeds)
+def test_nobody_is_refused_below_the_capacity_where_calls_wait_first(cost: float, wait: float, load: float, seed: int):
+    assert Loop(cost, seed, wait).run(load / cost, 4).refused == 0
+
+
+def test_those_that_only_wait_are_never_too_many():
+    pace = Pace()
+    for _ in range(400):  # 10,000 that wait for a database, and none ends
+        assert all(pace.take() for _ in range(25))
+        pace.measure(25 * 0.0001, 0, 0.001)
+
+
 def test_a_burst_is_no_overload():
     pace = Pace()
-    pace.measure(0.0)
+    pace.measure(0.0, 0)
     for _ in range(20):
         assert all(pace.take() for _ in range(200))  # 200 connections of a client that waits for its answers
-        pace.measure(0.1)
+        pace.measure(0.1, 200)
 
 
 def test_a_round_with_an_import_in_it_refuses_none_of_the_next():
     pace = Pace()
     for seconds in (0.001, 2.0, 0.5):
         assert pace.take()
-        pace.measure(seconds)
+        pace.measure(seconds, 1)
         assert sum(pace.take() for _ in range(64)) == 64
-        pace.measure(0.02)
+        pace.measure(0.02, 64)
 
 
 def test_few_are_taken_in_where_each_holds_the_loop_for_long_but_some_are():
     pace = Pace()
     for _ in range(10):
         taken = sum(pace.take() for _ in range(1000))
-        pace.measure(taken * 0.3)
+        pace.measure(taken * 0.3, taken)
     assert taken == 3
     assert pace.shedding
 

@@ -14,10 +14,9 @@ from typing import TYPE_CHECKING, Protocol, cast
 from hypercorn.events import Closed, Event, RawData, Updated
 from typing_extensions import override
 
+from runtime.triggers.http.wire.boxes import Inbox, Outbox, ends_of
 from runtime.triggers.http.wire.exchange import Exchange
-from runtime.triggers.http.wire.inbox import Inbox
 from runtime.triggers.http.wire.lane import Lane
-from runtime.triggers.http.wire.outbox import Outbox, ends_of
 from runtime.triggers.http.wire.requests import Cut, Ends, Host
 
 if TYPE_CHECKING:  # loaded when somebody needs them
@@ -155,7 +154,10 @@ class Connection(asyncio.Protocol):
     def skip(self, missing: int, rest: bytes) -> None:
         """See Track."""
         self._skip, self._fresh = missing, False
-        self._rest()
+        self.deadline = self._loop.time() + self._host.limits.idle_seconds
+        idle = self._host.idle
+        idle.pop(self, None)  # the others have been so for longer
+        idle[self] = None
         if rest:
             self.inbox.put(rest)
             self._go_on()

@@ -13,8 +13,7 @@ from starlette.types import Message, Receive, Scope, Send
 from runtime.base.errors import Problem
 from runtime.declare.request import ClientGone
 from runtime.triggers.http.answers import Headers
-from runtime.triggers.http.wire.inbox import Inbox
-from runtime.triggers.http.wire.outbox import Outbox
+from runtime.triggers.http.wire.boxes import Inbox, Outbox
 from runtime.triggers.http.wire.requests import GONE, Ends, Limits
 
 DISCARD_SECONDS = 1.0

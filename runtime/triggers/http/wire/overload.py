@@ -5,13 +5,11 @@ request costs is measured, never declared.
 
 What has to be short is the event loop's turn: in a turn of 300 ms nobody is answered for 300 ms, and nobody refused.
 CPU, memory and calls under way say less: thousands of calls may wait for a database at no cost. So the loop is timed
-while requests come, in rounds of a few turns, and a round takes in as many requests as fit in it. Until then, and once
-all is well again, a round may be long: a burst is no overload, and a client with 200 connections is none either.
+while requests come, in rounds of a few turns, and pace says how many may begin in one.
 """
 
 import asyncio
 import time
-from collections import deque
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager, suppress
 from functools import partial
@@ -21,7 +19,9 @@ from runtime.base.errors import Problem
 from runtime.base.ids import new_run_id
 from runtime.base.logs import get_logger
 from runtime.observe import counts
+from runtime.observe.board import Numbers
 from runtime.triggers.http.answers import problem_answer
+from runtime.triggers.http.wire.pace import Pace
 
 log = get_logger(__name__)
 
@@ -31,13 +31,6 @@ Cause = Literal["busy", "threads", "in_flight"]
 App = Callable[[Any, Any, Any], Awaitable[None]]
 Headers = list[tuple[bytes, bytes]]
 
-_ROUND_SECONDS = 0.01
-"""How long a round may be in an overload: about as long as a refusal may take."""
-_BACKLOG_SECONDS = 0.25
-"""How long it may be otherwise: what is still an answer in good time."""
-_LEAST, _LEAST_BURST, _FIRST_BURST = 3, 128, 500
-"""Requests a round: in an overload, otherwise, and before any has been measured. For few and slow ones, say imports."""
-_COSTS = 7
 STOCK_TURNS, LANE_TURNS = 4, 2
 """A request has begun after so many turns: its bytes are read, its task, its handler's task have had their first.
 
@@ -54,49 +47,6 @@ _DETAILS: dict[Cause, str] = {
     "threads": "the threads for functions without async are all at work, and others wait for one",
     "in_flight": "as many requests are at work as http.max_in_flight allows",
 }
-
-
-class Pace:
-    """How many requests may begin in a round. Pure: told how long each round was.
-
-    A round's cost a request has everything in it that the loop did meanwhile, so that a loop with other work takes in
-    less. Of the last few the median counts: one with an import in it says nothing of the next.
-    """
-
-    def __init__(self) -> None:
-        self.shedding = False
-        self._taken = 0
-        self._window = _FIRST_BURST
-        self._costs: deque[float] = deque(maxlen=_COSTS)
-
-    def take(self) -> bool:
-        """Whether one more may begin in this round. An overload begins with the first that may not."""
-        if self._taken >= self._window:
-            self.shedding = True
-            return False
-        self._taken += 1
-        return True
-
-    def measure(self, seconds: float) -> None:
-        """The round is over, and took so long."""
-        cost = 0.0
-        if self._taken:
-            latest = max(seconds, 1e-6) / self._taken
-            self._costs.append(latest)
-            cost = sorted(self._costs)[len(self._costs) // 2]
-            if self._taken >= _COSTS and not self.shedding:
-                cost = max(cost, latest)  # many at once are a measure by themselves, and there may be no second
-        if self.shedding:
-            self._window = max(_LEAST, int(_ROUND_SECONDS / cost)) if cost else _LEAST
-        elif cost:
-            self._window = max(_LEAST_BURST, int(_BACKLOG_SECONDS / cost))
-        self._taken = 0
-
-    def relax(self) -> None:
-        """Nobody had to be refused for a while."""
-        if self.shedding:
-            self.shedding = False
-            self._window = _LEAST_BURST
 
 
 class Overload:
@@ -125,8 +75,9 @@ class Overload:
         self._work_of = work_of
         self._loop = asyncio.get_running_loop()
         self._pace = Pace()
-        self._at_work = self._ahead = 0
-        self._at = 0.0
+        self._at_work = self._ahead = self._ended = 0
+        self._at = self._over_at = 0.0
+        self._cells: dict[Cause, Numbers] = {}
         self._timed = self._next = False
         self._told_at = self._refused_at = 0.0
         self._refused_before = 0
@@ -146,8 +97,9 @@ class Overload:
         if cause is not None:
             work = self._work_of(method, target.partition(b"?")[0].decode("latin-1"))
             if work == "none" or (cause == "threads" and work != "thread"):
-                cause = None
-        if cause is not None:
+                return None
+            if cause == "threads":
+                self._pace.give_back()
             self._count(cause)
         return cause
 
@@ -167,7 +119,7 @@ class Overload:
         if cause is not None:
             ours, body = self._answers[cause].parts(self._pause(cause))
             return partial(_turn_away, ours, body)
-        if not self._max:
+        if not self._max and not self._shed:
             return app
         self._at_work += 1
         return partial(self._work, app)
@@ -176,7 +128,7 @@ class Overload:
         try:
             await app(scope, receive, send)
         finally:
-            self._at_work -= 1
+            self.end()
 
     def begin(self) -> None:
         """One that was let in is at work, until `end`."""
@@ -185,6 +137,7 @@ class Overload:
     def end(self) -> None:
         """It is no more."""
         self._at_work -= 1
+        self._ended += 1
 
     def answer(self, cause: Cause, date: bytes) -> bytes:
         """The refusal over HTTP/1.1."""
@@ -207,9 +160,11 @@ class Overload:
             self._loop.call_soon(self._turn, left - 1)
             return
         now = time.perf_counter()
-        self._pace.measure(now - self._at)
+        self._pace.measure(now - self._at, self._ended, self._at - self._over_at)
+        self._ended = 0
         # What comes in this turn follows without a gap, in which other work could hide.
-        self._at, self._timed, self._next = now, False, True
+        self._at = self._over_at = now
+        self._timed, self._next = False, True
         self._loop.call_soon(self._rest)
 
     def _rest(self) -> None:
@@ -217,7 +172,9 @@ class Overload:
 
     def _count(self, cause: Cause) -> None:
         self.refused[cause] += 1
-        counts.count("overload", cause)
+        if (cell := self._cells.get(cause)) is None:
+            cell = self._cells[cause] = counts.numbers("overload", cause)
+        cell[0] += 1.0
         if not self.active:
             self.active = True
             self._loop.call_later(_CALM_SECONDS, self._look, sum(self.refused.values()))

@@ -1,6 +1,6 @@
-"""What goes out over one connection: at once or a turn's worth together, and whether the client takes it.
+"""What came over one connection and nobody has read yet; what goes out, and whether the client takes it.
 
-Made by connection for each of its kind. Knows nothing of what the bytes mean.
+Made by connection for each of its kind. Know nothing of what the bytes mean.
 """
 
 import asyncio
@@ -11,13 +11,62 @@ from typing import Any
 
 from runtime.triggers.http.wire.requests import Ends, Limits
 
+_INBOX_BYTES = 65_536
 _FULL_BYTES = 16_384
 _JOINED_BYTES = 16_384
 """What is longer is not copied in order to be sent together."""
 
 
+class Inbox:
+    """What came, in `parts`. The client waits while it is too much. True while there is something in it."""
+
+    __slots__ = ("_size", "_transport", "parts")
+
+    def __init__(self, transport: asyncio.Transport) -> None:
+        self.parts: list[bytes] = []
+        self._size = 0
+        self._transport = transport
+
+    def __bool__(self) -> bool:
+        return bool(self.parts)
+
+    def put(self, data: bytes) -> None:
+        """Keep this."""
+        self.parts.append(data)
+        self._size += len(data)
+        if self._size > _INBOX_BYTES:
+            self._transport.pause_reading()
+
+    def take(self) -> bytes:
+        """All that is there."""
+        data = self.peek()
+        self.drop()
+        return data
+
+    def peek(self) -> bytes:
+        """The same, which stays there."""
+        return self.parts[0] if len(self.parts) == 1 else b"".join(self.parts)
+
+    def drop(self) -> None:
+        """Forget it."""
+        self.parts.clear()
+        if self._size > _INBOX_BYTES:
+            self._transport.resume_reading()
+        self._size = 0
+
+    def let_come(self, *, more: bool) -> None:
+        """Read on, unless it is full; or read no more, for what is not put here."""
+        if not more:
+            self._transport.pause_reading()
+        elif self._size <= _INBOX_BYTES:
+            self._transport.resume_reading()
+
+
 class Outbox:
-    """blocked: the client does not read. lost: there is nobody to send to."""
+    """What is said, at once or a turn's worth together.
+
+    blocked: the client does not read. lost: there is nobody to send to.
+    """
 
     __slots__ = ("_drained", "_loop", "_mark", "_parts", "_size", "_transport", "_written", "blocked", "lost")
 
