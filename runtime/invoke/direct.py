@@ -125,13 +125,16 @@ class Start(msgspec.Struct, frozen=True, kw_only=True, eq=False):
 class Direct(msgspec.Struct, eq=False):
     """One call, in the context of `variables`, which are its own. What has a default is for this module.
 
-    task: the handler's, if it is in one. why: it was cancelled. over: it has ended, for its caller.
+    run_id, trace: whatever the handler makes of those in its Context. task: the handler's, if it is in one. why: it was
+    cancelled. over: it has ended, for its caller.
 
     succeeded, failed: to be overridden; one of them is called once, in the context of the call or of its task. They
     raise nothing, and wait for nothing. finished: None where it was cancelled.
     """
 
     start: Start
+    run_id: str
+    trace: Trace
     context: Context
     variables: Variables
     arguments: dict[str, Any] = {}
@@ -146,13 +149,13 @@ class Direct(msgspec.Struct, eq=False):
     @property
     def invocation(self) -> Invocation:
         """What `Invoker.invoke` would be given."""
-        start, context = self.start, self.context
+        start = self.start
         return Invocation(
             function=start.function,
             trigger=start.trigger,
             arguments=self.arguments,
-            run_id=context.run_id,
-            trace=context.trace,
+            run_id=self.run_id,
+            trace=self.trace,
             timeout_seconds=start.timeout_seconds,
         )
 
@@ -240,7 +243,7 @@ class Direct(msgspec.Struct, eq=False):
         if self.start.deadlines is not None:
             self.start.deadlines.drop(self)
         if begun:
-            end_prints(self.context.run_id)
+            end_prints(self.run_id)
 
     @property
     def seconds(self) -> float:

@@ -220,6 +220,12 @@ APP = {
         async def left_ones() -> list[str]:
             return left
 
+        @http.get("/renames")
+        async def renames(context: Context, to: str | None = None) -> dict:
+            context.run_id = to
+            context.trace = None
+            return {"renamed": True}
+
         @http.get("/sets")
         async def sets(context: Context) -> dict:
             found = seen.get()
@@ -376,6 +382,17 @@ def test_what_a_handler_sets_is_seen_by_no_other(server: Wired):
     assert [json.loads(answer.body) for answer in answers] == [
         {"seen": "nothing", "function": "app.sets", "timeout": True}
     ] * 4
+
+
+@pytest.mark.parametrize("query", [b"?to=x%0d%0aSet-Cookie:%20a=b", b""])
+def test_an_answer_says_its_own_run_id_whatever_a_handler_makes_of_it(server: Wired, query: bytes):
+    traced = b"traceparent: 00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01\r\n"
+    [answer] = server.answers(get(b"/renames" + query, traced + b"Connection: close\r\n"))
+    assert (answer.status, json.loads(answer.body)) == (200, {"renamed": True})
+    assert answer.header("set-cookie") is None
+    run_id = answer.header("x-run-id") or ""
+    assert len(bytes.fromhex(run_id)) == 16
+    assert answer.header("traceparent") == f"00-0af7651916cd43dd8448eb211c80319c-{run_id[16:]}-01"
 
 
 def test_threads_have_variables_of_their_own(server: Wired):

@@ -132,7 +132,7 @@ class Shell:
         try:
             if self._log_all and status:
                 # Without the call's own variables, or each of its fields would be there twice.
-                Variables().run(self._log, call.request, status, call.context.run_id, call.start.name, call.seconds)
+                Variables().run(self._log, call.request, status, call.run_id, call.start.name, call.seconds)
         finally:
             self._calls.discard(call)
             if not self._calls:
@@ -147,8 +147,8 @@ class Shell:
         task = cast("asyncio.Task[None]", asyncio.current_task())
         self._tasks.add(task)
         self._calls.discard(call)
-        request, link, run_id = call.request, call.exchange, call.context.run_id
-        whole = Call(request, run_id, call.context.trace, link, call.start.name)
+        request, link, run_id = call.request, call.exchange, call.run_id
+        whole = Call(request, run_id, call.trace, link, call.start.name)
         try:
             answered = self._core.answered(whole, answering)
             await self._answer(request, link, run_id, answered, time.perf_counter() - call.seconds)

@@ -72,8 +72,11 @@ class Short(msgspec.Struct, kw_only=True, eq=False):
             return None
         request.max_body = self.max_body
         run_id = new_run_id()
-        context = start.context_of(run_id, trace_of(run_id, exchange.lines.trace))
-        call = ShortCall(start, context, variables, short=self, request=request, exchange=exchange, shell=shell)
+        trace = trace_of(run_id, exchange.lines.trace)
+        context = start.context_of(run_id, trace)
+        call = ShortCall(
+            start, run_id, trace, context, variables, short=self, request=request, exchange=exchange, shell=shell
+        )
         try:
             call.arguments = plan.bind(request, body)
         except (InputError, BindingFailed) as error:  # bound once: types of the author's may do things of their own
@@ -101,7 +104,7 @@ class Short(msgspec.Struct, kw_only=True, eq=False):
         if finished is None:
             raise asyncio.CancelledError(GIVEN_UP)
         outcome = finished if isinstance(finished, Outcome) else await self.invoker.finish(call, finished, seconds)
-        answer = await self.answers.answer(call.request, call.context.run_id, outcome)
+        answer = await self.answers.answer(call.request, call.run_id, outcome)
         if self.varies:
             answer.headers.append(VARY)
         return answer
@@ -146,7 +149,7 @@ class ShortCall(Direct, kw_only=True, eq=False):
             if content is None:
                 status = self._write(value)
             else:
-                status = _OK if self.exchange.write_json(self.context.run_id, self._lines(), content) else 0
+                status = _OK if self.exchange.write_json(self.run_id, self._lines(), content) else 0
         except Exception:  # noqa: BLE001 - said by the long way, which meets it again
             status = 0
         if status:
@@ -158,7 +161,7 @@ class ShortCall(Direct, kw_only=True, eq=False):
         """What the head has besides, as it is sent."""
         lines = _VARY_LINE if self.short.varies else b""
         if self.exchange.lines.trace is not None:
-            lines += b"traceparent: %b\r\n" % self.context.trace.traceparent.encode()
+            lines += b"traceparent: %b\r\n" % self.trace.traceparent.encode()
         return lines
 
     def _write(self, value: Any) -> int:
@@ -169,15 +172,15 @@ class ShortCall(Direct, kw_only=True, eq=False):
         headers = answer.headers
         if self.short.varies:
             headers.append(VARY)
-        headers.append((b"x-run-id", self.context.run_id.encode()))
+        headers.append((b"x-run-id", self.run_id.encode()))
         if self.exchange.lines.trace is not None:
-            headers.append((b"traceparent", self.context.trace.traceparent.encode()))
+            headers.append((b"traceparent", self.trace.traceparent.encode()))
         return answer.status if self.exchange.write_whole(answer.status, headers, answer.body) else 0
 
     @override
     def failed(self, finished: Finished | None, seconds: float) -> None:
         if finished is None and self.why == "left":
-            log.info("client left, handler cancelled", function=self.start.name, run_id=self.context.run_id)
+            log.info("client left, handler cancelled", function=self.start.name, run_id=self.run_id)
             self.shell.drop(self, 0)
         elif finished is None:
             self._go_on(None)
@@ -187,7 +190,7 @@ class ShortCall(Direct, kw_only=True, eq=False):
             try:
                 outcome = self.short.invoker.judge(self, finished, seconds)
             except Exception as error:  # an error of the author's that cannot be put into words, say
-                log.exception("handler failed, and how cannot be told", run_id=self.context.run_id)
+                log.exception("handler failed, and how cannot be told", run_id=self.run_id)
                 self.start.cell.done(seconds, "failed")
                 outcome = Outcome(state="failed", reason="error", error=error)
             self._go_on(outcome)

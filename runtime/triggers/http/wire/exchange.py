@@ -253,8 +253,9 @@ class Exchange(msgspec.Struct, eq=False):
         outbox = self._way.outbox
         if not self.done or outbox.blocked or self._refused:
             return False
+        head = _JSON_HEAD % (len(content), run_id.encode(), lines, self._last_lines())
         self._started = self._whole = True
-        outbox.write_both(_JSON_HEAD % (len(content), run_id.encode(), lines, self._last_lines()), content)
+        outbox.write_both(head, content)
         return not outbox.blocked
 
     async def send_whole(self, status: int, headers: Headers, content: bytes) -> None:
