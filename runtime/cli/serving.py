@@ -16,7 +16,7 @@ from runtime.base.addresses import EMBEDDED
 from runtime.base.errors import StartError
 from runtime.base.sections import HttpSettings, Settings
 from runtime.base.settings import Loaded, load_settings
-from runtime.spawning import Team, spawn
+from runtime.spawning import Spawned, Team, spawn
 
 PROGRAM = (sys.executable, "-P", "-m", "runtime")
 """`fnrun`. -P: a file of the project's called like a module of ours shall not stand in for it."""
@@ -72,10 +72,19 @@ def _variables(given: dict[str, str]) -> dict[str, str]:
     return {f"FNRUN_{path.upper()}": value for path, value in given.items()}
 
 
-def stop_at_once_until_served() -> None:
-    """Let SIGTERM end the process while it still loads. As PID 1 it would be ignored without a handler."""
+def stop_at_once_until_served(begun: Spawned | None = None) -> None:
+    """Let SIGTERM end the process while it still loads. As PID 1 it would be ignored without a handler.
+
+    begun: a child that ends with it, and not only once that has loaded: until then it would hold the listening socket.
+    """
+
+    def stop(*_: object) -> None:
+        if begun is not None:
+            begun.process.terminate()
+        os._exit(0)
+
     for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: os._exit(0))
+        signal.signal(number, stop)
 
 
 def _check_tls(root: Path, settings: HttpSettings) -> None:
@@ -141,6 +150,7 @@ def _supervise(root: Path, settings: Settings, environ: Mapping[str, str]) -> No
         first = None
         with suppress(OSError):  # the supervisor tries again, and says what is wrong
             first = spawn(teams[0].first_command, environ, teams[0].sock)
+        stop_at_once_until_served(first)
         if settings.store.url == EMBEDDED:
             threading.Thread(target=_use_embedded, args=[root], daemon=True).start()
         from runtime.supervisor import Supervisor  # noqa: PLC0415 - it loads asyncio, and the first child has begun

@@ -456,6 +456,37 @@ def test_of_many_that_fire_together_each_has_a_run_as_if_it_were_alone(roster, t
     }
 
 
+def test_of_many_kinds_in_one_call_all_are_recorded_in_their_order_though_two_fail(roster, trial):
+    queued, other = {"overlap": "queue"}, {"function": "g", "payload": msgspec.Raw(b'"%s"' % (b"x" * 100))}
+    kinds = {"a1": {}, "a2": {}, "late": {}, "a3": {}, "l1": {"overlap": "allow"}, "l2": {"overlap": "allow"}}
+    kinds |= {"q1": queued, "full": queued, "q2": queued, "held": queued, "b1": {}, "torn": {}, "b2": {}}
+    kinds |= {"o1": other, "o2": other}
+    roster.begin(*(schedule(name, **said) for name, said in kinds.items()))
+    before = [roster.tick(name, seconds) for name, seconds in (("q1", 1), ("q2", 0), ("full", 0), ("held", 0))]
+    for claimed in trial.claim(slots=4)[:2]:
+        trial.finish(claimed)
+    trial.now += 1
+    firings = {name: roster.firing(name) for name in kinds}
+    firings["late"] = msgspec.structs.replace(firings["late"], jitters_ms=(1,))  # not as plain as its neighbours
+    states, known = trial.key("schedule_states"), trial.client.hget(trial.key("schedule_states"), "torn")
+    trial.client.set(trial.key("held:held"), "of another type")
+    trial.client.hset(states, "torn", "too short")
+    with pytest.raises(ResponseError):
+        roster.fire(*firings.values())
+    trial.client.delete(trial.key("held:held"))
+    trial.client.hset(states, "torn", known)
+    again = dict(zip(kinds, roster.fire(*firings.values()), strict=True))
+    missing = ["held", "torn", "b2"]  # what is behind the torn one, and alike, is not tried
+    assert [name for name in kinds if again[name].verdict == "fired"] == missing
+    in_order = [tick_id(name, roster.ms) for name in [*(name for name in kinds if name not in missing), *missing]]
+    assert [run_id for run_id in reversed(trial.list_ids("f", "g")) if run_id not in before] == in_order
+    claimed = trial.claim(slots=20)
+    apart = {tick_id(name, roster.ms) for name in ("late", "full", "held")}
+    assert [run.id for run in claimed] == [run_id for run_id in in_order if run_id not in apart]
+    assert [run.function for run in claimed if len(run.payload) > 100] == ["g", "g"]
+    assert {roster.state(run_id) for run_id in apart} == {"scheduled"}
+
+
 # --- cost ---
 
 

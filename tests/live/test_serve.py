@@ -234,6 +234,31 @@ def test_http_that_takes_long_to_load_does_not_hold_up_the_other_roles(write_pro
     assert httpx.get(f"{server.url}/x").json() == 1
 
 
+def test_a_signal_while_the_parent_still_loads_ends_its_first_child_too(write_project, start):
+    hold = """
+        import sys, time
+
+        class Hold:
+            def find_spec(self, name, path=None, target=None):
+                if name == "runtime.supervisor":
+                    print("the parent loads", flush=True)
+                    time.sleep(60)
+
+        sys.meta_path.insert(0, Hold())
+        """
+    app = """
+        import sys, time
+        if "serve-child" in sys.argv:
+            print("the child loads", flush=True)
+            time.sleep(60)
+        """
+    root = write_project(**{"functions/app.py": app, "hold/sitecustomize.py": hold})
+    server = start(root, "serve", environ={**PUBLIC, "PYTHONPATH": str(root / "hold")})
+    until(lambda: {"the parent loads", "the child loads"} <= set(server.lines), seconds=40)
+    assert server.stop() == 0
+    until(lambda: not server.family())
+
+
 def test_the_first_start_prints_a_key_and_the_next_none(write_project, start):
     root = write_project(**APP)
     environ = {"FNRUN_HTTP__BIND": "127.0.0.1:0"}

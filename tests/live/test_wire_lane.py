@@ -2,13 +2,16 @@
 
 import json
 import socket
+import threading
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
+from runtime.triggers.http.wire import server as serving
 from tests.live_servers import until
-from tests.wire_servers import Heard, Wired, read_answers, write_files
+from tests.wire_servers import Heard, Wired, hear, read_answers, write_files
 
 pytestmark = pytest.mark.live
 
@@ -375,6 +378,42 @@ def protocols_after(server: Wired, sent: bytes) -> str:
         sock.sendall(sent)
         assert sock.recv(65536).startswith(b"HTTP/1.1 200 OK\r\n")
         return str(server.ask(lambda: [type(one._protocol).__name__ for one in server.server.connections]))
+
+
+def test_hypercorns_protocols_are_loaded_once_for_all_who_want_them_and_again_if_that_failed(root, monkeypatch):
+    load, loads, go, broken = serving._load_protocols, [], threading.Event(), [True]
+
+    def slowly():
+        loads.append(None)
+        go.wait(20)
+        if broken:
+            raise ImportError("a disk fault")
+        return load()
+
+    monkeypatch.setattr(serving, "_load_protocols", slowly)
+    wired = Wired(root)
+    asked = get(b"/hello", b"Connection: close, upgrade\r\nExpect: 100-continue\r\n")
+    try:
+        for answer in (b"", b"HTTP/1.1 200 OK\r\n"):
+            loads.clear()
+            go.clear()
+            socks = [wired.connect() for _ in range(5)]
+            for sock in socks:
+                sock.sendall(asked)
+            until(lambda: wired.ask(lambda: sum(bool(one.inbox) for one in wired.server.connections)) == 5)
+            until(lambda: loads)
+            socks.pop().close()  # it leaves while they load
+            (plain,) = wired.answers(get(b"/hello", b"Connection: close\r\n"))
+            assert (plain.status, len(loads)) == (200, 1)
+            go.set()
+            for sock in socks:
+                with sock, suppress(ConnectionError):
+                    assert hear(sock).startswith(answer)
+            until(lambda: wired.ask(lambda: len(wired.server.tasks.running)) == 1)  # which looks at deadlines
+            broken.clear()
+    finally:
+        go.set()
+        wired.stop()
 
 
 def test_what_a_handler_sets_is_seen_by_no_other(server: Wired):

@@ -108,7 +108,7 @@ class Server:
         self.idle: dict[Connection, None] = {}
         self.asking: dict[Connection, None] = {}
         self._tls = wire.tls
-        self._protocols: tuple[type[Http1], type[Http2]] | None = None
+        self._protocols: asyncio.Future[tuple[type[Http1], type[Http2]]] | None = None
         self._http3 = wire.http3
         self._quic: Http3Server | None = None
         self._sock = sock
@@ -133,12 +133,13 @@ class Server:
             self.tasks.spawn(self.protocols)
 
     async def protocols(self) -> "tuple[type[Http1], type[Http2]]":
-        """Hypercorn's, loaded for the first that needs them. It takes 0.1 s, in which the others go on."""
-        if self._protocols is None:
+        """Hypercorn's, loaded once, for the first that needs them. It takes 0.1 s, in which the others go on."""
+        loaded = self._protocols
+        if loaded is None or (loaded.done() and loaded.exception() is not None):
             thread = ThreadPoolExecutor(1)  # not the loop's own: handlers may have filled that for long
-            self._protocols = await self._loop.run_in_executor(thread, _load_protocols)
+            loaded = self._protocols = self._loop.run_in_executor(thread, _load_protocols)
             thread.shutdown(wait=False)
-        return self._protocols
+        return await asyncio.shield(loaded)
 
     async def leave(self, within_seconds: float) -> None:
         """Make room for another process on the same socket: accept nobody, and end each connection with an answer.
