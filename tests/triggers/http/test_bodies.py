@@ -182,7 +182,7 @@ async def test_a_client_that_stalls_in_its_body_is_answered_408(samples: Project
     role.shell.limits = Limits(body_silence_seconds=0.05)
     async with client_on(role) as http:
         for path in ("/struct", "/upload"):
-            with anyio.fail_after(5):
+            with anyio.fail_after(20):
                 answer = await http.post(path, content=stalling())
             assert (answer.status_code, answer.json()["detail"]) == (408, "the body stopped coming")
     role.invoker.threads.close()

@@ -40,7 +40,7 @@ async def test_an_abandoned_thread_is_told(http: httpx.AsyncClient, samples: Pro
     released = samples.registry.get("fail.slow_sync").call.__globals__["released"]
     released.clear()
     await http.get("/slow-sync")
-    with anyio.fail_after(5):
+    with anyio.fail_after(20):
         while not released.is_set():
             await anyio.lowlevel.checkpoint()
 
@@ -49,7 +49,7 @@ async def test_a_handler_that_swallows_its_cancellation_is_named_and_left(http: 
     names = samples.registry.get("fail.swallows").call.__globals__
     swallowing = names["swallowing"] = asyncio.Event()
     try:
-        with anyio.fail_after(5):
+        with anyio.fail_after(20):
             answer = await http.get("/swallows")
     finally:
         swallowing.set()
