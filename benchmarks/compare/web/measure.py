@@ -91,6 +91,10 @@ def _pick_rate(
     return min(max(found / 2, least), most) // 100 * 100
 
 
+class TooManyConnectionsError(BenchmarkError):
+    """It does not keep them; what else is measured of it stands."""
+
+
 class _Turn:
     """One server in one round."""
 
@@ -113,8 +117,11 @@ class _Turn:
         except BenchmarkError as error:
             if self.name == OURS:
                 raise
-            print(f"round {self.number + 1}: {error}", flush=True)
-            self.results.part(PART, failed={self.name: str(error).splitlines()[0]})
+            self._fail(error)
+
+    def _fail(self, error: BenchmarkError) -> None:
+        print(f"round {self.number + 1}: {self.name}: {error}", flush=True)
+        self.results.part(PART, failed={self.name: str(error).splitlines()[0]})
 
     def _measure(self, running: Running, core: int | None, cases: list[str]) -> None:
         asked = [case for case in cases if case in ASKED]
@@ -126,7 +133,11 @@ class _Turn:
         for case in (*calm, *loaded):
             if loaded and case == loaded[0] and case in RATES:  # to warm up
                 clients.count_requests(core, running.port, ASKED[case], self.plan.connections, 1)
-            figure = self._figure(running, core, case)
+            try:
+                figure = self._figure(running, core, case)
+            except TooManyConnectionsError as error:
+                self._fail(error)
+                continue
             self.results.add(f"{PART}.{case}", self.name, self.number, figure)
             shown.append(f"{case} {figure:,.{2 if figure < 100 else 0}f}")
         check(running.port, asked, validates=validates)
@@ -168,7 +179,7 @@ def _opened(port: int, count: int) -> Iterator[None]:
                 if not sock.recv(65536):
                     raise BenchmarkError("it closes connections that are kept open")
         except OSError as error:
-            raise BenchmarkError(f"it does not keep {count} connections: {error!r}") from None
+            raise TooManyConnectionsError(f"it does not keep {count} connections: {error!r}") from None
         yield
 
 
