@@ -425,7 +425,7 @@ def test_settings_and_lifespan_renew_both(dev, root, file):
     pid = httpx.get(f"{dev.url}/pid").json()
     (root / file).write_text("[queue]\nconcurrency = 5\n" if file == "functions.toml" else "middleware = []\n")
     until(lambda: httpx.get(f"{dev.url}/pid", timeout=10).json() != pid)
-    until(lambda: dev.heard(worker)[-1:] == ["leave []"])
+    until(lambda: dev.heard(worker)[-1:] == ["leave []"], 30)
     until(lambda: f"worker {worker} leaves" in dev.output)
     until(lambda: dev.output.count('"taking runs"') == 2)
     assert len(dev.workers()) == 2
