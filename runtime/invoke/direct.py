@@ -252,8 +252,8 @@ class Direct(msgspec.Struct, eq=False):
 
     def succeeded(self, value: Any) -> None:
         """It returned this, which is no generator. To be counted by whoever overrides this."""
-        raise NotImplementedError
+        raise NotImplementedError  # a Struct enforces no abstract methods
 
     def failed(self, finished: Finished | None, seconds: float) -> None:
         """It ended otherwise: counted already where it was cancelled, else to be counted."""
-        raise NotImplementedError
+        raise NotImplementedError  # a Struct enforces no abstract methods
