@@ -96,6 +96,7 @@ def root(write_project, receiver) -> Path:
     rules = """
         [alerts.nobody]
         when = "workers < 1"
+        for = 0
         clear_for = 0
         """
     return write_project(**{"functions/app.py": APP, "functions.toml": settings(receiver, rules)})
