@@ -28,6 +28,8 @@ if TYPE_CHECKING:  # other commands do without
     from runtime.invoke.invocation import Outcome
 
 _HEALTH_SECONDS = 3.0
+_LOG_FD = 2
+"""What is logged under `invoke` is on stderr, also by processes of isolated functions: stdout is for the result."""
 
 
 @click.command()
@@ -122,7 +124,7 @@ async def _invoke_here(project: projects.Project, function: Function, payload: b
         print_failures(project)
         raise StartError("functions/_lifespan.py does not load, and nothing runs without its resources")
     resources = Resources(lifespan)
-    isolated = isolated_of(project.root, project.settings, lifespan.secrets)
+    isolated = isolated_of(project.root, project.settings, lifespan.secrets, stdout=_LOG_FD)
     invoker = Invoker(threads=1, resources=resources.opened, isolated=isolated)
     failure: click.ClickException | None = None
     async with resources, aclosing(isolated):
