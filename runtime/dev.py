@@ -112,6 +112,8 @@ class Place:
         try:
             await asyncio.wait_for(self._heard.wait(), _ANSWER_SECONDS)
         except TimeoutError:
+            if child is not self._child:  # another has come meanwhile, and has loaded what was saved
+                return
             log.warning(
                 "the change is not taken up: a handler blocks it; starting anew", process=self._name, files=files
             )

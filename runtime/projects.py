@@ -10,7 +10,7 @@ import signal
 import sys
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TextIO
 
 import msgspec
 
@@ -59,9 +59,9 @@ def open_project(root: Path, loaded: Loaded) -> Project:
     return Project(root, loaded, loader, loader.load())
 
 
-def begin_log(root: Path, settings: Settings, *, direct: bool = False) -> None:
-    """Log as the settings say, with what handlers log and print. direct: see logs.begin."""
-    logs.begin(root, settings.log, fields=log_fields, direct=direct)
+def begin_log(root: Path, settings: Settings, *, direct: bool = False, stream: TextIO | None = None) -> None:
+    """Log as the settings say, with what handlers log and print. direct, stream: see logs.begin."""
+    logs.begin(root, settings.log, fields=log_fields, direct=direct, stream=stream)
     logs.catch_prints(log_fields)
 
 

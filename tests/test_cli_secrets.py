@@ -128,6 +128,22 @@ def test_a_check_names_functions_whose_secrets_are_not_there_and_shows_none(fnru
     assert value not in said
 
 
+@pytest.mark.parametrize("isolation", ["", ", isolation='process'"])
+def test_what_a_handler_prints_under_invoke_is_a_line_of_the_log_without_secrets(tmp_path, path, isolation):
+    value = random.token_hex(8)
+    (tmp_path / "functions").mkdir()
+    (tmp_path / "functions" / "pay.py").write_text(
+        f"from runtime import Context, fn\n\n\n@fn(secrets=['KEY']{isolation})\ndef pay(ctx: Context):\n"
+        "    print('with', ctx.secrets['KEY'])\n    return 1\n"
+    )
+    path.write_text(f"KEY={value}\n")
+    words = [sys.executable, "-P", "-m", "runtime", "--dir", str(tmp_path), "invoke", "pay"]
+    done = subprocess.run(words, capture_output=True, text=True, check=False, timeout=60)
+    assert done.stdout == "1\n"  # the result, for programs to read, and nothing else
+    assert re.search(r'"event": "with \*+", "run_id": "[0-9a-f]{32}", "function": "pay"', done.stderr)
+    assert value not in done.stderr
+
+
 @pytest.mark.parametrize(
     ("line", "message"),
     [

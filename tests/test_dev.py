@@ -7,6 +7,11 @@ import sys
 from runtime.dev import Place
 
 WAIT = (sys.executable, "-c", "import sys, time; time.sleep(60)")
+_READY = """import socket, sys, time
+line = socket.socket(fileno=int(sys.argv[sys.argv.index("--line") + 1]))
+line.sendall(b'{"kind":"ready"}\\n')
+time.sleep(60)"""
+DEAF = (sys.executable, "-c", _READY)
 
 
 async def test_of_two_starts_at_the_same_moment_one_child_stays():
@@ -18,3 +23,17 @@ async def test_of_two_starts_at_the_same_moment_one_child_stays():
     assert [child.ended for child in children].count(None) == 1
     await place.end()
     assert None not in [child.ended for child in children]
+
+
+async def test_a_child_that_has_come_meanwhile_is_not_killed_for_the_old_ones_silence():
+    place = Place("worker", DEAF, os.environ)
+    await place.start()
+    async with asyncio.timeout(30):
+        while (old := place._child) is None:  # noqa: ASYNC110 - nothing tells it
+            await asyncio.sleep(0.01)
+    # As when the old one says "worn" at a save.
+    await asyncio.gather(place.start(), place.take_up(["functions/new.py"]))
+    child = place._child
+    assert child is not old
+    assert (child.ended, place._next) == (None, None)
+    await place.end()

@@ -86,14 +86,16 @@ def _step(rule: Rule, before: Subject, found: Found, now: float, new_id: Callabl
     fires = phase == "firing" and not before.is_firing
     # A firing that was over and was not told so yet, begins anew under the same id: to receivers it never ended.
     fresh = fires and not before.told
+    # While it still fires the last value that was known is shown; of what is over, what there is now.
+    known = found.value is not None or phase == "ok" or not before.is_firing
     return msgspec.structs.replace(
         before,
         phase=phase,
         since=min(before.since, now) if phase == before.phase else now,
         id=new_id() if fresh else before.id,
         fired_at=now if fresh else before.fired_at,
-        value=found.value if found.value is not None or not before.is_firing else before.value,
-        detail=found.detail if found.value is not None or not before.is_firing else before.detail,
+        value=found.value if known else before.value,
+        detail=found.detail if known else before.detail,
     )
 
 

@@ -67,7 +67,7 @@ def rfc3339(seconds: float) -> str:
 
 
 def _phrase(rule: Rule, name: str, one: Subject) -> str:
-    value = shown_value(rule.unit, one.value)
+    value = "" if one.value is None else shown_value(rule.unit, one.value)
     return f"{name} {value}".strip() + (f" ({one.detail})" if one.detail else "")
 
 

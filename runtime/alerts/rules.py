@@ -98,7 +98,7 @@ def _rule(name: str, table: AlertTable, settings: Settings) -> Rule:
         pattern=table.function or table.queue or "*",
         clear_at=clear_of(table),
         window_seconds=float(table.window),
-        for_seconds=float(table.for_seconds),
+        for_seconds=MEASURES[table.when.measure].for_seconds if table.for_seconds is None else float(table.for_seconds),
         clear_seconds=float(table.clear_for),
         repeat_seconds=float(table.repeat),
         least=table.least,

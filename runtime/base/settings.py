@@ -21,6 +21,7 @@ from runtime.base.errors import FnrunError, SettingsError, did_you_mean
 from runtime.base.schedules import SCHEDULE_ID, ScheduleTable
 from runtime.base.secrets.connections import ConnectionTable, url_of
 from runtime.base.secrets.files import SECRETS_FILE
+from runtime.base.secrets.given import NoSecret
 from runtime.base.secrets.masking import Secret, hide
 from runtime.base.secrets.opening import Opening, split
 from runtime.base.secrets.vault import KEY_VARIABLES, OURS, Vault
@@ -146,7 +147,15 @@ def _url_of(name: str, table: ConnectionTable, vault: Vault) -> str:
         raise SettingsError(
             f'{FILE_NAME}: connections."{name}": password and password_from are both there; take one away'
         )
-    return table.url(vault.get(table.password_from) if table.password_from else table.password)
+    if not table.password_from:
+        return table.url(table.password)
+    place = f'{FILE_NAME}: connections."{name}".password_from'
+    if table.password_from in vault.connections:  # perhaps this very one, without end
+        raise SettingsError(f'{place}: "{table.password_from}" is a connection, and no password; name a secret')
+    try:
+        return table.url(vault.get(table.password_from))
+    except NoSecret as error:
+        raise NoSecret(f"{place}: {error}") from None
 
 
 def _whole(store: StoreSettings, sources: dict[str, str], *, sealed: bool) -> StoreSettings:

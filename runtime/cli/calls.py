@@ -14,7 +14,6 @@ from urllib.parse import quote
 import click
 
 from runtime import projects
-from runtime.base import logs
 from runtime.base.errors import StartError
 from runtime.base.ids import new_run_id, trace_of
 from runtime.base.sections import Settings
@@ -22,7 +21,6 @@ from runtime.base.settings import load_settings
 from runtime.cli.project import print_failures
 from runtime.cli.remote import fetch
 from runtime.cli.systems import finished_run, for_systems, open_system, seconds_of
-from runtime.declare.context import log_fields
 from runtime.declare.markers import Reply
 from runtime.declare.registry import Function
 
@@ -30,6 +28,8 @@ if TYPE_CHECKING:  # other commands do without
     from runtime.invoke.invocation import Outcome
 
 _HEALTH_SECONDS = 3.0
+_LOG_FD = 2
+"""What is logged under `invoke` is on stderr, also by processes of isolated functions: stdout is for the result."""
 
 
 @click.command()
@@ -56,8 +56,7 @@ def invoke(root: Path, /, name: str, data: str, later: bool, wait: str | None, *
 
 def _function_here(root: Path, name: str) -> tuple[projects.Project, Function]:
     project = projects.load_project(root)
-    settings = project.settings
-    logs.begin(root, settings.log, stream=sys.stderr, fields=log_fields, direct=True)
+    projects.begin_log(root, project.settings, stream=sys.stderr, direct=True)
     if name not in project.registry.functions:
         print_failures(project)
     return project, project.registry.get(name)
@@ -125,7 +124,7 @@ async def _invoke_here(project: projects.Project, function: Function, payload: b
         print_failures(project)
         raise StartError("functions/_lifespan.py does not load, and nothing runs without its resources")
     resources = Resources(lifespan)
-    isolated = isolated_of(project.root, project.settings, lifespan.secrets)
+    isolated = isolated_of(project.root, project.settings, lifespan.secrets, stdout=_LOG_FD)
     invoker = Invoker(threads=1, resources=resources.opened, isolated=isolated)
     failure: click.ClickException | None = None
     async with resources, aclosing(isolated):

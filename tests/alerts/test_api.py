@@ -1,6 +1,8 @@
 """/_/alerts and `fnrun alerts`: what fires, what waits, and a message on trial."""
 
+import asyncio
 import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -126,3 +128,14 @@ def test_the_command_says_what_came_of_a_trial(fnrun, desk, monkeypatch):
 def test_a_trial_that_nobody_sends_says_so(fnrun, monkeypatch):
     monkeypatch.setattr("runtime.cli.observing.alerts._PATIENCE_SECONDS", 0.0)
     assert "no process of this system runs" in fnrun("test", "errors").stderr
+
+
+async def test_a_trial_that_waits_behind_another_message_says_so(root, desk, looker, monkeypatch):
+    """Whose receiver would not take it: what is mended meanwhile is tried again only then."""
+    book = Book(desk.ledger)
+    for one in await desk.ask(book.due(())):
+        await desk.ask(book.sent(one, "again", 0.0, "no such program", 600.0))
+    monkeypatch.setattr("runtime.cli.observing.alerts._PATIENCE_SECONDS", 0.0)
+    with command(root, desk, "alerts", there=False) as fnrun:
+        said = (await asyncio.to_thread(fnrun, "test", "errors")).stderr
+    assert re.search(r"command: it was not sent .*; it waits behind one .* tried 1 times, .*: no such program", said)

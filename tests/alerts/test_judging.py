@@ -3,7 +3,9 @@
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from runtime.alerts.judging import RuleState, Subject, tell
+from runtime.alerts.judging import RuleState, Subject, judge, tell
+from runtime.alerts.messages import text_of
+from runtime.alerts.rules import Found
 from tests.alerts.conditions import Course, rule
 
 
@@ -51,6 +53,18 @@ def test_it_is_over_when_it_has_been_well_for_long_enough():
 def test_too_little_to_tell_neither_fires_nor_keeps_firing():
     course = Course(rule("failure_rate > 5%"))
     assert [course.see(None), course.see(0.06), course.see(None)] == ["ok", "firing", "ok"]
+
+
+def test_what_is_over_is_told_with_what_there_is_now():
+    failing = rule("failure_rate > 5%", clear_seconds=60)
+    state = judge(failing, RuleState(), {"a": Found(1.0, "of 40 calls")}, 0, lambda: "id")
+    few = {"a": Found(None, "2 calls, fewer than 20")}
+    for now, phase, value in ((10, "clearing", 1.0), (70, "ok", None)):
+        state, _ = tell(failing, state, now, 9)
+        state = judge(failing, state, few, now, lambda: "id")
+        assert (state.subjects["a"].phase, state.subjects["a"].value) == (phase, value)
+    said = text_of(failing, "resolved", state.subjects)
+    assert said == f"{failing.name} is over (failure_rate > 5%): a (2 calls, fewer than 20)"
 
 
 def test_what_nobody_saw_does_not_count_as_lasting():

@@ -81,6 +81,22 @@ def settings_of(folder: Path, text: str):
     return load_settings(folder, environ={}).settings
 
 
+@pytest.mark.parametrize(
+    ("lines", "seconds"),
+    [
+        ('when = "workers < 2"', 15),
+        ('when = "schedulers < 1"', 15),
+        ('when = "workers < 2"\nfor = 0', 0),
+        ('when = "workers < 2"\nfor = "1m"', 60),
+        ('when = "lost_workers > 0"', 0),
+    ],
+)
+def test_processes_that_start_are_not_missing(tmp_path, lines, seconds):
+    """Else each start of a system would be an alarm: who looks is there before the workers are."""
+    (made,) = rules_of(settings_of(tmp_path, f"[alerts.x]\n{lines}\n")).values()
+    assert made.for_seconds == seconds
+
+
 def test_a_table_becomes_a_rule(tmp_path):
     """Durations, shares, patterns; who is told where the table says nothing."""
     (name, made), *others = rules_of(

@@ -14,6 +14,7 @@ import pytest
 from runtime.alerts.book import Book, Message
 from runtime.alerts.rules import Channels, rules_of
 from runtime.alerts.watch import LEASE_SECONDS, Watch, look, next_pause
+from runtime.base.durations import SecondsOrNever
 from runtime.base.sections import Settings
 from runtime.base.tables.alerts import AlertingSettings, AlertTable, Condition
 from runtime.ledger.desk import Desk
@@ -217,7 +218,8 @@ def start_watch(tmp_path: Path) -> Iterator[Callable[[Desk], Watch]]:
     started: list[Watch] = []
 
     def start(desk: Desk) -> Watch:
-        desk.settings = Settings(alerts={"r": AlertTable(when=Condition.parse("workers < 1"))})
+        table = AlertTable(when=Condition.parse("workers < 1"), for_seconds=SecondsOrNever(0))
+        desk.settings = Settings(alerts={"r": table})
         started.append(Watch(desk, tmp_path))
         started[-1].start()
         return started[-1]

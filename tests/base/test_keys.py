@@ -1,3 +1,5 @@
+import hmac
+
 import msgspec
 import pytest
 
@@ -22,6 +24,16 @@ def test_a_token_changed_in_any_one_character_is_of_none():
         assert not key.is_of(token[:place] + changed + token[place + 1 :])
     assert not key.is_of(token[:-1])
     assert not key.is_of(token + "A")
+
+
+def test_a_token_is_compared_in_constant_time_by_its_hash(monkeypatch):
+    key, token = make_key("ci", ("admin",))
+    compared, compare = [], hmac.compare_digest
+    monkeypatch.setattr(hmac, "compare_digest", lambda one, other: compared.append((one, other)) or compare(one, other))
+    assert not key.is_of(token[:-1])
+    assert key.is_of(token)
+    assert len(compared) == 2
+    assert {len(one) for pair in compared for one in pair} == {len(key.hash)}, "whatever the length of the token"
 
 
 @pytest.mark.parametrize("token", ["", "fnrun", "fnrun_"])

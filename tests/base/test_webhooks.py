@@ -1,3 +1,4 @@
+import hmac
 import secrets as random
 import time
 from base64 import b64encode
@@ -44,6 +45,17 @@ def test_what_was_changed_is_refused():
     assert fault({**headers, TIMESTAMP: str(NOW + 1)})
     assert fault(headers, secrets=(random.token_bytes(32),))
     assert fault({**headers, SIGNATURE: headers[SIGNATURE].replace("v1,", "v1a,")})
+
+
+@pytest.mark.parametrize("right", [0, 1, 2, None])
+def test_how_long_it_takes_tells_not_which_secret_is_right(monkeypatch, right):
+    """Every signature is compared with that of every secret, in constant time, whichever is right."""
+    compared, compare = [], hmac.compare_digest
+    monkeypatch.setattr(hmac, "compare_digest", lambda one, other: compared.append((one, other)) or compare(one, other))
+    known = [random.token_bytes(32) for _ in range(3)]
+    signed_by = [random.token_bytes(32) if right is None else known[right], random.token_bytes(32)]
+    assert (fault(sign(signed_by, "m1", NOW, BODY), secrets=known) is None) == (right is not None)
+    assert len(compared) == len(signed_by) * len(known)
 
 
 @pytest.mark.parametrize("seconds", [-301, 301])

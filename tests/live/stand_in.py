@@ -18,6 +18,12 @@ from runtime.processes import Line, Message, end_without_parent
 serving.PROGRAM = (sys.executable, __file__)
 
 
+def say(text: str) -> None:
+    """Print a line by one write: with PYTHONUNBUFFERED `print` makes two, and others' lines come in between."""
+    sys.stdout.write(f"{text}\n")
+    sys.stdout.flush()
+
+
 @click.command("worker-child")
 @click.option("--line", type=int, required=True)
 @click.option("--pulse", type=int)  # which never beats: nobody minds
@@ -27,7 +33,7 @@ serving.PROGRAM = (sys.executable, __file__)
 @click.pass_obj
 def worker_child(root: Path, line: int, pulse: int, counts: str, announce: bool, first: bool) -> None:
     said = (root / "stand_in.txt").read_text() if (root / "stand_in.txt").exists() else ""
-    print(f"worker {os.getpid()} begins" + " and announces" * announce, flush=True)
+    say(f"worker {os.getpid()} begins" + " and announces" * announce)
     if "heir" in said and os.fork() == 0:  # it has the line, too
         while True:
             signal.pause()
@@ -44,7 +50,7 @@ def worker_child(root: Path, line: int, pulse: int, counts: str, announce: bool,
     sock = socket.socket(fileno=line)
     end_without_parent(sock, float(settings.settings.serve.drain) + 0.5)
     asyncio.run(work(sock, settings.settings.queue, deaf="deaf" in said, mute="mute" in said))
-    print(f"worker {os.getpid()} leaves", flush=True)
+    say(f"worker {os.getpid()} leaves")
     projects.end_process(0)
 
 
@@ -56,7 +62,7 @@ async def work(sock: socket.socket, queue, *, deaf: bool, mute: bool) -> None:
     line.tell(Message("ready", functions=1, queues=list(queue.queues), concurrency=queue.concurrency))
     try:
         async for message in line.messages():
-            print(f"worker {os.getpid()} hears {message.kind} {message.files}", flush=True)
+            say(f"worker {os.getpid()} hears {message.kind} {message.files}")
             if message.kind == "leave":
                 return
             if mute:

@@ -1,5 +1,7 @@
 """Alerts of real processes: failing calls, dead workers and dead watchers, told to a receiver that verifies."""
 
+import os
+import signal
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -84,6 +86,99 @@ def test_calls_that_fail_are_told_and_that_they_do_so_no_more(write_project, sta
     assert "/hook" not in server.output, "the address is in no line"
 
 
+WRONG = """
+    import asyncio, time
+    from pathlib import Path
+    from runtime import fn, http, interval, queue
+
+    BEGUN = Path(__file__).parents[1] / "begun"
+
+    @http.get("/late")
+    @fn(timeout="50ms")
+    async def late() -> None:
+        await asyncio.sleep(60)
+
+    @http.get("/block")
+    async def block() -> None:
+        time.sleep(0.7)
+
+    @http.post("/dead")
+    @fn(retries=1)
+    async def dead() -> None:
+        raise OSError("never")
+
+    @http.post("/wait")
+    @queue("nobody-takes")
+    async def wait() -> None: ...
+
+    @http.post("/hold")
+    async def hold() -> None:
+        if not BEGUN.exists():
+            BEGUN.touch()
+            await asyncio.sleep(60)
+
+    @interval("1s")
+    async def tick() -> None: ...
+    """
+WHEN = {
+    "late": ("timeouts > 0", "wrong.late"),
+    "blocked": ("loop_blocked > 0", "wrong.block"),
+    "dead": ("dead_letters > 0", "wrong.dead"),
+    "backlog": ("backlog_age > 1s", "nobody-takes"),
+    "lost": ("lost_workers > 0", None),
+    "crashed": ("failure_rate > 0%", "wrong.hold"),
+    "missed": ("missed_ticks > 0", "wrong.tick"),
+}
+
+
+def test_whatever_can_be_wrong_is_told_when_it_happens(write_project, start, receiver):
+    """Each by the thing itself: a worker that is killed, a scheduler that is frozen, a queue that nobody takes from."""
+    rules = "".join(
+        f'[alerts.{name}]\nwhen = "{when}"\nleast = 1\nclear_for = 0\n'
+        + (f'function = "{about}"\n' if about and about.startswith("wrong.") else "")
+        for name, (when, about) in WHEN.items()
+    )
+    toml = settings(receiver, "") + '[queue]\nqueues = ["default"]\n[serve]\nblocked_warn = "300ms"\n' + rules
+    root = write_project(**{"functions/wrong.py": WRONG, "functions.toml": toml})
+    environ = {"FNRUN_HTTP__AUTH": "public", **FAST}
+    server = start(root, "serve", "--bind", "127.0.0.1:0", environ=environ, roles=None)
+    url = server.url
+    until(lambda: '"taking runs"' in server.output and '"schedules fire"' in server.output, PATIENCE)
+
+    def child(role: str) -> int:
+        (found,) = [pid for pid, command in server.family().items() if f"{role}-child" in command]
+        return found
+
+    frozen, since = child("scheduler"), time.monotonic()
+    os.kill(frozen, signal.SIGSTOP)
+    later = {"prefer": "respond-async"}
+    assert [httpx.post(f"{url}/{name}", headers=later).status_code for name in ("hold", "dead", "wait")] == [202] * 3
+    assert httpx.get(f"{url}/late", timeout=20).status_code == 504
+    assert httpx.get(f"{url}/block", timeout=20).status_code == 204
+    until((root / "begun").exists, PATIENCE)
+    os.kill(child("worker"), signal.SIGKILL)
+
+    def told(event: str) -> dict[str, str | None]:
+        return {
+            body["data"]["alert"]: firing.get("function") or firing.get("queue")
+            for _, body in receiver.messages
+            if body["type"] == event
+            for firing in body["data"]["firings"]
+        }
+
+    expected = {name: about for name, (_, about) in WHEN.items()}
+    until(lambda: told("alert.fired") == {name: expected[name] for name in expected if name != "missed"}, PATIENCE)
+    until(lambda: time.monotonic() - since > 13, PATIENCE)  # what is up to 10 s late is in time
+    os.kill(frozen, signal.SIGCONT)
+    until(lambda: told("alert.fired") == expected, PATIENCE)
+    assert told("alert.resolved") == {}
+    worker = start(root, "serve", "--queues", "nobody-takes", environ=FAST, roles="worker")
+    until(lambda: told("alert.resolved") == {"backlog": "nobody-takes"}, PATIENCE)
+    assert receiver.forged == []
+    assert worker.stop() == 0
+    assert server.stop() == 0
+
+
 @pytest.fixture
 def start_watcher(root: Path, server: TcpStore, start) -> Callable[[], Server]:
     """A process that runs nothing, and so is never to blame."""
@@ -96,6 +191,7 @@ def root(write_project, receiver) -> Path:
     rules = """
         [alerts.nobody]
         when = "workers < 1"
+        for = 0
         clear_for = 0
         """
     return write_project(**{"functions/app.py": APP, "functions.toml": settings(receiver, rules)})

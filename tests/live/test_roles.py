@@ -3,6 +3,7 @@
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -406,6 +407,30 @@ def dev(run):
     return server
 
 
+def test_all_processes_write_whole_lines_at_once(root):
+    """They share one stdout: a line in two writes would have another's within it. Each write is a packet here."""
+    written, theirs = socket.socketpair(type=socket.SOCK_SEQPACKET)
+    with written, theirs:
+        command = [*WithStandIn.program, "--dir", str(root), "dev"]
+        environ = {**os.environ, **ENVIRON, "PYTHONUNBUFFERED": "1"}
+        dev = subprocess.Popen(command, stdout=theirs, stderr=theirs, env=environ)
+        theirs.close()
+        written.settimeout(40)
+        packets: list[bytes] = []
+        try:
+            while not all(any(word in one for one in packets) for word in (b"listening", b"taking runs", b" begins")):
+                packets.append(written.recv(1_000_000))
+                assert packets[-1], "it ended"
+            dev.terminate()
+            while packet := written.recv(1_000_000):
+                packets.append(packet)
+        finally:
+            dev.kill()
+            dev.wait()
+    assert b" leaves\n" in b"".join(packets)
+    assert [one for one in packets if not one.endswith(b"\n")] == []
+
+
 def test_both_hear_of_a_saved_file_and_keep_their_processes(dev, root):
     (worker,) = dev.workers()
     with dev.client() as client:
@@ -425,7 +450,7 @@ def test_settings_and_lifespan_renew_both(dev, root, file):
     pid = httpx.get(f"{dev.url}/pid").json()
     (root / file).write_text("[queue]\nconcurrency = 5\n" if file == "functions.toml" else "middleware = []\n")
     until(lambda: httpx.get(f"{dev.url}/pid", timeout=10).json() != pid)
-    until(lambda: dev.heard(worker)[-1:] == ["leave []"], 30)
+    until(lambda: dev.heard(worker)[-1:] == ["leave []"])
     until(lambda: f"worker {worker} leaves" in dev.output)
     until(lambda: dev.output.count('"taking runs"') == 2)
     assert len(dev.workers()) == 2

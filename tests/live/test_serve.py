@@ -351,6 +351,32 @@ def test_who_is_given_up_is_answered_with_the_id_of_its_run(write_project, start
     assert (logged["status"], logged["run_id"]) == (503, answer.headers["x-run-id"])
 
 
+@pytest.mark.parametrize("lane", ["fast", "hypercorn"])
+@pytest.mark.parametrize("which", ["all", "problems"])
+def test_a_request_has_one_line_with_all_that_says_whose_it_is(write_project, start, which, lane):
+    environ = {**PUBLIC, "FNRUN_LOG__REQUESTS": which, "FNRUN_HTTP__LANE": lane}
+    server = start(write_project(**APP), "serve", environ=environ)
+    trace = "0af7651916cd43dd8448eb211c80319c"
+    with server.client() as client:
+        calls = [
+            client.get("/pid", headers={"traceparent": f"00-{trace}-b7ad6b7169203331-01"}),
+            client.get("/pid?seconds=x"),
+            client.get("/nowhere"),
+            client.get("/exit"),
+        ]
+    assert server.stop() == 0
+    lines = [json.loads(line) for line in server.lines if '"event": "request"' in line]
+    told = calls if which == "all" else calls[-1:]
+    assert [(one["run_id"], one["status"], one["path"]) for one in lines] == [
+        (call.headers["x-run-id"], call.status_code, call.url.path) for call in told
+    ]
+    whose = [[one.get(name) for name in ("function", "trigger", "attempt")] for one in lines]
+    assert (whose[-1], lines[-1]["trace_id"]) == (["app.leave", "http", 1], lines[-1]["run_id"])
+    if which == "all":
+        assert whose[:3] == [["app.pid", "http", 1], ["app.pid", "http", 1], [None, None, None]]
+        assert lines[0]["trace_id"] == trace
+
+
 def test_an_idle_connection_does_not_hold_up_the_end(server):
     with server.client() as client:
         client.get("/pid")

@@ -1,5 +1,6 @@
 """Runs that have a process to themselves: those that ask for it, and those that a process died with."""
 
+import json
 import time
 from collections import Counter
 from collections.abc import Callable
@@ -8,7 +9,9 @@ from pathlib import Path
 
 import msgspec
 import pytest
+from click.testing import CliRunner
 
+from runtime.cli import main
 from tests.live_servers import until
 from tests.live_workers import journal, wait_for_lines
 
@@ -106,7 +109,7 @@ def test_one_that_spins_is_killed(start_worker, runs):
     assert {one.state for one in runs.reach(neighbours)} == {"succeeded"}
 
 
-def test_one_that_ends_its_process_ends_nobody_else(start_worker, runs, root):
+def test_one_that_ends_its_process_ends_nobody_else(start_worker, runs, root, server):
     worker = start_worker()
     neighbours = runs.submit("jobs.nap", count=10, seconds=1)
     (view,) = runs.reach(runs.submit("jobs.apart", how="exit"), seconds=60)
@@ -114,6 +117,10 @@ def test_one_that_ends_its_process_ends_nobody_else(start_worker, runs, root):
     assert {one.state for one in runs.reach(neighbours)} == {"succeeded"}
     assert worker.process.poll() is None
     assert worker.stop() == 0
+    environ = {"FNRUN_STORE__URL": server.url}
+    told = CliRunner(env=environ).invoke(main, ["--dir", str(root), "stats", "jobs.apart", "--json"])
+    (counted,) = json.loads(told.stdout)["functions"]
+    assert (counted["calls"], counted["crashed"], counted["retried"], counted["failure_rate"]) == (3, 3, 2, 1.0)
 
 
 def test_what_kills_its_worker_runs_alone_from_then_on(start_worker, runs, root):

@@ -30,15 +30,18 @@ class Measure(msgspec.Struct, frozen=True):
     """Something that a rule may be about.
 
     about: whether each function, or each queue, is looked at by itself, or there is one number. windowed: it is counted
-    over `window`. shared: a part of the calls, and so `least` holds for it.
+    over `window`. shared: a part of the calls, and so `least` holds for it. for_seconds: it must hold for so long where
+    a rule says nothing: processes that are being started are not missing.
     """
 
     unit: Unit
     about: About
     windowed: bool = True
     shared: bool = False
+    for_seconds: float = 0.0
 
 
+_STARTING_SECONDS = 15.0
 MEASURES: Mapping[str, Measure] = {
     "failure_rate": Measure("share", "function", shared=True),
     "failures": Measure("count", "function"),
@@ -51,8 +54,8 @@ MEASURES: Mapping[str, Measure] = {
     "dead_letters": Measure("count", "function"),
     "backlog": Measure("count", "queue", windowed=False),
     "backlog_age": Measure("seconds", "queue", windowed=False),
-    "workers": Measure("count", "system", windowed=False),
-    "schedulers": Measure("count", "system", windowed=False),
+    "workers": Measure("count", "system", windowed=False, for_seconds=_STARTING_SECONDS),
+    "schedulers": Measure("count", "system", windowed=False, for_seconds=_STARTING_SECONDS),
     "lost_workers": Measure("count", "system"),
 }
 
@@ -123,7 +126,8 @@ class AlertTable(
 ):
     """[alerts.NAME]: what is looked for, in what, since how long, and who is told.
 
-    function, queue: patterns, `*` for any letters. run: the function that is run with it. None: as [alerting] says.
+    function, queue: patterns, `*` for any letters. run: the function that is run with it. None: as [alerting] says, or
+    the measure.
     """
 
     when: Condition
@@ -131,7 +135,7 @@ class AlertTable(
     queue: str = ""
     window: Seconds = Seconds(300)
     least: Annotated[int, msgspec.Meta(ge=1)] = 20
-    for_seconds: SecondsOrNever = SecondsOrNever(0)
+    for_seconds: SecondsOrNever | None = None
     clear_at: str | int | float | None = None
     clear_for: SecondsOrNever = SecondsOrNever(60)
     repeat: SecondsOrNever = SecondsOrNever(4 * 3600)
@@ -166,7 +170,7 @@ def faults_of(name: str, table: AlertTable) -> Iterator[tuple[str, str]]:
             yield field, f"{table.when.measure} is of no {field}; leave it out"
     if measure.windowed and not _LEAST_WINDOW_SECONDS <= table.window <= _DAY_SECONDS:
         yield "window", f"{table.window} is not between 1m and 1d: counts are kept by the minute, for a day"
-    if table.for_seconds > _DAY_SECONDS:
+    if table.for_seconds is not None and table.for_seconds > _DAY_SECONDS:
         yield "for", f"{table.for_seconds} is more than 1d"
     if table.command and not table.command[0]:
         yield "command", 'it names no program; write ["mail", "-s", "alert", "ops"]'

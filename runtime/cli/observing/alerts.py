@@ -75,6 +75,18 @@ def _outcome(system: System, message_id: str, channel: str) -> str:
         if ended or (waits and waits[0]["tries"]):
             return plain(f"{channel}: {(ended or waits)[0]['error']}")
         if time.monotonic() > until:
-            idle = "" if found["looked_at_by"] else "; no process of this system runs that would send it"
-            return f"{channel}: it was not sent within {_PATIENCE_SECONDS:g} s{idle}"
+            why = _why_not_sent(found, waits, channel)
+            return plain(f"{channel}: it was not sent within {_PATIENCE_SECONDS:g} s{why}")
         time.sleep(_LOOK_SECONDS)
+
+
+def _why_not_sent(found: dict[str, Any], waits: list[dict[str, Any]], channel: str) -> str:
+    """Nobody sends, or another is first: messages of an alert come in their order."""
+    if not found["looked_at_by"]:
+        return "; no process of this system runs that would send it"
+    lane = [(one["alert"], channel) for one in waits]
+    before = [one for one in found["waiting"] if (one["alert"], one["channel"]) in lane and one["tries"]]
+    if not before:
+        return ""
+    first, at = before[0], to_second(before[0]["due_at"])
+    return f"; it waits behind one that was tried {first['tries']} times, and is again at {at}: {first['error']}"

@@ -57,20 +57,25 @@ def clean_surroundings(
 
 
 def isolated_of(
-    root: Path, settings: Settings, shared: Secrets = NO_SECRETS, environ: Mapping[str, str] = os.environ
+    root: Path,
+    settings: Settings,
+    shared: Secrets = NO_SECRETS,
+    environ: Mapping[str, str] = os.environ,
+    stdout: int | None = None,
 ) -> Isolated:
     """What runs the isolated functions of the project in `root`; nothing is started yet.
 
-    shared: the secrets of its resources, which are opened there, too.
+    shared: the secrets of its resources, which are opened there, too. stdout: see Surroundings.
     """
 
     def make() -> Cells:
+        seen = clean_surroundings(environ, settings.isolation.env, settings.store.url, shared)
         return Cells(
             (*cell_command(root), "--calls"),
             settings.isolation.processes,
             idle_seconds=None,
             keep=Keep(seconds=float(settings.isolation.idle), jobs=settings.isolation.max_calls),
-            surroundings=clean_surroundings(environ, settings.isolation.env, settings.store.url, shared),
+            surroundings=msgspec.structs.replace(seen, stdout=stdout),
         )
 
     return Isolated(make)

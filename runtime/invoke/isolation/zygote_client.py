@@ -47,11 +47,12 @@ class Surroundings(msgspec.Struct, frozen=True):
     """What a zygote and its cells have about them. environ: None for that of this process.
 
     given: what the command is told besides, with `--given FD` to be read from: settings that shall not be seen in an
-    environment. None: it is not.
+    environment. None: it is not. stdout: the descriptor that is theirs; None for that of this process.
     """
 
     environ: Mapping[str, str] | None = None
     given: bytes | None = None
+    stdout: int | None = None
 
 
 class Seat:
@@ -268,5 +269,6 @@ def _start(command: list[str], line: int, surroundings: Surroundings) -> "subpro
             passed.append(told.fileno())
             command += ["--given", str(told.fileno())]
         return subprocess.Popen(  # noqa: S603 - our own command
-            command, stdin=subprocess.DEVNULL, pass_fds=passed, start_new_session=True, env=surroundings.environ
-        )
+            command, stdin=subprocess.DEVNULL, stdout=surroundings.stdout, pass_fds=passed, start_new_session=True,
+            env=surroundings.environ,
+        )  # fmt: skip

@@ -17,7 +17,7 @@ from starlette.staticfiles import NotModifiedResponse, StaticFiles
 from starlette.types import Message, Receive, Scope, Send
 
 from runtime.base.errors import Problem
-from runtime.base.ids import new_run_id
+from runtime.base.ids import new_run_id, trace_of
 from runtime.base.logs import get_logger
 from runtime.declare.request import Request
 from runtime.invoke.execute import run_async
@@ -194,8 +194,14 @@ class Shell:
             status=int(status),  # an HTTPStatus would be shown as what it is
             ms=round(seconds * 1000, 1),
             run_id=run_id,
-            **({"function": function} if function else {}),
+            trace_id=trace_of(run_id, request.header(b"traceparent")).trace_id,
+            **({"function": function, "trigger": _trigger_of(request.path), "attempt": 1} if function else {}),
         )
+
+
+def _trigger_of(path: str) -> str:
+    """By what a function was called: at its route, or through the runtime's own path."""
+    return "api" if path.startswith("/_/") else "http"
 
 
 def _start(status: int, headers: list[tuple[bytes, bytes]]) -> Message:

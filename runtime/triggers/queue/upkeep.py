@@ -118,7 +118,9 @@ class Surrender:
         run = lease.run
         who = "its handler" if run.id == culprit else "another run of its function" if culprit else "a handler"
         if lease.began:  # the loop, which counts otherwise, is held
-            counts.of(run.function, run.trigger).done(max(0.0, time.time() - lease.began), "crashed")
+            cell = counts.of(run.function, run.trigger)
+            cell.done(max(0.0, time.time() - lease.began), "crashed")
+            cell.retried()
         said = f"{who} held the event loop for {seconds:g} s, and its process was ended for that"
         return Ending(
             id=run.id,

@@ -235,5 +235,13 @@ def test_a_connection_with_two_passwords_or_none_is_refused(project):
     ).vault
     with pytest.raises(SettingsError, match=r'connections\."A": password and password_from'):
         vault.get("A")
-    with pytest.raises(NoSecret, match='no secret "C"'):
+    with pytest.raises(NoSecret, match=r'^functions.toml: connections\."B"\.password_from: there is no secret "C"'):
         vault.get("B")
+
+
+@pytest.mark.parametrize("other", ["A", "B"])
+def test_a_connection_whose_password_is_a_connection_is_refused(project, other):
+    pairs = (("A", other), ("B", "A"))
+    tables = "".join(f'[connections.{name}]\ndriver = "x"\npassword_from = "{of}"\n' for name, of in pairs)
+    with pytest.raises(SettingsError, match=rf'connections\."A"\.password_from: "{other}" is a connection'):
+        project(tables).vault.get("A")

@@ -6,7 +6,7 @@ the worker that takes them back.
 
 from collections.abc import Iterable
 
-from runtime.ledger.records import Claimed, Ending, Lost
+from runtime.ledger.records import MOST_CRASHES, Claimed, Ending, Lost
 from runtime.observe import counts
 from runtime.observe.counts import Cell, Verdict
 from runtime.triggers.queue.leases import Lease
@@ -39,7 +39,7 @@ class Tally:
         if ending.fell_back:
             counts.count("fallback", run.function)
         cell.done(max(0.0, ending.ended - ending.began), verdict)
-        if ending.state == "retrying":
+        if ending.state == "retrying" or (ending.state == "crashed" and run.crashes_alone + 1 < MOST_CRASHES):
             cell.retried()
 
     def lose(self, attempts: Iterable[Lost]) -> None:
