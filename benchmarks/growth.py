@@ -2,7 +2,9 @@
 
 `make bench-growth`; --help tells the options. Costs are seconds on a processor, of the server's processes and of the
 store, for each request or run: so neighbours count little, and the client, which shares the machine, not at all. Rates
-are told, too; two processes can only be twice as fast as one where the client leaves them a core each. Never judges.
+are told, too; two processes can only be twice as fast as one where client, store and neighbours leave them a core each.
+With handlers that do nothing, two cores are too few for that: so `processes` has some that compute for 2 ms as
+well, and `cores` says how many cores the processes had. Never judges.
 """
 
 import argparse
@@ -36,22 +38,25 @@ FUNCTION = """
 @http.get("/f{0}")
 @queue("default")
 async def f{0}(name: str = "x") -> dict[str, str]:
+    sum(range({1}))
     return {{"message": "Hello " + name}}
 """
+COMPUTES = 100_000
+"""What is added up by handlers that compute: some 2 ms, beside which the client and the store need next to nothing."""
 START_SECONDS, STOP_SECONDS, STALLED_SECONDS = 60, 20, 60
 CONNECTIONS = 32
 Figures = dict[str, float]
 
 
 @contextmanager
-def project(functions: int) -> Iterator[Path]:
-    """A project of so many functions, each with a route and in the queue."""
+def project(functions: int, computes: int = 0) -> Iterator[Path]:
+    """A project of so many functions, each with a route and in the queue. computes: how many numbers each adds up."""
     root = Path(tempfile.mkdtemp(prefix="growth"))
     (root / "functions").mkdir()
     for first in range(0, functions, FUNCTIONS_A_FILE):
         text = "from runtime import http, queue\n"
         for number in range(first, min(first + FUNCTIONS_A_FILE, functions)):
-            text += FUNCTION.format(number)
+            text += FUNCTION.format(number, computes)
         (root / "functions" / f"m{first}.py").write_text(text)
     (root / "functions.toml").write_text('[http]\nauth = "public"\n')
     try:
@@ -148,18 +153,19 @@ async def call_all(port: int, paths: list[str], count: int) -> None:
         transport.abort()
 
 
-def measure_http(functions: int, workers: int, requests: int) -> Figures:
+def measure_http(functions: int, workers: int, requests: int, computes: int = 0) -> Figures:
     """Requests to all functions in turn."""
-    with project(functions) as root:
+    with project(functions, computes) as root:
         port, paths = free_port(), [f"/f{number}" for number in range(functions)]
         began = time.monotonic()
         with serving(root, "http", workers, port) as server:
             ready = wait_for(lambda: answers(port, paths[-1]), START_SECONDS, "the server") - began
             asyncio.run(call_all(port, paths, max(len(paths) * 4, requests // 10)))
             found = [call_some(server.pid, port, paths, requests // ledgers.TRIES) for _ in range(ledgers.TRIES)]
+    rate, us = max((rate, us) for us, rate in found)
     return {
-        "functions": functions, "processes": workers, "ready_s": ready, "cpu_us_a_request": min(us for us, _ in found),
-        "requests_a_second": max(rate for _, rate in found),
+        "computes": computes, "functions": functions, "processes": workers, "ready_s": ready,
+        "cpu_us_a_request": min(us for us, _ in found), "requests_a_second": rate, "cores": rate * us / 1e6,
     }  # fmt: skip
 
 
@@ -183,10 +189,10 @@ def store_cpu(desk: Desk) -> float:
     return float(found["used_cpu_user_main_thread"]) + float(found["used_cpu_sys_main_thread"])
 
 
-def measure_worker(functions: int, workers: int, runs: int) -> Figures:
+def measure_worker(functions: int, workers: int, runs: int, computes: int = 0) -> Figures:
     """Runs of all functions in turn; measured from when a tenth is done until a tenth is left."""
-    with project(functions) as root, open_for(root) as desk:
-        return drain(desk, root, functions, workers, runs)
+    with project(functions, computes) as root, open_for(root) as desk:
+        return {"computes": computes, **drain(desk, root, functions, workers, runs)}
 
 
 def drain(desk: Desk, root: Path, functions: int, workers: int, runs: int) -> Figures:
@@ -206,8 +212,15 @@ def drain(desk: Desk, root: Path, functions: int, workers: int, runs: int) -> Fi
         used, stored = cpu_seconds(server.pid) - before, store_cpu(desk) - stored
     return {
         "functions": functions, "processes": workers, "worker_us_a_run": used / done * 1e6,
-        "store_us_a_run": stored / done * 1e6, "runs_a_second": done / (ended - began),
+        "store_us_a_run": stored / done * 1e6, "runs_a_second": done / (ended - began), "cores": used / (ended - began),
     }  # fmt: skip
+
+
+def grown(measured: Callable[[int], Figures], what: str) -> Iterator[Figures]:
+    """With one process and with two; how many times as much two do."""
+    one, two = measured(1), measured(2)
+    yield one
+    yield {**two, "times_of_one": two[f"{what}_a_second"] / one[f"{what}_a_second"]}
 
 
 def measure(part: str, options: argparse.Namespace) -> Iterator[Figures]:
@@ -218,8 +231,9 @@ def measure(part: str, options: argparse.Namespace) -> Iterator[Figures]:
     elif part == "worker":
         yield from (measure_worker(count, 1, options.count) for count in functions)
     elif part == "processes":
-        yield from (measure_http(10, workers, options.count) for workers in (1, 2))
-        yield from (measure_worker(10, workers, options.count) for workers in (1, 2))
+        for computes, count in ((0, options.count), (COMPUTES, options.count // 4)):
+            yield from grown(lambda workers, c=computes, n=count: measure_http(10, workers, n, c), "requests")
+            yield from grown(lambda workers, c=computes, n=count: measure_worker(10, workers, n, c), "runs")
     elif part == "runs":
         counts = sorted({0, options.runs // 10, options.runs})
         for count in (1, options.functions):

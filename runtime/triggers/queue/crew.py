@@ -38,7 +38,7 @@ from runtime.triggers.queue.leases import Lease, Leases
 from runtime.triggers.queue.outbox import Outbox
 from runtime.triggers.queue.outcomes.places import Assigning, hand_over
 from runtime.triggers.queue.parts import Keeps, Opens, Options
-from runtime.triggers.queue.plans import queues_of
+from runtime.triggers.queue.plans import Served
 from runtime.triggers.queue.upkeep import Duties, Surrender, keepers_of
 
 log = get_logger(__name__)
@@ -58,9 +58,7 @@ class Crew:
     """Runs what is claimed, `concurrency` at once."""
 
     def __init__(self, store: Store, ledger: Ledger, invoker: Invoker, options: Options) -> None:
-        self._store = store
-        self._ledger = ledger
-        self._options = options
+        self._store, self._ledger, self._options = store, ledger, options
         self._client, self._hub_client, self._reaps = store.connect(), store.connect(), store.connect()
         self._invoker = invoker
         self._leases = Leases()
@@ -68,24 +66,24 @@ class Crew:
         self._lines = RunLines(store.connect(), ledger, options.lines, self._leases.holds)
         self._surrender = Surrender(store, ledger, options.worker, self._leases)
         self._execution = Execution(
-            invoker,
-            self._note_end,
-            worker=options.worker,
-            result_max=options.result_max,
+            invoker, self._note_end, worker=options.worker, result_max=options.result_max,
             keys=lambda key, run: ado(self._async_client, take_by_run(ledger, key, run)),
             alone=lambda lease: run_in_cell(self._cells, lease),
-        )
+        )  # fmt: skip
         self.draining = Draining(store.connect(), ledger, options, lambda: self._execution.plans)
         self._at_work = 0
         self._opening: Future[None] | None = None
         self._arrived: deque[Lease] = deque()
         self._ended: deque[Ended] = deque()
-        self._arrived_told = self._ended_told = False
+        self._arrived_told = self._ended_told = self._free_told = False
+        self.limit = options.concurrency
+        """How many runs at once."""
+        self._most_ahead = self.limit // 4  # runs that are claimed while outcomes are written
         self.closing = self._hurried = False
         self.before_close: Callable[[], None] = lambda: None
         self.wake_hub: Callable[[], None] = lambda: None
         self.on_new_queues: Callable[[], None] = lambda: None
-        self._queues_met: frozenset[str] = frozenset()
+        self._served = Served(options.queues)
 
     # --- life, from the main thread -----------------------------------------------------------------------------
 
@@ -170,30 +168,19 @@ class Crew:
     @property
     def queues(self) -> list[str]:
         """The queues to claim from: for "*" those that functions declare, and those that somebody has submitted to."""
-        if "*" in self._options.queues:
-            return sorted(queues_of(plan.function for plan in self._execution.plans.values()) | self._queues_met)
-        return list(self._options.queues)
+        return self._served.names(plan.function for plan in self._execution.plans.values())
 
     def _look_for_queues(self) -> None:
-        if "*" in self._options.queues:
-            met = frozenset(view.name for view in do(self._client, self._ledger.queues()))
-            if met - self._queues_met:
-                self._queues_met |= met
-                self.on_new_queues()
-
-    @property
-    def limit(self) -> int:
-        """How many runs at once."""
-        return self._options.concurrency
+        if self._served.meets(lambda: (view.name for view in do(self._client, self._ledger.queues()))):
+            self.on_new_queues()
 
     # --- from the hub -------------------------------------------------------------------------------------------
 
     @property
     def free(self) -> int:
-        """For how many runs there is room. One whose outcome is not written yet has its place: it would begin again."""
-        if self.closing:
-            return 0
-        return self.limit - max(self._at_work, len(self._leases))
+        """How many to claim: for free slots, and for some whose outcomes are being written; see `_start_arrived`."""
+        ahead = min(self._outbox.in_flight, self._most_ahead)
+        return 0 if self.closing else max(0, self.limit + ahead - max(self._at_work, len(self._leases)))
 
     def claim(self, queues: Sequence[str], slots: int) -> list[Lease]:
         """Take at most so many runs. StoreDown if the store does not answer."""
@@ -210,7 +197,8 @@ class Crew:
 
     def give_back(self, lease: Lease) -> None:
         """Hand a run back that nobody here knows."""
-        self._call_on_loop(self._note_unknown, lease)
+        lease.fate = "handed back"
+        self._call_on_loop(self._note_end, lease, None)
 
     def cancel(self, lease: Lease) -> None:
         """End a run's handler; the run is cancelled."""
@@ -233,28 +221,38 @@ class Crew:
     # --- on the loop --------------------------------------------------------------------------------------------
 
     def _start_arrived(self) -> None:
+        """Begin what has a slot. One whose outcome is not written is taken: its run would begin again after a kill."""
         self._arrived_told = False
-        while self._arrived:
+        while self._arrived and (self.closing or self._execution.busy + len(self._outbox) < self.limit):
             self._execution.start(self._arrived.popleft())
-
-    def _note_unknown(self, lease: Lease) -> None:
-        lease.fate = "handed back"
-        self._note_end(lease, None)
 
     def _note_end(self, lease: Lease, ending: Ending | None) -> None:
         self._ended.append((lease, ending))
         if ending is not None:
-            self._outbox.add(ending)  # the hub hears of it when it is written, as of those that are handed back
+            self._outbox.add(ending)
+            if len(self._ended) >= self._most_ahead > self.limit - len(self._leases):
+                self._tell_hub()  # it is worth a claim; else the hub hears of it when it is written
         elif lease.fate == "assigned" and not self.closing:
             self._assigning.add(lease)
         elif lease.fate == "handed back" and not self.closing:
             self._loop.create_task(self._release([lease]))
         else:
-            self._tell_hub()
+            self._free_slot()
 
     def _drop(self, run_id: str, token: int) -> None:
         hand_over(self._invoker.gate, self._leases.drop(run_id, token))
-        self._tell_hub()
+        self._free_slot()
+
+    def _free_slot(self) -> None:
+        if not self._free_told:
+            self._free_told = True
+            self._loop.call_soon(self._use_slots)
+
+    def _use_slots(self) -> None:
+        self._free_told = False
+        self._start_arrived()
+        if self._ended or self.free > 0:
+            self._tell_hub()
 
     def _tell_hub(self) -> None:
         """Have the hub look for what has ended, once for a batch: at each wake the threads are in each other's way."""
@@ -326,6 +324,9 @@ class Crew:
         return True
 
     async def _drain(self, seconds: float) -> None:
+        if self._hurrying.is_set():
+            self._arrived.clear()  # they are handed back with all leases
+        self._start_arrived()
         hurry = asyncio.ensure_future(self._hurrying.wait())
         idle = asyncio.ensure_future(self._resources.finish(self._execution.idle, seconds))
         await asyncio.wait((hurry, idle), return_when=asyncio.FIRST_COMPLETED)

@@ -7,6 +7,7 @@ import asyncio
 import random
 import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping
+from contextlib import suppress
 from functools import partial
 from typing import Any
 
@@ -111,14 +112,21 @@ class Execution:
         self._tasks[lease] = task
         self._idle.clear()
         task.add_done_callback(partial(self._end, lease))
+        if lease.fate:
+            task.cancel()
 
     def stop(self, leases: Iterable[Lease], fate: Fate) -> None:
-        """End the handlers of runs, for that reason."""
+        """End the handlers of runs, for that reason; those that wait to begin end then."""
         for lease in leases:
-            task = self._tasks.get(lease)
-            if task is not None and not lease.fate:
+            if not (lease.fate or lease.ended):
                 lease.fate = fate
-                task.cancel()
+                if (task := self._tasks.get(lease)) is not None:
+                    task.cancel()
+
+    @property
+    def busy(self) -> int:
+        """How many handlers are at work."""
+        return len(self._tasks)
 
     @property
     def at_work(self) -> list[Lease]:
@@ -127,12 +135,10 @@ class Execution:
 
     async def idle(self, within_seconds: float) -> bool:
         """Wait until no handler is at work; whether that is so."""
-        try:
+        with suppress(TimeoutError):
             async with asyncio.timeout(within_seconds):
                 await self._idle.wait()
-        except TimeoutError:
-            return False
-        return True
+        return self._idle.is_set()
 
     def _end(self, lease: Lease, task: asyncio.Task[Ending]) -> None:
         del self._tasks[lease]
@@ -274,14 +280,8 @@ class Execution:
         except BadResult as bad:
             log.error("what a fallback gave cannot be kept", run_id=lease.run.id, reason=str(bad))  # noqa: TRY400 - it says all
             return ending
-        return self._ending(
-            lease,
-            state="succeeded",
-            result=result,
-            failure=ending.failure,
-            fell_back=found.fell_back,
-            verdict=ending.verdict,
-        )
+        said = {"failure": ending.failure, "fell_back": found.fell_back, "verdict": ending.verdict}
+        return self._ending(lease, state="succeeded", result=result, **said)
 
     def _ending_of_failure(self, lease: Lease, plan: RunPlan, outcome: Outcome) -> Ending:
         run = lease.run

@@ -36,6 +36,11 @@ class Outbox:
         """How many are not written yet."""
         return len(self._waiting) + len(self._sending)
 
+    @property
+    def in_flight(self) -> int:
+        """How many are about to be written; none while the store does not take them. From any thread."""
+        return 0 if self._pause_seconds else len(self)
+
     def left(self) -> list[Ending]:
         """Those, from another thread, while the loop is held."""
         return [*self._sending, *self._waiting]

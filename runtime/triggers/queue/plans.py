@@ -3,7 +3,7 @@
 Made by the execution when functions are taken up. Pure data; nothing is looked up per run but a plan by its name.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import msgspec
 
@@ -71,6 +71,24 @@ def _plan(function: Function, arguments: PayloadPlan) -> RunPlan:
         limits=limits_of(function),
         limit_key=plan_limit_key(function),
     )
+
+
+class Served:
+    """The queues a worker claims from. said: those it is told; "*": all that functions declare, and all it meets."""
+
+    def __init__(self, said: Sequence[str]) -> None:
+        self._said = said
+        self._met: frozenset[str] = frozenset()
+
+    def names(self, functions: Iterable[Function]) -> list[str]:
+        """Of the queues; functions: all that run here."""
+        return sorted(queues_of(functions) | self._met) if "*" in self._said else list(self._said)
+
+    def meets(self, look: Callable[[], Iterable[str]]) -> bool:
+        """Whether somebody has submitted to others. look: asks which there are."""
+        new = frozenset(look()) - self._met if "*" in self._said else None
+        self._met |= new or frozenset()
+        return bool(new)
 
 
 def queues_of(functions: Iterable[Function]) -> set[str]:
