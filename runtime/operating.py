@@ -11,7 +11,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, NoReturn
 
-from runtime.admin.api import VERSION
+from runtime.admin.health import version
 from runtime.admin.metrics.routes import metrics_routes
 from runtime.base import logs
 from runtime.base.errors import Problem, StartError
@@ -76,7 +76,7 @@ def _routes(desk: Desk, wanted: set[str]) -> Any:
 
     async def health(_: Call) -> Answer:
         ready, _missing = _processes(wanted)
-        return answer_of({"status": "ok", "version": VERSION, "processes": ready})
+        return answer_of({"status": "ok", "version": version(), "processes": ready})
 
     async def ready(_: Call) -> Answer:
         ready, missing = _processes(wanted)
@@ -86,7 +86,7 @@ def _routes(desk: Desk, wanted: set[str]) -> Any:
 
     yield "GET", "/_/health", Endpoint(handle=health, public=True, action="read", open=True)
     yield "GET", "/_/ready", Endpoint(handle=ready, public=True, action="read", open=True)
-    for method, path, endpoint in metrics_routes(desk, VERSION):
+    for method, path, endpoint in metrics_routes(desk, version()):
         yield method, path, Endpoint(handle=endpoint.handle, public=True, action="read", open=True)
 
 
