@@ -28,6 +28,7 @@ if TYPE_CHECKING:  # the HTTP role alone loads it
     from runtime.admin.api import Route
     from runtime.invoke.isolation.calls import Isolated
     from runtime.ledger.desk import Desk
+    from runtime.triggers.http.wire.overload import App
 
 log = logs.get_logger(__name__)
 
@@ -117,7 +118,6 @@ class HttpRole:
         from runtime.triggers.http.app import Shell  # noqa: PLC0415
         from runtime.triggers.http.core import HttpCore, Site  # noqa: PLC0415
         from runtime.triggers.http.durable import Later  # noqa: PLC0415
-        from runtime.triggers.http.middleware import build_app  # noqa: PLC0415
         from runtime.triggers.http.wire.overload import Overload  # noqa: PLC0415
 
         settings = project.settings
@@ -141,10 +141,13 @@ class HttpRole:
             work_of=self.core.work_of,
         )
         self.shell = Shell(self.core, log_all=settings.log.requests == "all", overload=self.overload)
-        self.app = build_app(self.shell, lifespan.middleware, settings.cors, open_locally=open_locally)
+        self.app: App = self.shell
+        if around := lifespan.middleware or settings.cors.origins:
+            from runtime.triggers.http.middleware import build_app  # noqa: PLC0415 - it loads Starlette
+
+            self.app = build_app(self.shell, lifespan.middleware, settings.cors, open_locally=open_locally)
         # The lane goes straight to the shell, past what is around it.
-        around = lifespan.middleware or settings.cors.origins or settings.http.lane != "fast"
-        self.direct = None if around else self.shell
+        self.direct = None if around or settings.http.lane != "fast" else self.shell
         later = Later(
             desk=desk,
             longest_wait_seconds=float(settings.http.timeout),
