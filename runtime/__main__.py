@@ -3,7 +3,7 @@
 import sys
 from pathlib import Path
 
-from runtime.base.garbage import collect_seldom
+from runtime.base.garbage import collect_seldom, load_in_peace
 
 collect_seldom()  # before all else is loaded
 
@@ -14,6 +14,7 @@ def main() -> None:
     """Be what the arguments say. A parent begins those of a child by `--dir FOLDER NAME`."""
     arguments = sys.argv[1:]
     if len(arguments) > 2 and arguments[2] in _CHILDREN:  # noqa: PLR2004 - as said
+        load_in_peace()
         from runtime.children import run  # noqa: PLC0415 - it loads the roles, and a command what reads commands
 
         run(Path(arguments[1]).resolve(), arguments[2], arguments[3:])

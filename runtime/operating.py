@@ -15,6 +15,7 @@ from runtime.admin.health import version
 from runtime.admin.metrics.routes import metrics_routes
 from runtime.base import logs
 from runtime.base.errors import Problem, StartError
+from runtime.base.garbage import keep_what_there_is
 from runtime.base.secrets.masking import mask
 from runtime.base.sections import HttpSettings, Settings
 from runtime.following import Parent
@@ -59,6 +60,7 @@ async def _operate(root: Path, settings: Settings, sock: socket.socket, parent: 
     shell = Shell(core, log_all=False)
     server = Server(shell, sock, wire_of(root, HttpSettings()))
     await server.begin()
+    keep_what_there_is()
     counts.note_ready()
     following = asyncio.create_task(_follow(parent, stop))
     beating = asyncio.create_task(_beat(parent))
