@@ -205,7 +205,7 @@ class HttpRole:
         self.core.table = table
 
     def _own_routes(self, registry: Registry) -> "Iterator[Route]":
-        """The runtime's own, but for health. Who first asks for one waits for the 0.03 s that loading them takes."""
+        """The runtime's own, but for health. Who first asks for one waits for the 0.04 s that loading them takes."""
         from runtime.admin.api import invoke_route, system_routes  # noqa: PLC0415 - many a process is never asked
 
         yield from system_routes(self.core, registry, self._site)
