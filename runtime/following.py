@@ -37,7 +37,7 @@ class Parent(msgspec.Struct, frozen=True):
     """
 
     line: socket.socket
-    announce: bool
+    announce: bool = False
     dev: bool = False
     first: bool = False
     pulse: Pulse | None = None

@@ -11,10 +11,11 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, NoReturn
 
-from runtime.admin.api import VERSION
+from runtime.admin.health import version
 from runtime.admin.metrics.routes import metrics_routes
 from runtime.base import logs
 from runtime.base.errors import Problem, StartError
+from runtime.base.garbage import keep_what_there_is
 from runtime.base.secrets.masking import mask
 from runtime.base.sections import HttpSettings, Settings
 from runtime.following import Parent
@@ -59,6 +60,7 @@ async def _operate(root: Path, settings: Settings, sock: socket.socket, parent: 
     shell = Shell(core, log_all=False)
     server = Server(shell, sock, wire_of(root, HttpSettings()))
     await server.begin()
+    keep_what_there_is()
     counts.note_ready()
     following = asyncio.create_task(_follow(parent, stop))
     beating = asyncio.create_task(_beat(parent))
@@ -76,7 +78,7 @@ def _routes(desk: Desk, wanted: set[str]) -> Any:
 
     async def health(_: Call) -> Answer:
         ready, _missing = _processes(wanted)
-        return answer_of({"status": "ok", "version": VERSION, "processes": ready})
+        return answer_of({"status": "ok", "version": version(), "processes": ready})
 
     async def ready(_: Call) -> Answer:
         ready, missing = _processes(wanted)
@@ -86,7 +88,7 @@ def _routes(desk: Desk, wanted: set[str]) -> Any:
 
     yield "GET", "/_/health", Endpoint(handle=health, public=True, action="read", open=True)
     yield "GET", "/_/ready", Endpoint(handle=ready, public=True, action="read", open=True)
-    for method, path, endpoint in metrics_routes(desk, VERSION):
+    for method, path, endpoint in metrics_routes(desk, version()):
         yield method, path, Endpoint(handle=endpoint.handle, public=True, action="read", open=True)
 
 

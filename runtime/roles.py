@@ -7,6 +7,7 @@ dev`, which tells it what changed.
 import asyncio
 import socket
 import sys
+from collections.abc import Iterator
 from functools import partial
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -27,6 +28,7 @@ if TYPE_CHECKING:  # the HTTP role alone loads it
     from runtime.admin.api import Route
     from runtime.invoke.isolation.calls import Isolated
     from runtime.ledger.desk import Desk
+    from runtime.triggers.http.wire.overload import App
 
 log = logs.get_logger(__name__)
 
@@ -116,7 +118,6 @@ class HttpRole:
         from runtime.triggers.http.app import Shell  # noqa: PLC0415
         from runtime.triggers.http.core import HttpCore, Site  # noqa: PLC0415
         from runtime.triggers.http.durable import Later  # noqa: PLC0415
-        from runtime.triggers.http.middleware import build_app  # noqa: PLC0415
         from runtime.triggers.http.wire.overload import Overload  # noqa: PLC0415
 
         settings = project.settings
@@ -140,10 +141,13 @@ class HttpRole:
             work_of=self.core.work_of,
         )
         self.shell = Shell(self.core, log_all=settings.log.requests == "all", overload=self.overload)
-        self.app = build_app(self.shell, lifespan.middleware, settings.cors, open_locally=open_locally)
+        self.app: App = self.shell
+        if around := lifespan.middleware or settings.cors.origins:
+            from runtime.triggers.http.middleware import build_app  # noqa: PLC0415 - it loads Starlette
+
+            self.app = build_app(self.shell, lifespan.middleware, settings.cors, open_locally=open_locally)
         # The lane goes straight to the shell, past what is around it.
-        around = lifespan.middleware or settings.cors.origins or settings.http.lane != "fast"
-        self.direct = None if around else self.shell
+        self.direct = None if around or settings.http.lane != "fast" else self.shell
         later = Later(
             desk=desk,
             longest_wait_seconds=float(settings.http.timeout),
@@ -184,7 +188,7 @@ class HttpRole:
 
     def adopt(self, registry: Registry) -> None:
         """Serve these functions from the next request on; those at work go on."""
-        from runtime.admin.api import invoke_route, system_routes  # noqa: PLC0415 - as above
+        from runtime.admin.health import health_routes  # noqa: PLC0415 - as above
         from runtime.triggers.http.core import function_routes  # noqa: PLC0415
         from runtime.triggers.http.routes import RouteTable  # noqa: PLC0415
 
@@ -192,15 +196,21 @@ class HttpRole:
         functions = registry.functions.values()
         self.invoker.adopt(functions)
         self._routes = {
-            function: self._routes.get(function)
-            or [*function_routes(function, self._site), invoke_route(function, self._site)]
-            for function in functions
+            function: self._routes.get(function) or [*function_routes(function, self._site)] for function in functions
         }
-        table = RouteTable[Any]()
-        for routes in (system_routes(self.core, registry, self._site), *self._routes.values()):
-            for method, path, endpoint in routes:
-                table.add(method, path, endpoint)
+        table = RouteTable[Any](partial(self._own_routes, registry))
+        for routes in (health_routes(self.core, self.desk), *self._routes.values()):
+            for route in routes:
+                table.add(*route)
         self.core.table = table
+
+    def _own_routes(self, registry: Registry) -> "Iterator[Route]":
+        """The runtime's own, but for health. Who first asks for one waits for the 0.04 s that loading them takes."""
+        from runtime.admin.api import invoke_route, system_routes  # noqa: PLC0415 - many a process is never asked
+
+        yield from system_routes(self.core, registry, self._site)
+        for function in registry.functions.values():
+            yield invoke_route(function, self._site)
 
 
 async def _serve_http(project: Project, sock: socket.socket, parent: Parent, desk: "Desk") -> int:

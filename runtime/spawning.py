@@ -1,9 +1,11 @@
 """Start a child process of ours: of which kinds there are, what each inherits and is told.
 
 Used by processes and the supervisor, and by the command line for the first child of all, which begins while its parent
-still loads. So it loads no asyncio. Waits for nobody.
+still loads; and by the child. So it loads no asyncio. Waits for nobody.
 """
 
+import os
+import signal
 import socket
 import subprocess
 from collections.abc import Mapping, Sequence
@@ -91,3 +93,18 @@ def spawn(command: Sequence[str], environ: Mapping[str, str], sock: socket.socke
             place.free()
             raise
     return Spawned(process, line, pulse, place)
+
+
+def stop_at_once_until_served(begun: Spawned | None = None) -> None:
+    """Let SIGTERM end the process while it still loads. As PID 1 it would be ignored without a handler.
+
+    begun: a child that ends with it, and not only once that has loaded: until then it would hold the listening socket.
+    """
+
+    def stop(*_: object) -> None:
+        if begun is not None:
+            begun.process.terminate()
+        os._exit(0)
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, stop)

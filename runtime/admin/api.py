@@ -1,12 +1,12 @@
 """The runtime's own endpoints under /_/: the OpenAPI document, functions by their names; and where all others come in.
 
-Put into the core's route table by roles, so that routing and access see them as they see functions.
+Put into the core's route table by roles when the first of them is asked for, so that routing and access see them as
+they see functions. Those of health are there from the start.
 """
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterator
 from functools import cache
-from importlib.metadata import version
 from typing import Any
 
 from runtime.admin.access.keys import access_routes
@@ -14,7 +14,7 @@ from runtime.admin.access.recording import recorded
 from runtime.admin.alerts import alert_routes
 from runtime.admin.background import background_routes
 from runtime.admin.callbacks import callback_routes
-from runtime.admin.health import health_routes
+from runtime.admin.health import version
 from runtime.admin.limits import limit_routes
 from runtime.admin.logs import log_routes
 from runtime.admin.metrics.routes import metrics_routes
@@ -37,20 +37,17 @@ from runtime.triggers.http.openapi import describe
 from runtime.triggers.http.outcomes import OutcomePlan
 from runtime.triggers.http.spans import traced
 
-VERSION = version("fnrun")
-
-
 Route = tuple[str, str, Endpoint]
 
 
 def system_routes(core: HttpCore, registry: Registry, site: Site) -> Iterator[Route]:
-    """(method, path, endpoint) of each of the runtime's own endpoints, but for those of single functions."""
+    """(method, path, endpoint) of each of the runtime's own endpoints, but for health and those of single functions."""
     yield from recorded(_system_routes(core, registry, site), core.access, site.later)
 
 
 def _system_routes(core: HttpCore, registry: Registry, site: Site) -> Iterator[Route]:
     settings = site.settings
-    document = cache(lambda: describe(registry, settings, VERSION))  # made when first asked for, not at start
+    document = cache(lambda: describe(registry, settings, version()))  # made when first asked for, not at start
 
     async def openapi(_: Call) -> Answer:
         return answer_of(await asyncio.to_thread(document))  # of a thousand functions it takes a while
@@ -59,7 +56,6 @@ def _system_routes(core: HttpCore, registry: Registry, site: Site) -> Iterator[R
         return answer_of(_overview(registry, settings))
 
     public = settings.auth == "public"
-    yield from health_routes(core, site.desk, VERSION)
     yield "GET", "/_/openapi.json", Endpoint(handle=openapi, public=public, action="read")
     yield "GET", "/_/functions", Endpoint(handle=functions, public=False, action="read")
     yield docs_route(settings)
@@ -68,7 +64,7 @@ def _system_routes(core: HttpCore, registry: Registry, site: Site) -> Iterator[R
     yield from queue_routes(site.later)
     yield from callback_routes(site.later)
     yield from limit_routes(site)
-    yield from metrics_routes(site.desk, VERSION)
+    yield from metrics_routes(site.desk, version())
     yield stats_route(site.later)
     yield from schedule_routes(site.later)
     yield from alert_routes(site.later)

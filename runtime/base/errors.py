@@ -30,7 +30,6 @@ A message names the thing, the fault and the fix. Raised everywhere; caught by c
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from difflib import get_close_matches
 from http import HTTPStatus
 from typing import Any
 
@@ -44,6 +43,8 @@ _RESERVED = frozenset({"status", "title", "run_id"})
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:
     """'; did you mean "x"?' when something known looks like `name`, else ''."""
+    from difflib import get_close_matches  # noqa: PLC0415 - where nothing is misspelt nobody needs it
+
     close = get_close_matches(name, list(known), n=1)
     return f'; did you mean "{close[0]}"?' if close else ""
 

@@ -5,7 +5,6 @@ Records alone; settings reads them. What a rule means, and whether there is such
 
 import re
 from typing import Annotated, Any, Literal, Self
-from zoneinfo import ZoneInfo
 
 import msgspec
 from typing_extensions import override
@@ -30,6 +29,8 @@ class TimeZone(str):
     @classmethod
     def parse(cls, name: str) -> Self:
         """The zone of that name; ValueError if there is none."""
+        from zoneinfo import ZoneInfo  # noqa: PLC0415 - a parent needs it only where the settings name a zone
+
         try:
             ZoneInfo("" if name in _OF_THE_MACHINE else name)
         except (OSError, ValueError, TypeError, KeyError):  # ZoneInfoNotFoundError is a KeyError

@@ -24,7 +24,7 @@ _COMMANDS = {
     "schedules": "schedules",
     "secrets": "secrets",
     "serving": "dev serve",
-    "working": "celery ops-child scheduler-child serve-child worker-child",
+    "working": "celery",
 }
 _HOMES = {name: module for module, names in _COMMANDS.items() for name in names.split()}
 

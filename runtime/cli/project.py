@@ -99,14 +99,14 @@ def _faults_of_alerts(project: projects.Project) -> list[str]:
 @click.pass_obj
 def openapi(root: Path, output: Path | None) -> None:
     """Print the OpenAPI document of the functions. Exit 1, without one, if a file does not load."""
-    from runtime.admin.api import VERSION  # noqa: PLC0415 - other commands do without a server
+    from runtime.admin.health import version  # noqa: PLC0415 - other commands do without a server
     from runtime.triggers.http.openapi import describe  # noqa: PLC0415
 
     project = projects.load_project(root)
     print_failures(project)
     if project.registry.failures:
         raise click.ClickException("no document: what does not load would be missing in it")
-    text = json.dumps(describe(project.registry, project.settings.http, VERSION), indent=2, ensure_ascii=False) + "\n"
+    text = json.dumps(describe(project.registry, project.settings.http, version()), indent=2, ensure_ascii=False) + "\n"
     if output is None:
         click.echo(text, nl=False)
     else:

@@ -1,7 +1,6 @@
 """`fnrun dev` and `fnrun serve`: the parents, which load next to nothing before their children are started."""
 
 import os
-import signal
 import sys
 import threading
 from collections.abc import Mapping
@@ -16,7 +15,7 @@ from runtime.base.addresses import EMBEDDED
 from runtime.base.errors import StartError
 from runtime.base.sections import HttpSettings, Settings
 from runtime.base.settings import Loaded, load_settings
-from runtime.spawning import Spawned, Team, spawn
+from runtime.spawning import Team, spawn, stop_at_once_until_served
 
 PROGRAM = (sys.executable, "-P", "-m", "runtime")
 """`fnrun`. -P: a file of the project's called like a module of ours shall not stand in for it."""
@@ -70,21 +69,6 @@ def _command(root: Path, name: str) -> tuple[str, ...]:
 def _variables(given: dict[str, str]) -> dict[str, str]:
     """What the command line says, for a child."""
     return {f"FNRUN_{path.upper()}": value for path, value in given.items()}
-
-
-def stop_at_once_until_served(begun: Spawned | None = None) -> None:
-    """Let SIGTERM end the process while it still loads. As PID 1 it would be ignored without a handler.
-
-    begun: a child that ends with it, and not only once that has loaded: until then it would hold the listening socket.
-    """
-
-    def stop(*_: object) -> None:
-        if begun is not None:
-            begun.process.terminate()
-        os._exit(0)
-
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, stop)
 
 
 def _check_tls(root: Path, settings: HttpSettings) -> None:

@@ -11,6 +11,7 @@ from pathlib import Path
 import click
 
 from runtime import cli, projects
+from runtime.__main__ import main
 from runtime.base.settings import load_settings
 from runtime.cli import serving
 from runtime.processes import Line, Message, end_without_parent
@@ -77,4 +78,4 @@ async def work(sock: socket.socket, queue, *, deaf: bool, mute: bool) -> None:
 
 cli.main.add_command(worker_child)
 if __name__ == "__main__":
-    cli.main()
+    cli.main() if "worker-child" in sys.argv else main()

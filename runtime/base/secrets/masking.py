@@ -4,7 +4,6 @@ Whoever learns of a secret calls `hide`: the settings, the vault, a cell that is
 writes a line, a problem or a failure passes it through `mask`. Costs one comparison where there are no secrets.
 """
 
-import json
 import re
 import threading
 from collections.abc import Iterable, Iterator
@@ -76,6 +75,8 @@ def mask_bytes(content: bytes) -> bytes:
 
 def _forms(value: str) -> Iterator[str]:
     """A value as it is, and as JSON, Python and URLs write it."""
+    import json  # noqa: PLC0415 - a parent needs it only where there are secrets
+
     parts = [value.strip()]
     if "\n" in value:
         lines = (line.strip() for line in value.splitlines())

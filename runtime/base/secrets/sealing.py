@@ -7,7 +7,6 @@ tried in vain, and a missing one can be named. The first key encrypts; the other
 
 import base64
 import binascii
-import hashlib
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -43,6 +42,8 @@ class Key(msgspec.Struct, frozen=True):
         raw = _decoded(text.removeprefix(_KEY_PREFIX)) if text.startswith(_KEY_PREFIX) else None
         if raw is None or len(raw) != _KEY_BYTES:
             raise Unopened("is no key; `fnrun secrets keygen` makes one, and several are written with commas between")
+        import hashlib  # noqa: PLC0415 - it loads OpenSSL, which nobody needs who has no keys
+
         return cls(hashlib.sha256(b"fnrun key id " + raw).hexdigest()[:8], raw)
 
     @override

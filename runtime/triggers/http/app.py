@@ -7,35 +7,25 @@ import asyncio
 import time
 from collections.abc import Awaitable, Coroutine
 from contextvars import Context as Variables
-from http import HTTPStatus
 from typing import Any, cast
 
-import anyio
-from starlette.datastructures import Headers
-from starlette.responses import FileResponse, Response
-from starlette.staticfiles import NotModifiedResponse, StaticFiles
 from starlette.types import Message, Receive, Scope, Send
 
 from runtime.base.errors import Problem
 from runtime.base.ids import new_run_id, trace_of
 from runtime.base.logs import get_logger
 from runtime.declare.request import Request
-from runtime.invoke.execute import run_async
-from runtime.triggers.http.answers import Answer, Parts, check_headers, problem_answer
+from runtime.triggers.http.answers import Answer, Parts, problem_answer
 from runtime.triggers.http.core import Call, HttpCore
-from runtime.triggers.http.middleware import keep_incomplete
 from runtime.triggers.http.short import GIVEN_UP, ShortCall
 from runtime.triggers.http.wire.exchange import Exchange
-from runtime.triggers.http.wire.link import AsgiLink, Link, send_last
+from runtime.triggers.http.wire.link import AsgiLink, Link, keep_incomplete, send_last
 from runtime.triggers.http.wire.overload import Overload, flowing
 from runtime.triggers.http.wire.requests import Limits
 
 log = get_logger(__name__)
 
 _SERVER_ERROR = 500
-
-
-_STATIC = StaticFiles(check_dir=False)
 _LIMITS = Limits()
 
 
@@ -182,7 +172,9 @@ class Shell:
             with flowing(self._overload):
                 await _send_stream(answer, answer.body, link)
         else:
-            await _send_response(answer, answer.body, link)
+            from runtime.triggers.http.responses import send_response  # noqa: PLC0415 - most never need Starlette
+
+            await send_response(answer, answer.body, link)
         if self._log_all or answer.status >= _SERVER_ERROR:
             self._log(request, answer.status, answer.run_id, answer.function, time.perf_counter() - started)
 
@@ -210,6 +202,8 @@ def _start(status: int, headers: list[tuple[bytes, bytes]]) -> Message:
 
 async def _send_stream(answer: Answer, parts: Parts, link: Link) -> None:
     """Send parts as they come. Without the last message the server cuts the connection: so does a failed stream."""
+    import anyio  # noqa: PLC0415 - only streams need it
+
     complete = gone = False
     task = cast("asyncio.Task[None]", asyncio.current_task())
 
@@ -241,52 +235,4 @@ async def _send_stream(answer: Answer, parts: Parts, link: Link) -> None:
     if complete:
         await send_last(link, b"")
     else:
-        await link.discard()
-
-
-def _has_it(scope: Scope, message: Message) -> bool:
-    """Whether the client has the file as it is: Starlette compares for its StaticFiles alone."""
-    of_file, of_client = Headers(raw=message["headers"]), Headers(raw=scope["headers"])
-    return message["status"] == HTTPStatus.OK and _STATIC.is_not_modified(of_file, of_client)
-
-
-class _HeadSent(Exception):  # noqa: N818 - ends a Response whose head was all that was asked for
-    pass
-
-
-async def _send_response(answer: Answer, response: Response, link: Link) -> None:
-    """A Starlette Response, as it is, with our headers."""
-    scope, started = link.scope, False
-
-    async def send_with_headers(message: Message) -> None:
-        nonlocal started
-        if message["type"] == "http.response.start":
-            if isinstance(response, FileResponse) and _has_it(scope, message):
-                message = {
-                    **message,
-                    "status": 304,
-                    "headers": NotModifiedResponse(Headers(raw=message["headers"])).raw_headers,
-                }
-            headers = [*message["headers"], *answer.headers]
-            check_headers(headers)
-            started = True
-            await link.send({**message, "headers": headers})
-            if scope["method"] == "HEAD" or message["status"] == HTTPStatus.NOT_MODIFIED:
-                await send_last(link, b"")
-                raise _HeadSent
-        elif message["type"] == "http.response.body" and not message.get("more_body", False):
-            await send_last(link, message.get("body", b""))
-        else:
-            await link.send(message)
-
-    finished = await run_async("response", lambda: response(scope, link.receive, send_with_headers), None)
-    if finished.error is None or isinstance(finished.error, _HeadSent):
-        return
-    log.error("response failed while it was sent", run_id=answer.run_id, exc_info=finished.error)
-    if not started:
-        failed = problem_answer(answer.run_id, Problem(500, detail="the function's response cannot be sent"))
-        await link.send(_start(500, [*failed.headers, *answer.headers]))
-        await send_last(link, failed.body if isinstance(failed.body, bytes) else b"")
-    else:
-        keep_incomplete(link.scope)
         await link.discard()

@@ -6,9 +6,6 @@ Called by the core once a request may go on. Never holds a file in memory: Starl
 import zlib
 from urllib.parse import parse_qsl
 
-from starlette.datastructures import Headers, UploadFile
-from starlette.formparsers import MultiPartException, MultiPartParser
-
 from runtime.base.errors import InputError
 from runtime.declare.request import Request, too_large
 from runtime.invoke.binding import HttpPlan
@@ -74,6 +71,10 @@ def _parse_urlencoded(body: bytes) -> Form:
 async def _read_multipart(request: Request) -> Form:
     if (request.header(b"content-encoding") or "identity").strip().lower() != "identity":
         raise InputError(415, "the body is compressed; send a multipart form as it is")
+    # Loaded for the first upload: most functions take none.
+    from starlette.datastructures import Headers  # noqa: PLC0415
+    from starlette.formparsers import MultiPartException, MultiPartParser  # noqa: PLC0415
+
     headers = Headers(raw=list(request.headers_raw))
     if "content-type" not in headers:  # it says nothing: fine for nothing at all
         if await request.body():
@@ -95,5 +96,5 @@ async def close_files(form: Form) -> None:
     """Remove what is on disk of an upload."""
     for values in form.values():
         for value in values:
-            if isinstance(value, UploadFile):
+            if not isinstance(value, str):  # but an UploadFile
                 await value.close()

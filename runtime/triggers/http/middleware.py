@@ -1,6 +1,6 @@
 """What is around the shell: Starlette's application with CORS and the author's middleware.
 
-Called by roles. Decides nothing about a request; sees to it that an answer that is cut stays cut.
+Loaded by roles where there is any. Decides nothing about a request; sees to it that an answer that is cut stays cut.
 """
 
 from collections.abc import Sequence
@@ -20,10 +20,10 @@ from runtime.base.ids import new_run_id
 from runtime.base.logs import get_logger
 from runtime.base.sections import CorsSettings
 from runtime.triggers.http.answers import problem_answer
+from runtime.triggers.http.wire.link import CUT
 
 log = get_logger(__name__)
 
-_CUT = "fnrun.cut"
 _LOCAL_ORIGIN = r"https?://(localhost|[^/]+\.localhost|127\.0\.0\.1|\[::1\])(:[0-9]+)?"
 
 
@@ -54,19 +54,13 @@ class _Guard:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         cut: list[bool] = []
-        scope[_CUT] = cut  # a list, so that a copied scope still leads to it
+        scope[CUT] = cut  # a list, so that a copied scope still leads to it
 
         async def guarded(message: Message) -> None:
             if not cut:
                 await send(message)
 
         await self._app(scope, receive, guarded)
-
-
-def keep_incomplete(scope: Scope) -> None:
-    """To be called before an answer that has begun is cut."""
-    if _CUT in scope:
-        scope[_CUT].append(True)
 
 
 class _Cors(CORSMiddleware):

@@ -13,11 +13,9 @@ from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
 from functools import partial
 from http import HTTPStatus
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
-from starlette.datastructures import UploadFile
-from starlette.responses import FileResponse, Response, StreamingResponse
 
 from runtime.base.errors import InputError, Problem, QueueFull
 from runtime.base.ids import Trace
@@ -31,9 +29,12 @@ from runtime.invoke.invocation import Outcome
 from runtime.invoke.readers import Form
 from runtime.invoke.results import Unencodable, encode_json
 from runtime.ledger.once import Found, accept_once, digest_of, key_of_function
-from runtime.triggers.http.answers import Answer, Parts, problem_answer, types_of
+from runtime.triggers.http.answers import Answer, Parts, is_response, problem_answer, returns_any
 from runtime.triggers.http.durable import Later, LaterRoute
 from runtime.triggers.http.prefer import Preference
+
+if TYPE_CHECKING:  # loaded with the first upload
+    from starlette.datastructures import UploadFile
 
 log = get_logger(__name__)
 
@@ -96,10 +97,7 @@ class OnceRoute:
         self._route = route
         self._caller_of = caller_of
         self._plan = plan_key(function)
-        self._streams = function.items is not None or any(
-            isinstance(one, type) and issubclass(one, StreamingResponse | FileResponse)
-            for one in types_of(function.returns)
-        )
+        self._streams = function.items is not None or returns_any(function, "StreamingResponse", "FileResponse")
 
     async def asked(self, request: Request, body: bytes | Form) -> Asked | None:
         """What the header says; None where it is not there, or not heeded. InputError (400)."""
@@ -237,7 +235,7 @@ class OnceRoute:
         most = self._later.at_hand().result_max
         body: Any = answer.body
         headers = answer.headers
-        if isinstance(body, Response):
+        if is_response(body):
             headers = [*body.raw_headers, *headers]
             body = getattr(body, "body", None)  # what streams has none
         if not isinstance(body, bytes | memoryview):
@@ -284,7 +282,7 @@ def is_final(answer: Answer) -> bool:
     """Whether an answer settles a call. A failure of the server, or one that says to come back, does not."""
     if answer.status < HTTPStatus.BAD_REQUEST:
         return True
-    own = answer.body.raw_headers if isinstance(answer.body, Response) else []
+    own = answer.body.raw_headers if is_response(answer.body) else []
     comes_back = answer.status in _ASK_AGAIN or any(name == b"retry-after" for name, _ in [*answer.headers, *own])
     return answer.status < HTTPStatus.INTERNAL_SERVER_ERROR and not comes_back
 
@@ -309,14 +307,14 @@ async def _parts_of(request: Request, body: bytes | Form) -> list[str | bytes]:
     parts: list[str | bytes] = []
     for name, values in body.items():
         for value in values:
-            if isinstance(value, UploadFile):
-                parts += [name, value.filename or "", value.content_type or "", await _digest_of_file(value)]
-            else:
+            if isinstance(value, str):
                 parts += [name, value]
+            else:
+                parts += [name, value.filename or "", value.content_type or "", await _digest_of_file(value)]
     return parts
 
 
-async def _digest_of_file(file: UploadFile) -> str:
+async def _digest_of_file(file: "UploadFile") -> str:
     digest = ""
     while chunk := await file.read(_CHUNK_BYTES):
         digest = digest_of(digest, chunk)

@@ -9,7 +9,6 @@ from functools import partial
 from inspect import iscoroutinefunction
 from typing import Any
 
-import anyio.to_thread
 import msgspec
 
 from runtime.base.errors import BreakerOpen, InputError, LimitReached, Problem
@@ -83,6 +82,8 @@ class OutcomePlan(msgspec.Struct, frozen=True, kw_only=True):
         """
         work: Callable[[], Any] = partial(handler, request, error)
         if not iscoroutinefunction(handler):
+            import anyio.to_thread  # noqa: PLC0415 - nothing else of it is needed here
+
             work = partial(anyio.to_thread.run_sync, work, abandon_on_cancel=True)
         finished = await run_async("exception handler", work, self.timeout_seconds)
         if isinstance(finished.error, Problem | InputError):

@@ -6,7 +6,7 @@ the same path.
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Generic, TypeVar
 from urllib.parse import unquote_to_bytes
 
@@ -42,9 +42,13 @@ class _Node(Generic[E]):
 
 
 class RouteTable(Generic[E]):
-    """Patterns and methods to endpoints."""
+    """Patterns and methods to endpoints.
 
-    def __init__(self) -> None:
+    reserved: more of them, all below RESERVED. They are made when a path there is first looked for that is not known.
+    """
+
+    def __init__(self, reserved: Callable[[], Iterable[tuple[str, str, E]]] | None = None) -> None:
+        self._reserved = reserved
         self._root: _Node[E] = _Node()
         self._static: dict[str, Match[E]] = {}
 
@@ -77,8 +81,13 @@ class RouteTable(Generic[E]):
         static = self._static.get(path)
         if static is not None and _answers(static.endpoints, method):
             return static
+        segments = _segments(path)
+        if segments[0] == RESERVED and self._reserved is not None:
+            for route in self._reserved():
+                self.add(*route)
+            self._reserved = None
         others: list[Match[E]] = []
-        found = _walk(self._root, _segments(path), 0, (), method, others)
+        found = _walk(self._root, segments, 0, (), method, others)
         if found is None and others:
             return Match({name: endpoint for one in others for name, endpoint in one.endpoints.items()})
         return found

@@ -1,5 +1,6 @@
 """Which endpoint a path finds."""
 
+from collections.abc import Iterator
 from contextlib import suppress
 
 import pytest
@@ -76,3 +77,39 @@ def test_a_malformed_path_is_refused(path: str):
 def test_any_path_finds_something_nothing_or_is_refused(text: str):
     with suppress(InputError):
         ROUTES.find("/" + text, "GET")
+
+
+def test_reserved_routes_are_made_when_the_first_is_asked_for():
+    made: list[str] = []
+
+    def reserved() -> Iterator[tuple[str, str, str]]:
+        made.append("")
+        yield "GET", "/_/runs/{id}", "run"
+
+    routes: RouteTable[str] = RouteTable(reserved)
+    routes.add("GET", "/_/health", "health")
+    routes.add("GET", "/{name}", "one")
+    assert (find(routes, "/_/health"), find(routes, "/a"), find(routes, "/a/_"), made) == (
+        ("health", {}),
+        ("one", {"name": "a"}),
+        None,
+        [],
+    )
+    assert find(routes, "/%5F/runs/7") == ("run", {"id": "7"})
+    assert find(routes, "/_/runs/8") == ("run", {"id": "8"})
+    assert find(routes, "/_/health") == ("health", {})
+    assert len(made) == 1
+
+
+def test_reserved_routes_that_cannot_be_made_are_tried_again():
+    tries = iter([OSError("too many open files"), None])
+
+    def reserved() -> Iterator[tuple[str, str, str]]:
+        if (fault := next(tries)) is not None:
+            raise fault
+        yield "GET", "/_/runs", "runs"
+
+    routes: RouteTable[str] = RouteTable(reserved)
+    with pytest.raises(OSError, match="too many"):
+        find(routes, "/_/runs")
+    assert find(routes, "/_/runs") == ("runs", {})

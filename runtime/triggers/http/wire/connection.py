@@ -11,13 +11,12 @@ reads; nothing bounds the time of a head or of an answer that is not taken.
 import asyncio
 from typing import TYPE_CHECKING, Protocol, cast
 
-from hypercorn.events import Closed, Event, RawData, Updated
 from typing_extensions import override
 
 from runtime.triggers.http.wire.boxes import Inbox, Outbox, ends_of
 from runtime.triggers.http.wire.exchange import Exchange
 from runtime.triggers.http.wire.lane import Lane
-from runtime.triggers.http.wire.requests import Cut, Ends, Host
+from runtime.triggers.http.wire.requests import Ends, Host
 
 if TYPE_CHECKING:  # loaded when somebody needs them
     from runtime.triggers.http.wire.http1 import Http1
@@ -189,22 +188,19 @@ class Connection(asyncio.Protocol):
     def resume_writing(self) -> None:
         self.outbox.unblock()
 
-    async def send(self, event: Event) -> None:
-        """What a protocol has to say to its connection. Waits while the client does not read."""
-        if isinstance(event, RawData):
-            if not self._lost and not self._closing:
-                self.outbox.put(event.data)
-                if self.outbox.blocked:
-                    await self.outbox.drained()
-        elif isinstance(event, Cut):
-            self.outbox.reset()
-        elif isinstance(event, Closed):
-            self.close()
-        elif isinstance(event, Updated):
-            self._turn(idle=event.idle)
+    async def say(self, data: bytes) -> None:
+        """See Hearer."""
+        if not self._lost and not self._closing:
+            self.outbox.put(data)
+            if self.outbox.blocked:
+                await self.outbox.drained()
 
-    def _turn(self, *, idle: bool) -> None:
-        """A request begins, or none is under way any more."""
+    def reset(self) -> None:
+        """See Hearer."""
+        self.outbox.reset()
+
+    def turn(self, *, idle: bool) -> None:
+        """See Hearer."""
         if self._lost or self._closing:
             return
         if not idle:
@@ -244,7 +240,7 @@ class Connection(asyncio.Protocol):
                     await protocol.resume()
                 elif self.inbox and not protocol.paused:
                     protocol.passed, self.passed = self.passed, False
-                    await protocol.handle(RawData(data=self.inbox.take()))
+                    await protocol.take(self.inbox.take())
                 else:
                     break
         except Exception:
@@ -269,7 +265,7 @@ class Connection(asyncio.Protocol):
                 return None
             is_http2 = host.http2 and first == _PREFACE
         http1, http2 = await host.protocols()
-        protocol: Http1 | Http2 = (http2 if is_http2 else http1)(host, self.ends, self.send)
+        protocol: Http1 | Http2 = (http2 if is_http2 else http1)(host, self.ends, self)
         self._protocol = protocol
         await protocol.initiate()
         return protocol
@@ -284,8 +280,8 @@ class Connection(asyncio.Protocol):
             self.close()
             return
         if not self._lost:
-            await protocol.handle(RawData(data=b""))
-        await protocol.handle(Closed())
+            await protocol.take(b"")
+        await protocol.leave()
         if protocol.task is None or protocol.task.done():
             self.close()
         else:  # it may have only half closed: what is answered in spite of it is sent

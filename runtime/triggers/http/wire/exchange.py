@@ -345,6 +345,6 @@ class Exchange(msgspec.Struct, eq=False):
         if host.ending or not self.lines.keep:
             self._closes = True
         end = b"connection: close\r\n\r\n" if self._closes else b"\r\n"
-        if host.config.alt_svc_headers:
-            end = b"".join(b"alt-svc: %b\r\n" % value.encode() for value in host.config.alt_svc_headers) + end
+        if host.alt_svc:
+            end = b"alt-svc: %b\r\n%b" % (host.alt_svc, end)
         return end if dated else date_line() + end

@@ -11,7 +11,6 @@ chunks, chunks in HTTP/1.0, blanks in a chunk's size, any Host.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable
 from functools import partial
 from http import HTTPStatus
 from typing import Any
@@ -28,7 +27,6 @@ from typing_extensions import override
 from runtime.base.errors import phrase
 from runtime.triggers.http.wire.requests import (
     BODY_ROOM,
-    Cut,
     Ends,
     Host,
     Limits,
@@ -40,7 +38,7 @@ from runtime.triggers.http.wire.requests import (
     whom_to_ask,
     with_ours,
 )
-from runtime.triggers.http.wire.streams import Caller, Messages, Stream
+from runtime.triggers.http.wire.streams import Caller, Cut, Hearer, Messages, Stream, tell
 
 _IN_HEAD = bytes(range(0x20, 0x7F)) + bytes(range(0x80, 0x100)) + b"\t\r\n"
 _LONGEST_CHUNK_LINE = 256
@@ -136,11 +134,11 @@ class Http1(H11Protocol):
     passed: the request that comes next was judged already, and let in.
     """
 
-    def __init__(self, host: Host, ends: Ends, send: Callable[[Event], Awaitable[None]]) -> None:
-        self._app = host.app
+    def __init__(self, host: Host, ends: Ends, hearer: Hearer) -> None:
+        self._app, self._alt_svc = host.app, host.alt_svc
         super().__init__(  # the task group is ours, as far as it is used
             host.app, host.config, host.context, host.tasks, ConnectionState({}), ends.secured, ends.client,  # type: ignore[arg-type]
-            ends.server, send,
+            ends.server, partial(tell, hearer),
         )  # fmt: skip
         limits = host.limits
         self._tasks = host.tasks
@@ -187,6 +185,14 @@ class Http1(H11Protocol):
         if self.idle:
             await self.send(Closed())
 
+    async def take(self, data: bytes) -> None:
+        """What came of the client; b"" for its end."""
+        await self.handle(RawData(data=data))
+
+    async def leave(self) -> None:
+        """The client is gone."""
+        await self.handle(Closed())
+
     @override
     async def handle(self, event: Event) -> None:
         if isinstance(event, RawData):
@@ -213,7 +219,7 @@ class Http1(H11Protocol):
         if self.connection.our_state in (h11.IDLE, h11.SEND_RESPONSE):
             headers, body = refusal(status, detail, close=True)
             reason = _REASONS.get(status, b"")
-            head = h11.Response(status_code=status, headers=with_ours(headers, self.config), reason=reason)
+            head = h11.Response(status_code=status, headers=with_ours(headers, self._alt_svc), reason=reason)
             await self._send_h11_event(head)
             if self.connection._request_method != b"HEAD":
                 await self._send_h11_event(h11.Data(data=body))
@@ -272,7 +278,7 @@ class Http1(H11Protocol):
     @override
     async def stream_send(self, event: StreamEvent) -> None:
         if isinstance(event, Response):
-            headers = with_ours(event.headers, self.config)
+            headers = with_ours(event.headers, self._alt_svc)
             if self.context.terminated.is_set():
                 headers = [*(one for one in headers if one[0] != b"connection"), (b"connection", b"close")]
             reason = _REASONS.get(event.status_code, b"")

@@ -12,7 +12,6 @@ client nothing; WebSockets over CONNECT are promised.
 
 import asyncio
 import sys
-from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from functools import partial
 from typing import Any
@@ -38,7 +37,7 @@ from runtime.triggers.http.wire.requests import (
     whom_to_ask,
     with_ours,
 )
-from runtime.triggers.http.wire.streams import Caller, Messages, Stream
+from runtime.triggers.http.wire.streams import Caller, Hearer, Messages, Stream, tell
 
 _CONNECTION_WINDOW = 1_048_576
 """Bytes of bodies that may wait on one connection; on one stream it is HTTP/2's own 65,535."""
@@ -67,11 +66,11 @@ class Http2(H2Protocol):
     partial = paused = waiting = bare = passed = False  # as Http1's, which has one request at a time
     task = None  # as Http1's; here nobody half closes a connection
 
-    def __init__(self, host: Host, ends: Ends, send: Callable[[Event], Awaitable[None]]) -> None:
-        self._app = host.app
+    def __init__(self, host: Host, ends: Ends, hearer: Hearer) -> None:
+        self._app, self._alt_svc = host.app, host.alt_svc
         super().__init__(  # the task group is ours, as far as it is used
             host.app, host.config, host.context, host.tasks, ConnectionState({}), ends.secured, ends.client,  # type: ignore[arg-type]
-            ends.server, send,
+            ends.server, partial(tell, hearer),
         )  # fmt: skip
         self._tasks, self._overload = host.tasks, host.overload
         limits = self._limits = host.limits
@@ -121,6 +120,14 @@ class Http2(H2Protocol):
         self._leaving = True
         if self.idle:
             await self._give_up(ErrorCodes.NO_ERROR)
+
+    async def take(self, data: bytes) -> None:
+        """What came of the client; b"" for its end."""
+        await self.handle(RawData(data=data))
+
+    async def leave(self) -> None:
+        """The client is gone."""
+        await self.handle(Closed())
 
     @override
     async def handle(self, event: Event) -> None:
@@ -253,7 +260,7 @@ class Http2(H2Protocol):
             await super().stream_send(event)
 
     async def _answer(self, event: Response) -> None:
-        headers = [pair for pair in with_ours(event.headers, self.config) if pair[0].lower() not in OF_THE_CONNECTION]
+        headers = [pair for pair in with_ours(event.headers, self._alt_svc) if pair[0].lower() not in OF_THE_CONNECTION]
         try:
             self.connection.send_headers(event.stream_id, [(b":status", b"%d" % event.status_code), *headers])
         except ProtocolError:

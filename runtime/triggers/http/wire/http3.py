@@ -148,7 +148,7 @@ class Http3(QuicConnectionProtocol):
         if self._http is None or stream_id not in self._streams:
             return
         if isinstance(event, Response):
-            pairs = with_ours(event.headers, self._host.config)
+            pairs = with_ours(event.headers, self._host.alt_svc)
             headers = [pair for pair in pairs if pair[0].lower() not in OF_THE_CONNECTION]
             self._http.send_headers(stream_id, [(b":status", b"%d" % event.status_code), *headers])
         elif isinstance(event, Body):
@@ -242,5 +242,5 @@ async def open_http3(host: Host, sock: socket.socket, certificate: tuple[Path, P
     _, server = await asyncio.get_running_loop().create_datagram_endpoint(
         lambda: Http3Server(host, name[:2], configuration), sock=udp
     )
-    host.config.alt_svc_headers = [f'h3=":{name[1]}"; ma=3600']
+    host.alt_svc = b'h3=":%d"; ma=3600' % name[1]
     return server

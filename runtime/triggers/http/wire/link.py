@@ -19,6 +19,9 @@ from runtime.triggers.http.wire.requests import GONE, Ends, Limits
 DISCARD_SECONDS = 1.0
 """After an early answer: how long to read on, so that the client gets to read it before the connection closes."""
 
+CUT = "fnrun.cut"
+"""In the scope of a request that goes through middleware: a list, which is not empty once its answer is cut."""
+
 _FRAMING = frozenset({b"content-length", b"transfer-encoding", b"expect"})
 _WATCH_AFTER_SECONDS = 0.05
 
@@ -207,3 +210,9 @@ async def send_last(link: Link, content: bytes) -> None:
         await link.discard()
         content = b""
     await link.send({"type": "http.response.body", "body": content, "more_body": False})
+
+
+def keep_incomplete(scope: Scope) -> None:
+    """To be called before an answer that has begun is cut."""
+    if CUT in scope:
+        scope[CUT].append(True)

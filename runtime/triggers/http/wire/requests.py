@@ -8,17 +8,18 @@ import re
 import time
 from collections.abc import Awaitable, Callable, Iterable
 from email.utils import formatdate
-from typing import Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 import msgspec
-from hypercorn.config import Config
-from hypercorn.events import Closed
 
 from runtime.base.errors import Problem
 from runtime.base.ids import new_run_id
 from runtime.base.logs import get_logger
 from runtime.triggers.http.answers import problem_answer
 from runtime.triggers.http.wire.overload import App, Headers, Overload
+
+if TYPE_CHECKING:  # its package loads 0.8 MB that only its protocols need
+    from hypercorn.config import Config
 
 log = get_logger(__name__)
 
@@ -120,11 +121,11 @@ def judge_expected(headers: Headers) -> None:
         raise Refused(417, "the one thing that can be expected is 100-continue")
 
 
-def with_ours(headers: Headers, config: Config) -> Headers:
+def with_ours(headers: Headers, alt_svc: bytes) -> Headers:
     """An answer's headers with what the server adds: exactly one Date, and where HTTP/3 is, if it is anywhere."""
     if not any(name.lower() == b"date" for name, _ in headers):
         headers = [*headers, (b"date", date_now())]
-    return headers + [(b"alt-svc", value.encode()) for value in config.alt_svc_headers]
+    return [*headers, (b"alt-svc", alt_svc)] if alt_svc else headers
 
 
 _dates: dict[int, tuple[bytes, bytes]] = {}
@@ -202,20 +203,24 @@ class Ends(msgspec.Struct, frozen=True):
     scheme: Literal["http", "https"]
 
 
-class Cut(Closed):
-    """Said to a connection: an answer has no end, and nothing but a reset tells its client."""
-
-
 class Host(Protocol):
-    """What a protocol needs of its server. ending: connections are closed once they are answered; as `context` says."""
+    """What a protocol needs of its server. ending: connections are closed once they are answered; as `context` says.
+
+    alt_svc: the header that tells where HTTP/3 is; b"" where it is not.
+    """
 
     app: App
-    config: Config
+    alt_svc: bytes
     context: "Surroundings"
     limits: Limits
     tasks: "Tasks"
     overload: Overload
     ending: bool
+
+    @property
+    def config(self) -> "Config":
+        """What Hypercorn's protocols ask for."""
+        ...
 
 
 class Signal:

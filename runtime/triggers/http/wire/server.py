@@ -13,12 +13,11 @@ import ssl
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import msgspec
-from hypercorn.config import Config
 
 from runtime.base.logs import get_logger
 from runtime.base.sections import HttpSettings
@@ -29,6 +28,8 @@ from runtime.triggers.http.wire.requests import Limits, Surroundings, Tasks
 from runtime.triggers.http.wire.tls import load_tls
 
 if TYPE_CHECKING:  # loaded when somebody needs them
+    from hypercorn.config import Config
+
     from runtime.triggers.http.wire.http1 import Http1
     from runtime.triggers.http.wire.http2 import Http2
     from runtime.triggers.http.wire.http3 import Http3Server
@@ -98,8 +99,7 @@ class Server:
         self.limits = wire.limits
         self.http2 = wire.http2
         self.tasks = Tasks()
-        self.config = Config()
-        self.config.accesslog = self.config.errorlog = None
+        self.alt_svc = b""
         self.context = Surroundings()
         self.ending = False
         self.connections: set[Connection] = set()
@@ -119,6 +119,15 @@ class Server:
         self._accepting = False
         self._stopped = False
         self._told = False
+
+    @cached_property
+    def config(self) -> "Config":
+        """What Hypercorn's protocols ask for: it logs nothing, as we do that."""
+        from hypercorn.config import Config  # noqa: PLC0415 - its protocols load it, and many a process never needs them
+
+        config = Config()
+        config.accesslog = config.errorlog = None
+        return config
 
     async def begin(self) -> None:
         """Start to accept. StartError if HTTP/3 cannot be had."""

@@ -7,9 +7,10 @@ process needs may import it.
 import asyncio
 from collections import deque
 from collections.abc import Awaitable, Callable
-from typing import Any
+from typing import Any, Protocol
 
 from hypercorn.config import Config
+from hypercorn.events import Closed, Event, RawData, Updated
 from hypercorn.protocol.http_stream import HTTPStream
 from hypercorn.utils import suppress_body
 from typing_extensions import override
@@ -19,6 +20,38 @@ from runtime.triggers.http.wire.overload import App
 from runtime.triggers.http.wire.requests import GONE, Receive, Send, Tasks, refusal
 
 log = get_logger(__name__)
+
+
+class Hearer(Protocol):
+    """What a protocol of Hypercorn's says something to: a connection, which does not know the words of that."""
+
+    async def say(self, data: bytes) -> None:
+        """Send something. Waits while the client does not read."""
+
+    def turn(self, *, idle: bool) -> None:
+        """A request begins, or none is under way any more."""
+
+    def close(self) -> None:
+        """All is said."""
+
+    def reset(self) -> None:
+        """An answer has no end, and nothing else tells its client."""
+
+
+class Cut(Closed):
+    """An answer has no end."""
+
+
+async def tell(hearer: Hearer, event: Event) -> None:
+    """Have it heard."""
+    if isinstance(event, RawData):
+        await hearer.say(event.data)
+    elif isinstance(event, Cut):
+        hearer.reset()
+    elif isinstance(event, Closed):
+        hearer.close()
+    elif isinstance(event, Updated):
+        hearer.turn(idle=event.idle)
 
 
 class Stream(HTTPStream):
