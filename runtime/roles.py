@@ -117,7 +117,7 @@ class HttpRole:
         from runtime.triggers.http.core import HttpCore, Site  # noqa: PLC0415
         from runtime.triggers.http.durable import Later  # noqa: PLC0415
         from runtime.triggers.http.middleware import build_app  # noqa: PLC0415
-        from runtime.triggers.http.wire.overload import Overload  # noqa: PLC0415
+        from runtime.triggers.http.shedding.overload import Overload  # noqa: PLC0415
 
         settings = project.settings
         lifespan = project.registry.lifespan or Lifespan()

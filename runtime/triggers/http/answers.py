@@ -19,8 +19,9 @@ from runtime.base.logs import get_logger
 from runtime.base.secrets.masking import mask_bytes
 from runtime.declare.markers import ContentType, Event, Reply
 from runtime.declare.registry import Function
-from runtime.invoke.execute import Finished, Stream
+from runtime.invoke.execute import Stream
 from runtime.invoke.results import Unencodable, encode_json, may_hold_float
+from runtime.invoke.threads.pool import Finished
 
 log = get_logger(__name__)
 

@@ -24,10 +24,10 @@ from runtime.invoke.execute import run_async
 from runtime.triggers.http.answers import Answer, Parts, check_headers, problem_answer
 from runtime.triggers.http.core import Call, HttpCore
 from runtime.triggers.http.middleware import keep_incomplete
+from runtime.triggers.http.shedding.overload import Overload, flowing
 from runtime.triggers.http.short import GIVEN_UP, ShortCall
 from runtime.triggers.http.wire.exchange import Exchange
 from runtime.triggers.http.wire.link import AsgiLink, Link, send_last
-from runtime.triggers.http.wire.overload import Overload, flowing
 from runtime.triggers.http.wire.requests import Limits
 
 log = get_logger(__name__)

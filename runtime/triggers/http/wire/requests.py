@@ -18,7 +18,7 @@ from runtime.base.errors import Problem
 from runtime.base.ids import new_run_id
 from runtime.base.logs import get_logger
 from runtime.triggers.http.answers import problem_answer
-from runtime.triggers.http.wire.overload import App, Headers, Overload
+from runtime.triggers.http.shedding.overload import App, Headers, Overload
 
 log = get_logger(__name__)
 
