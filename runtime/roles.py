@@ -28,7 +28,7 @@ if TYPE_CHECKING:  # the HTTP role alone loads it
     from runtime.admin.api import Route
     from runtime.invoke.isolation.calls import Isolated
     from runtime.ledger.desk import Desk
-    from runtime.triggers.http.wire.overload import App
+    from runtime.triggers.http.shedding.overload import App
 
 log = logs.get_logger(__name__)
 
@@ -118,7 +118,7 @@ class HttpRole:
         from runtime.triggers.http.app import Shell  # noqa: PLC0415
         from runtime.triggers.http.core import HttpCore, Site  # noqa: PLC0415
         from runtime.triggers.http.durable import Later  # noqa: PLC0415
-        from runtime.triggers.http.wire.overload import Overload  # noqa: PLC0415
+        from runtime.triggers.http.shedding.overload import Overload  # noqa: PLC0415
 
         settings = project.settings
         lifespan = project.registry.lifespan or Lifespan()

@@ -24,9 +24,10 @@ from runtime.base.secrets.given import Secrets
 from runtime.declare.context import Context, current
 from runtime.declare.registry import Function
 from runtime.declare.resources import Opened
-from runtime.invoke.execute import GRACE_SECONDS, Finished, Threads, abandon
+from runtime.invoke.execute import GRACE_SECONDS, abandon
 from runtime.invoke.invocation import Invocation
-from runtime.invoke.jobs import Job
+from runtime.invoke.threads.jobs import Job
+from runtime.invoke.threads.pool import Finished, Threads
 from runtime.observe.board import BEGAN
 from runtime.observe.counts import Cell
 

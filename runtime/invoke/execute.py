@@ -5,25 +5,19 @@ SystemExit included, comes back as a value: nothing an author's code does reache
 """
 
 import asyncio
-import time
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Generator, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from contextlib import contextmanager, suppress
-from contextvars import Context, ContextVar, copy_context
+from contextvars import ContextVar, copy_context
 from functools import partial
-from threading import get_ident
 from typing import Any, Self
 
-import msgspec
-
 from runtime.base.logs import get_logger
-from runtime.invoke.jobs import Back, Job, Returns
 from runtime.invoke.slot import Slot
+from runtime.invoke.threads.pool import Finished, Threads
 
 log = get_logger(__name__)
 
-_LONG_SECONDS = 3.0
-"""A thread that goes on for so long without a caller is not expected to end."""
 GRACE_SECONDS = 1.0
 """How long a cancelled handler may take to clean up before its caller is answered without it."""
 
@@ -54,103 +48,6 @@ def noting_what_is_left() -> Iterator[list[Left]]:
 def _leave(handler: Left) -> None:
     if (noted := _left.get()) is not None:
         noted.append(handler)
-
-
-class Finished(msgspec.Struct, frozen=True):
-    """How a handler ended: with a value, with what it raised, or not in time. is_logged: the log has it already."""
-
-    value: Any = None
-    error: BaseException | None = None
-    timed_out: bool = False
-    is_logged: bool = False
-
-
-_PATIENCE_SECONDS, _LONGEST_PATIENCE_SECONDS = 0.25, 10.0
-
-
-class Threads:
-    """The threads sync handlers run in. One that outlives its caller keeps its place until it ends."""
-
-    def __init__(self, limit: int) -> None:
-        self._limit = limit
-        self._pool = ThreadPoolExecutor(limit, thread_name_prefix="handler")
-        self._waiting = self._pool._work_queue.qsize
-        self._working: set[int] = set()
-        self._left: dict[Future[Finished] | Job, float] = {}
-        self._returns: Returns | None = None
-        self._job_seconds = self._begun_at = 0.0  # of late; of the last one
-
-    @property
-    def busy(self) -> int:
-        """How many are at work."""
-        return len(self._working)
-
-    @property
-    def worn_out(self) -> bool:
-        """Whether half of them are at what nobody waits for any more, and has not ended for long."""
-        if 2 * len(self._left) < self._limit:
-            return False
-        long_ago = time.monotonic() - _LONG_SECONDS
-        return 2 * sum(1 for since in list(self._left.values()) if since < long_ago) >= self._limit
-
-    def leave(self, job: Future[Finished] | Job) -> None:
-        """Nobody waits for a call that was started: it keeps its thread until it ends."""
-        self._left[job] = time.monotonic()
-        if isinstance(job, Future):
-            job.add_done_callback(self._forget)
-        elif job.is_done:
-            self._forget(job)
-
-    def _forget(self, job: Future[Finished] | Job) -> None:
-        self._left.pop(job, None)
-
-    def are_crowded(self) -> bool:
-        """Whether one more would wait for long: longer than a job takes, and than a moment."""
-        waiting = self._waiting()
-        if not waiting or len(self._working) < self._limit:
-            return False
-        patience = min(max(self._job_seconds, _PATIENCE_SECONDS), _LONGEST_PATIENCE_SECONDS)
-        if waiting * self._job_seconds / self._limit > patience:
-            return True
-        return time.monotonic() - self._begun_at > patience  # none ends: they may never
-
-    def start(self, call: Callable[[], Any], context: Context) -> Future[Finished]:
-        """Run `call` in a thread, in `context`; it waits for a free one first."""
-        return self._pool.submit(context.run, self._catch, call)
-
-    def hand(self, call: Callable[[], Any], context: Context, back: Back, loop: asyncio.AbstractEventLoop) -> Job:
-        """As start, at a third of its cost: `back` is called on the loop. Not to be called once it is closed."""
-        returns = self._returns
-        if returns is None or returns.loop is not loop:
-            returns = self._returns = Returns(loop)
-        pool = self._pool
-        job = Job(partial(context.run, self._catch, call), back, returns, self._forget)
-        # As submit, without its future; see there.
-        with pool._shutdown_lock:
-            pool._work_queue.put(job)  # type: ignore[arg-type]  # it runs, and is cancelled, as its own items are
-            if len(pool._threads) < self._limit:
-                pool._adjust_thread_count()
-        return job
-
-    @property
-    def is_closed(self) -> bool:
-        """Whether no more may be started."""
-        return self._pool._shutdown
-
-    def close(self) -> None:
-        """Start no more. Those at work are not waited for."""
-        self._pool.shutdown(wait=False, cancel_futures=True)
-
-    def _catch(self, call: Callable[[], Any]) -> Finished:
-        self._working.add(get_ident())
-        began = self._begun_at = time.monotonic()
-        try:
-            return Finished(value=call())
-        except BaseException as error:  # noqa: BLE001 - an author's SystemExit must not reach the event loop
-            return Finished(error=error)
-        finally:
-            self._job_seconds += (time.monotonic() - began - self._job_seconds) / 16
-            self._working.discard(get_ident())
 
 
 async def run_async(name: str, call: Callable[[], Any], timeout_seconds: float | None) -> Finished:

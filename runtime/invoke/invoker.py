@@ -24,7 +24,7 @@ from runtime.declare.registry import Function
 from runtime.declare.request import ClientGone
 from runtime.declare.resources import NONE_OPENED, Opened
 from runtime.invoke.direct import GENERATORS, Deadlines, Direct, Start
-from runtime.invoke.execute import Finished, Stream, Threads, in_threads, run_async, run_in_thread
+from runtime.invoke.execute import Stream, in_threads, run_async, run_in_thread
 from runtime.invoke.invocation import Invocation, Outcome, Reason
 from runtime.invoke.isolation.calls import Isolates
 from runtime.invoke.isolation.zygote_client import CellDied, NoCell
@@ -32,6 +32,7 @@ from runtime.invoke.limits.gate import Gate
 from runtime.invoke.limits.guard import Guard, is_guarded
 from runtime.invoke.limits.local import LocalGate
 from runtime.invoke.tally import counted, note_end
+from runtime.invoke.threads.pool import Finished, Threads
 from runtime.observe import traces
 from runtime.observe.counts import Cells
 

@@ -18,7 +18,8 @@ from runtime.base.errors import StartError
 from runtime.base.logs import get_logger
 from runtime.declare.lifespan import Lifespan
 from runtime.declare.resources import Hook, Opened, Resource
-from runtime.invoke.execute import Finished, Threads, run_async, run_in_thread
+from runtime.invoke.execute import run_async, run_in_thread
+from runtime.invoke.threads.pool import Finished, Threads
 
 log = get_logger(__name__)
 

@@ -21,7 +21,7 @@ from runtime.base.errors import BackgroundClosed, BackgroundFull, DuplicateTask,
 from runtime.base.ids import new_run_id
 from runtime.base.logs import get_logger
 from runtime.base.sections import BackgroundSettings
-from runtime.invoke.execute import Threads
+from runtime.invoke.threads.pool import Threads
 from runtime.tasks.processes import Processes
 from runtime.tasks.records import State, Statistics, TaskOutcome, cancelled
 from runtime.tasks.task import Task

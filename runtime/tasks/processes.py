@@ -20,10 +20,10 @@ import msgspec
 
 from runtime.base.errors import BackgroundError, ProcessDied
 from runtime.declare.modules import open_root
-from runtime.invoke.execute import Finished
 from runtime.invoke.isolation.cells import Cells
 from runtime.invoke.isolation.talks import TookTooLong
 from runtime.invoke.isolation.zygote_client import CellDied, NoCell
+from runtime.invoke.threads.pool import Finished
 from runtime.tasks.records import timed_out
 from runtime.tasks.work import GRACE_SECONDS, Begun, name_of
 

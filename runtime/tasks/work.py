@@ -14,7 +14,7 @@ from typing import Any
 
 from runtime.base.errors import BackgroundError
 from runtime.base.logs import get_logger
-from runtime.invoke.execute import Finished, Threads
+from runtime.invoke.threads.pool import Finished, Threads
 from runtime.tasks.records import TaskOutcome, cancelled, timed_out
 
 log = get_logger(__name__)

@@ -10,8 +10,9 @@ from functools import partial
 import anyio
 import pytest
 
-from runtime.invoke.execute import Finished, Stream, Threads, in_threads, noting_what_is_left, run_async, run_in_thread
+from runtime.invoke.execute import Stream, in_threads, noting_what_is_left, run_async, run_in_thread
 from runtime.invoke.slot import Slot
+from runtime.invoke.threads.pool import Finished, Threads
 from tests.live_servers import until
 
 here: contextvars.ContextVar[str] = contextvars.ContextVar("here", default="outside")

@@ -17,7 +17,8 @@ from structlog.testing import LogCapture
 from runtime.base.ids import trace_of
 from runtime.base.pulse import Pulse, Silence
 from runtime.declare.context import Context, current
-from runtime.invoke.execute import Threads, run_in_thread
+from runtime.invoke.execute import run_in_thread
+from runtime.invoke.threads.pool import Threads
 from runtime.invoke.watchdog import Culprit, OnStuck, Watchdog, is_debugged, stack_of
 from tests.live_servers import until
 
@@ -208,7 +209,7 @@ def test_a_child_whose_interpreter_is_held_still_writes_its_stacks(tmp_path):
 
 @pytest.mark.parametrize(("limit", "worn"), [(2, True), (3, False)])
 async def test_threads_are_worn_out_when_half_of_them_are_left_for_long(limit, worn, monkeypatch):
-    monkeypatch.setattr("runtime.invoke.execute._LONG_SECONDS", -1.0)
+    monkeypatch.setattr("runtime.invoke.threads.pool._LONG_SECONDS", -1.0)
     threads, go = Threads(limit), threading.Event()
     with suppress(TimeoutError):
         await run_in_thread(threads, go.wait, 0.05)

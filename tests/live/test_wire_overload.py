@@ -243,7 +243,7 @@ def _flood(server: Wired, over: threading.Event, found: Counter[int]) -> None:
 
 
 def test_it_is_told_once_when_it_begins_and_once_when_it_is_over(server: Wired, monkeypatch, caplog):
-    monkeypatch.setattr("runtime.triggers.http.wire.overload._QUIET_SECONDS", 0.3)
+    monkeypatch.setattr("runtime.triggers.http.shedding.overload._QUIET_SECONDS", 0.3)
     caplog.set_level("INFO")
     with server.connect() as sock:
         with overloaded(server):

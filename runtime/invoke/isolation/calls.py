@@ -15,13 +15,13 @@ from runtime.declare.context import Tick
 from runtime.declare.markers import Reply
 from runtime.declare.registry import Function
 from runtime.invoke.binding import BindingFailed, PayloadPlan
-from runtime.invoke.execute import Finished
 from runtime.invoke.invocation import Invocation
 from runtime.invoke.isolation.cells import Cells
 from runtime.invoke.isolation.faults import Fault, error_of
 from runtime.invoke.isolation.talks import TookTooLong
 from runtime.invoke.isolation.zygote_client import CellDied
 from runtime.invoke.results import Unwritten
+from runtime.invoke.threads.pool import Finished
 
 log = get_logger(__name__)
 

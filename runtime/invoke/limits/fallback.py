@@ -12,8 +12,9 @@ from runtime.base.logs import get_logger
 from runtime.declare.context import Context, current
 from runtime.declare.registry import Function
 from runtime.declare.signatures.keys import fallback_names
-from runtime.invoke.execute import Finished, Threads, run_async, run_in_thread
+from runtime.invoke.execute import run_async, run_in_thread
 from runtime.invoke.invocation import Invocation, Outcome
+from runtime.invoke.threads.pool import Finished, Threads
 
 log = get_logger(__name__)
 

@@ -14,12 +14,13 @@ from runtime.base.ids import new_run_id
 from runtime.base.logs import get_logger
 from runtime.declare.registry import Function
 from runtime.declare.request import ClientGone
-from runtime.invoke.execute import Left, Stream, Threads, noting_what_is_left
+from runtime.invoke.execute import Left, Stream, noting_what_is_left
 from runtime.invoke.idempotency import KeyFailed, plan_limit_key
 from runtime.invoke.invocation import Invocation, Outcome
 from runtime.invoke.limits.fallback import Fallback, Supply
 from runtime.invoke.limits.gate import Gate
 from runtime.invoke.limits.rules import Ask, Limits, Verdict, limits_of
+from runtime.invoke.threads.pool import Threads
 
 log = get_logger(__name__)
 

@@ -17,10 +17,10 @@ from runtime.base.logs import get_logger
 from runtime.declare.request import Request
 from runtime.triggers.http.answers import Answer, Parts, problem_answer
 from runtime.triggers.http.core import Call, HttpCore
+from runtime.triggers.http.shedding.overload import Overload, flowing
 from runtime.triggers.http.short import GIVEN_UP, ShortCall
 from runtime.triggers.http.wire.exchange import Exchange
 from runtime.triggers.http.wire.link import AsgiLink, Link, keep_incomplete, send_last
-from runtime.triggers.http.wire.overload import Overload, flowing
 from runtime.triggers.http.wire.requests import Limits
 
 log = get_logger(__name__)

@@ -33,11 +33,11 @@ from runtime.triggers.http.once import OnceRoute, Worked, carry_out
 from runtime.triggers.http.outcomes import OutcomePlan
 from runtime.triggers.http.prefer import VARY
 from runtime.triggers.http.routes import Match, RouteTable
+from runtime.triggers.http.shedding.overload import Work
 from runtime.triggers.http.short import Short, short_of
 from runtime.triggers.http.signed import SignedRoute
 from runtime.triggers.http.spans import traced
 from runtime.triggers.http.wire.link import Link
-from runtime.triggers.http.wire.overload import Work
 
 log = get_logger(__name__)
 

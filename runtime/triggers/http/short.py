@@ -22,10 +22,10 @@ from runtime.declare.registry import Function
 from runtime.declare.request import Request
 from runtime.invoke.binding import BindingFailed, HttpPlan
 from runtime.invoke.direct import GENERATORS, Direct, Start
-from runtime.invoke.execute import Finished
 from runtime.invoke.invocation import Outcome
 from runtime.invoke.invoker import Invoker, may_be_direct
 from runtime.invoke.tally import note_success
+from runtime.invoke.threads.pool import Finished
 from runtime.triggers.http.answers import Answer, answer_of, json_of
 from runtime.triggers.http.outcomes import OutcomePlan
 from runtime.triggers.http.prefer import VARY

@@ -2,7 +2,6 @@
 
 import asyncio
 import random
-import statistics
 import time
 from collections import deque
 from contextvars import copy_context
@@ -11,56 +10,60 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from runtime.invoke.execute import Threads
+from runtime.invoke.threads.pool import Threads
+from runtime.triggers.http.shedding.overload import Overload
+from runtime.triggers.http.shedding.pace import Pace
 from runtime.triggers.http.wire.heads import Reader
-from runtime.triggers.http.wire.overload import Overload
-from runtime.triggers.http.wire.pace import Pace
 from runtime.triggers.http.wire.requests import Limits
 from tests.live_servers import until
 
 REFUSAL_SECONDS = 0.00001
+SLICE_SECONDS = 0.005
 
 
 class Loop:
-    """An event loop with requests that cost CPU: what comes while it goes round is begun, or refused, the next time."""
+    """A sliced loop with requests that cost CPU: it looks at what came, begins or refuses it, and works a slice."""
 
     def __init__(self, cost: float, seed: int, wait: float = 0.0) -> None:
         self.pace, self.cost, self.wait = Pace(), cost, wait
+        self.ready: deque[float] = deque()  # since when
         self.waiting: deque[float] = deque()  # when they are to compute
-        self.over = 0.0
         self.random = random.Random(seed)
-        self.now = self.worked = 0.0
+        self.now = self.worked = self.longest = 0.0
         self.refused_at = -1.0
         self.begun = self.refused = 0
-        self.longest = 0.0
 
-    def run(self, rate: float, seconds: float) -> "Loop":
-        """Let so much come for so long; the counts are of this time alone."""
+    def run(self, rate: float, seconds: float) -> "Loop":  # noqa: C901 - a turn of a loop, in its order
+        """Let so much come for so long; the counts are of this time alone. longest: that anybody waited to compute."""
         end, coming = self.now + seconds, self.now + self.random.expovariate(rate)
         self.begun = self.refused = 0
         self.worked = self.longest = 0.0
         while self.now < end:
-            self.now = max(self.now, min(coming, self.waiting[0]) if self.waiting else coming)
-            begun = refused = 0
-            while coming <= self.now:
+            over, refused = self.now, 0
+            if not self.ready:
+                self.now = max(self.now, min(coming, self.waiting[0]) if self.waiting else coming)
+            began = self.now
+            while coming <= began:
                 coming += self.random.expovariate(rate)
-                taken = self.pace.take()
-                begun, refused = begun + taken, refused + (not taken)
-            ended = begun
-            if self.wait:
-                ended = 0
-                while self.waiting and self.waiting[0] <= self.now:
-                    self.waiting.popleft()
-                    ended += 1
-                self.waiting.extend([self.now + self.wait] * begun)
-            work = sum(self.random.uniform(0.5, 1.5) * self.cost for _ in range(ended))
-            took = work + refused * REFUSAL_SECONDS + 0.0001
-            self.pace.measure(took, ended, self.now - self.over)
-            self.now += took
-            self.over = self.now
-            self.worked += work
-            self.begun, self.refused = self.begun + begun, self.refused + refused
-            self.longest = max(self.longest, took)
+                if self.pace.take():
+                    self.begun += 1
+                    (self.waiting if self.wait else self.ready).append(began + self.wait)
+                else:
+                    refused += 1
+            while self.waiting and self.waiting[0] <= self.now:
+                self.ready.append(self.waiting.popleft())
+            self.now += refused * REFUSAL_SECONDS + 0.00005
+            worked, ended = 0.0, 0
+            while self.ready and worked < SLICE_SECONDS:
+                self.longest = max(self.longest, self.now + worked - self.ready.popleft())
+                worked += self.random.uniform(0.5, 1.5) * self.cost
+                ended += 1
+            self.now += worked
+            unbegun = 0 if self.wait else len(self.ready)
+            delay = max(self.now - self.ready[0], unbegun * self.pace.cost) if self.ready else 0.0
+            self.pace.measure(self.now - over, self.now - began, worked, ended, delay)
+            self.worked += worked
+            self.refused += refused
             if refused:
                 self.refused_at = self.now
             elif self.now - self.refused_at > 0.5:
@@ -80,13 +83,13 @@ def test_nobody_is_refused_below_the_capacity(cost: float, load: float, seed: in
 
 @settings(max_examples=10, deadline=None)
 @given(costs, st.floats(1.5, 6), seeds)
-def test_above_it_the_loop_works_on_and_turns_quickly(cost: float, load: float, seed: int):
+def test_above_it_the_loop_works_on_and_nobody_waits_for_long(cost: float, load: float, seed: int):
     loop = Loop(cost, seed)
     loop.run(load / cost, 3)
     loop.run(load / cost, 3)
     assert loop.refused > 0
     assert loop.worked / 3 > 0.9 / (1 + (load - 1) * REFUSAL_SECONDS / cost)
-    assert loop.longest < 0.06
+    assert loop.longest < 0.1
 
 
 @settings(max_examples=6, deadline=None)
@@ -102,19 +105,14 @@ def test_once_it_is_over_nobody_is_refused_any_more(cost: float, load: float, se
 
 
 @settings(max_examples=8, deadline=None)
-@given(st.floats(0.0008, 0.004), st.floats(0.005, 0.03), st.floats(2, 6), seeds)
-def test_where_calls_wait_before_they_compute_the_loop_works_on_and_turns_in_time(
-    cost: float, wait: float, load: float, seed: int
-):
+@given(st.floats(0.0008, 0.004), st.floats(0.005, 0.2), st.floats(2, 6), seeds)
+def test_where_calls_wait_before_they_compute_the_loop_works_on(cost: float, wait: float, load: float, seed: int):
     loop = Loop(cost, seed, wait)
+    loop.run(load / cost, 8)
     loop.run(load / cost, 4)
-    turns = []
-    for _ in range(8):
-        loop.run(load / cost, 0.5)
-        assert loop.refused > 0
-        turns.append((loop.longest, loop.worked / 0.5))
-    assert statistics.fmean(worked for _, worked in turns) > 0.6
-    assert statistics.median(longest for longest, _ in turns) < 0.25
+    assert loop.refused > 0
+    assert loop.worked / 4 > 0.8
+    assert loop.longest < 0.25
 
 
 @settings(max_examples=6, deadline=None)
@@ -123,36 +121,79 @@ def test_nobody_is_refused_below_the_capacity_where_calls_wait_first(cost: float
     assert Loop(cost, seed, wait).run(load / cost, 4).refused == 0
 
 
+@settings(max_examples=4, deadline=None)
+@given(st.floats(0.5, 3), st.floats(2, 5), seeds)
+def test_calls_that_wait_for_long_do_not_come_in_waves(wait: float, load: float, seed: int):
+    loop = Loop(0.002, seed, wait)
+    loop.run(load / loop.cost, 12)
+    assert loop.run(load / loop.cost, 20).worked / 20 > 0.6
+
+
+def measure(pace: Pace, seconds: float, ended: int, idle: float = 0.0) -> None:
+    pace.measure(seconds + idle, seconds, seconds, ended, 0.0)
+
+
 def test_those_that_only_wait_are_never_too_many():
     pace = Pace()
     for _ in range(400):  # 10,000 that wait for a database, and none ends
         assert all(pace.take() for _ in range(25))
-        pace.measure(25 * 0.0001, 0, 0.001)
+        measure(pace, 25 * 0.0001, 0, 0.001)
+
+
+def test_those_that_only_wait_are_let_in_again_after_an_overload():
+    pace = Pace()
+    for _ in range(100):
+        while pace.take():
+            pass
+        pace.measure(0.006, 0.006, 0.005, 2, 0.05)
+    taken = 0
+    for _ in range(100):  # the loop has little to do now, and none of these ends
+        taken += sum(pace.take() for _ in range(10))
+        pace.measure(0.01, 0.001, 0.001, 0, 0.0)
+    assert taken > 200
+
+
+def test_somebody_is_let_in_whatever_else_the_loop_does():
+    pace, taken = Pace(), 0
+    for _ in range(400):
+        while pace.take():
+            taken += 1
+        pace.measure(0.01, 0.01, 0.01, 0, 2.0)  # others' work waits for 2 s, and none of ours ends
+    assert 60 < taken - 500 < 100  # 500: before anything was known
 
 
 def test_a_burst_is_no_overload():
     pace = Pace()
-    pace.measure(0.0, 0)
+    measure(pace, 0.0, 0)
     for _ in range(20):
         assert all(pace.take() for _ in range(200))  # 200 connections of a client that waits for its answers
-        pace.measure(0.1, 200)
+        measure(pace, 0.1, 200)
+
+
+def test_what_was_measured_is_known_after_an_hour():
+    pace = Pace()
+    for _ in range(20):
+        assert pace.take()
+        measure(pace, 0.01, 1)
+    measure(pace, 0.0, 0, idle=3600)
+    assert sum(pace.take() for _ in range(1000)) == 128
 
 
 def test_a_round_with_an_import_in_it_refuses_none_of_the_next():
     pace = Pace()
     for seconds in (0.001, 2.0, 0.5):
         assert pace.take()
-        pace.measure(seconds, 1)
+        measure(pace, seconds, 1)
         assert sum(pace.take() for _ in range(64)) == 64
-        pace.measure(0.02, 64)
+        measure(pace, 0.02, 64)
 
 
 def test_few_are_taken_in_where_each_holds_the_loop_for_long_but_some_are():
     pace = Pace()
     for _ in range(10):
         taken = sum(pace.take() for _ in range(1000))
-        pace.measure(taken * 0.3, taken)
-    assert taken == 3
+        measure(pace, taken * 0.3, taken)
+    assert 1 <= taken <= 3
     assert pace.shedding
 
 

@@ -8,7 +8,7 @@ import re
 
 import msgspec
 
-from runtime.triggers.http.wire.overload import wants_a_run
+from runtime.triggers.http.shedding.overload import wants_a_run
 from runtime.triggers.http.wire.requests import Limits, Refused, judge_host
 
 _LINE = re.compile(rb"(GET|POST|PUT|PATCH|DELETE) (/[!\"$-~]*) HTTP/1\.1\r\n")  # HEAD is answered without a body

@@ -12,10 +12,11 @@ from typing import Any, Protocol
 
 from runtime.base.logs import get_logger
 from runtime.declare.request import Request
+from runtime.triggers.http.shedding.overload import LANE_TURNS, STOCK_TURNS, Cause
+from runtime.triggers.http.shedding.slices import ASKED
 from runtime.triggers.http.wire.exchange import Exchange
 from runtime.triggers.http.wire.heads import Head, Reader
 from runtime.triggers.http.wire.link import Link, Way
-from runtime.triggers.http.wire.overload import LANE_TURNS, STOCK_TURNS, Cause
 from runtime.triggers.http.wire.requests import Host, date_now
 
 log = get_logger(__name__)
@@ -107,7 +108,9 @@ class Lane:
     @cached_property
     def variables(self) -> Variables:
         """What is known wherever a request is taken: none knows what another one's handler has set."""
-        return copy_context()
+        variables = copy_context()
+        variables.run(ASKED.set, True)
+        return variables
 
     def _refuse(self, track: Track, head: Head, data: bytes, cause: Cause) -> None:
         track.outbox.write(self._host.overload.answer(cause, date_now()))

@@ -16,7 +16,7 @@ from runtime.base.errors import Problem
 from runtime.base.ids import new_run_id
 from runtime.base.logs import get_logger
 from runtime.triggers.http.answers import problem_answer
-from runtime.triggers.http.wire.overload import App, Headers, Overload
+from runtime.triggers.http.shedding.overload import App, Headers, Overload
 
 if TYPE_CHECKING:  # its package loads 0.8 MB that only its protocols need
     from hypercorn.config import Config

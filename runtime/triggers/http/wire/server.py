@@ -21,9 +21,9 @@ import msgspec
 
 from runtime.base.logs import get_logger
 from runtime.base.sections import HttpSettings
+from runtime.triggers.http.shedding.overload import App, Overload
 from runtime.triggers.http.wire.connection import Connection
 from runtime.triggers.http.wire.lane import Direct, Lane
-from runtime.triggers.http.wire.overload import App, Overload
 from runtime.triggers.http.wire.requests import Limits, Surroundings, Tasks
 from runtime.triggers.http.wire.tls import load_tls
 

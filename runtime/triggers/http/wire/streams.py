@@ -16,7 +16,7 @@ from hypercorn.utils import suppress_body
 from typing_extensions import override
 
 from runtime.base.logs import get_logger
-from runtime.triggers.http.wire.overload import App
+from runtime.triggers.http.shedding.overload import App
 from runtime.triggers.http.wire.requests import GONE, Receive, Send, Tasks, refusal
 
 log = get_logger(__name__)

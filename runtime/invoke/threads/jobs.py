@@ -1,6 +1,6 @@
 """A call in a thread without a future of its own: those that have ended come back together, once a turn of the loop.
 
-Made by execute, used by direct. To wake a loop costs a system call: all that end until it turns share one.
+Made by pool, used by direct. To wake a loop costs a system call: all that end until it turns share one.
 """
 
 import asyncio

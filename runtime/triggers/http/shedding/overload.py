@@ -3,9 +3,9 @@
 Asked by the protocols for each request, and by connection before a request is even parsed. Knows no socket; what a
 request costs is measured, never declared.
 
-What has to be short is the event loop's turn: in a turn of 300 ms nobody is answered for 300 ms, and nobody refused.
-CPU, memory and calls under way say less: thousands of calls may wait for a database at no cost. So the loop is timed
-while requests come, in rounds of a few turns, and pace says how many may begin in one.
+What has to be short is how long those wait who are ready to go on: CPU, memory and calls under way say less, as
+thousands of calls may wait for a database at no cost. So the loop is timed while requests come, in rounds of a few
+turns, and pace says how many may begin. When rounds get long, what is ready goes on in slices, each of them timed.
 """
 
 import asyncio
@@ -21,7 +21,8 @@ from runtime.base.logs import get_logger
 from runtime.observe import counts
 from runtime.observe.board import Numbers
 from runtime.triggers.http.answers import problem_answer
-from runtime.triggers.http.wire.pace import Pace
+from runtime.triggers.http.shedding.pace import LONG_SECONDS, Pace
+from runtime.triggers.http.shedding.slices import Slices
 
 log = get_logger(__name__)
 
@@ -34,9 +35,10 @@ Headers = list[tuple[bytes, bytes]]
 STOCK_TURNS, LANE_TURNS = 4, 2
 """A request has begun after so many turns: its bytes are read, its task, its handler's task have had their first.
 
-In the lane it has one task. In a round that is longer, clients that are answered ask again and count twice; and in an
-overload its last turns only refuse.
+In the lane it has one task. In a round that is longer, clients that are answered ask again and count twice.
 """
+_LATELY_SECONDS = 0.5
+"""How long the loop is sliced after the last long turn."""
 _BODY_BYTES, _BODY_SECONDS = 65_536, 1.0
 """Of a body that nobody will read: how much is let come, and how long, so that its connection can be used further."""
 _CALM_SECONDS = 0.5
@@ -75,8 +77,9 @@ class Overload:
         self._work_of = work_of
         self._loop = asyncio.get_running_loop()
         self._pace = Pace()
+        self._slices = Slices(self._loop, self._measure)
         self._at_work = self._ahead = self._ended = 0
-        self._at = self._over_at = 0.0
+        self._at = self._over_at = self._long_at = 0.0
         self._cells: dict[Cause, Numbers] = {}
         self._timed = self._next = False
         self._told_at = self._refused_at = 0.0
@@ -90,10 +93,7 @@ class Overload:
             cause = "in_flight"
         elif self._shed:
             self._time(turns)
-            if not self._pace.take():
-                cause = "busy"
-            elif not later and self._threads_full():
-                cause = "threads"
+            cause = self._judge_load(later=later)
         if cause is not None:
             work = self._work_of(method, target.partition(b"?")[0].decode("latin-1"))
             if work == "none" or (cause == "threads" and work != "thread"):
@@ -102,6 +102,15 @@ class Overload:
                 self._pace.give_back()
             self._count(cause)
         return cause
+
+    def _judge_load(self, *, later: bool) -> Cause | None:
+        if not self._pace.take():
+            return "busy"
+        if not later and self._threads_full():
+            return "threads"
+        if self._pace.taken > self._pace.crowd:
+            self._slices.begin()
+        return None
 
     def await_passed(self) -> None:
         """One that was let in will be before `guard` when the next turn of the loop is over."""
@@ -149,23 +158,40 @@ class Overload:
 
     def _time(self, turns: int) -> None:
         """Time the loop, from now on if that is not so already."""
-        if not self._timed:
-            if not self._next:
-                self._at = time.perf_counter()
-            self._timed = True
+        if self._timed:
+            return
+        if not self._next:
+            self._at = time.perf_counter()
+        self._timed = True
+        if not self._slices.on:
             self._loop.call_soon(self._turn, turns - 1)
+        elif not self._slices.armed:
+            self._slices.soon(self._measure)
 
     def _turn(self, left: int) -> None:
         if left:
             self._loop.call_soon(self._turn, left - 1)
             return
-        now = time.perf_counter()
-        self._pace.measure(now - self._at, self._ended, self._at - self._over_at)
-        self._ended = 0
+        self._measure()
         # What comes in this turn follows without a gap, in which other work could hide.
+        self._next = True
+        self._slices.soon(self._rest)
+
+    def _measure(self) -> None:
+        """A round, or a slice, is over."""
+        now = time.perf_counter()
+        slices = self._slices
+        passed, worked, delay = now - self._over_at, slices.worked_seconds, slices.delay(now)
+        busy = min(now - self._at, passed) if self._timed else worked
+        if max(busy, delay) > LONG_SECONDS or self._pace.shedding:
+            self._long_at = now
+            slices.begin()
+        elif slices.on and now - self._long_at > _LATELY_SECONDS:
+            slices.end()
+        self._pace.measure(passed, busy, worked if slices.on else busy, self._ended, delay)
+        self._ended, slices.worked_seconds = 0, 0.0
         self._at = self._over_at = now
-        self._timed, self._next = False, True
-        self._loop.call_soon(self._rest)
+        self._timed = False
 
     def _rest(self) -> None:
         self._next = False

@@ -1,0 +1,1 @@
+"""The threads that handlers without async run in."""
