@@ -22,7 +22,7 @@ from runtime.observe import counts
 from runtime.observe.board import Numbers
 from runtime.triggers.http.answers import problem_answer
 from runtime.triggers.http.shedding.pace import LONG_SECONDS, Pace
-from runtime.triggers.http.shedding.slices import Slices
+from runtime.triggers.http.shedding.slices import ASKED, Slices
 
 log = get_logger(__name__)
 
@@ -134,6 +134,7 @@ class Overload:
         return partial(self._work, app)
 
     async def _work(self, app: App, scope: Any, receive: Any, send: Any) -> None:
+        ASKED.set(True)
         try:
             await app(scope, receive, send)
         finally:
