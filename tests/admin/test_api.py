@@ -4,6 +4,8 @@ import httpx
 import pytest
 from openapi_spec_validator import OpenAPIV31SpecValidator
 
+from runtime.admin import api
+from runtime.invoke.binding import PayloadPlan
 from runtime.projects import load_project
 from runtime.roles import HttpRole
 from tests.conftest import ROOT, client_of, client_on
@@ -103,3 +105,16 @@ async def test_a_call_by_name_is_checked_like_any_other(local: httpx.AsyncClient
 
 async def test_a_call_by_name_wants_a_key_even_where_functions_are_public(http: httpx.AsyncClient):
     assert (await http.post("/_/functions/doors.job/invoke", json={"n": 4})).status_code == 401
+
+
+async def test_what_invokes_a_function_by_name_is_made_when_somebody_does(write_project, monkeypatch, log):
+    made = []
+    monkeypatch.setattr(api, "PayloadPlan", lambda function: made.append(function.name) or PayloadPlan(function))
+    function = 'from runtime import http\n@http.get("/add")\ndef add(x: int): return x + 1\n'
+    role = HttpRole(load_project(write_project(**{"functions/app.py": function})), open_locally=True)
+    async with client_on(role) as client:
+        assert (await client.get("/_/functions")).status_code == 200
+        assert made == [], "the first request below /_/ would wait for as long as there are functions"
+        for x in (1, 2):
+            assert (await client.post("/_/functions/app.add/invoke", json={"x": x})).json() == x + 1
+    assert made == ["app.add"]

@@ -122,10 +122,7 @@ class HttpCore:
 
     def work_of(self, method: str, path: str) -> Work:
         """What a request will hold. While draining nothing: what it is told then costs little and matters more."""
-        try:
-            match = None if self.draining else self.table.find(path, method)
-        except InputError:
-            match = None
+        match = None if self.draining else self.table.at(path, method)
         if match is None:
             return "none" if self.draining else "loop"
         endpoint = match.endpoints.get("GET" if method == "HEAD" else method)

@@ -64,13 +64,13 @@ class RouteTable(Generic[E]):
             self._static[path] = Match(node.endpoints)
 
     def at(self, path: str, method: str) -> Match[E] | None:
-        """As find, of a path that a request may well have; None for a malformed one."""
+        """As find, of a path that a request may well have; None also where that raises."""
         static = self._static.get(path)
         if static is not None and method in static.endpoints:
             return static
         try:
             return self.find(path, method)
-        except InputError:
+        except Exception:  # noqa: BLE001 - whoever then answers the request has it again, and says it to the client
             return None
 
     def find(self, path: str, method: str) -> Match[E] | None:

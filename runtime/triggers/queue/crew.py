@@ -178,9 +178,9 @@ class Crew:
 
     @property
     def free(self) -> int:
-        """How many to claim: for free slots, and for some whose outcomes are being written; see `_start_arrived`."""
-        ahead = min(self._outbox.in_flight, self._most_ahead)
-        return 0 if self.closing else max(0, self.limit + ahead - max(self._at_work, len(self._leases)))
+        """How many to claim: for free slots and some whose outcomes are being written; none whose handlers go on."""
+        held = len(self._leases) - min(self._outbox.in_flight, self._most_ahead)  # the loop changes both meanwhile
+        return 0 if self.closing else max(0, self.limit - max(self._at_work, held))
 
     def claim(self, queues: Sequence[str], slots: int) -> list[Lease]:
         """Take at most so many runs. StoreDown if the store does not answer."""

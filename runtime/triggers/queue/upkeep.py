@@ -98,12 +98,12 @@ class Surrender:
         """Write what has ended, the attempt of the run at fault as a crash, and hand the others back; then leave.
 
         So do other runs of its function: else a hundred such would take a hundred processes, one after the other. From
-        then on each is alone. culprit: its id; "": nobody knows it, and all that are at work here count as crashed, as
-        if the process had died. What is no run at work, a resource for one, is told against none.
+        then on each is alone. culprit: its id; "": nobody knows it, and all whose handlers have begun here count as
+        crashed, as if the process had died. What is no run at work, a resource for one, is told against none.
         """
         here = [one for one in self._leases.all() if not one.ended and not one.run.crashes]
         functions = {one.run.function for one in here if one.run.id == culprit}
-        at_fault = [one for one in here if one.run.function in functions or not culprit]
+        at_fault = [one for one in here if one.run.function in functions or (one.began and not culprit)]
         endings = [*endings, *(self._crash_of(lease, culprit, seconds) for lease in at_fault)]
         done = {ending.id for ending in endings}
         with _said_if_down(), self._store.connect() as client:

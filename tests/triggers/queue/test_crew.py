@@ -139,3 +139,23 @@ def test_what_waits_does_not_begin_in_a_hurry(crew, desk, file, write):
     crew.end(5)
     assert {view_of(desk, one.run.id).state for one in ahead} == {"queued"}
     assert len(begun(file)) == SLOTS
+
+
+def test_a_batch_whose_slots_are_being_freed_makes_no_more_of_them(crew, desk, file, write):
+    fill(crew, desk, file)
+    promised, written = [], crew._outbox._written
+
+    def look(ending: Any) -> None:
+        written(ending)
+        promised.append(crew.free + crew._at_work)  # as the hub sees it, whose thread waits for nobody
+
+    crew._outbox._written = look
+    write()
+    until(lambda: len(promised) >= SLOTS)
+    assert max(promised[:SLOTS]) <= SLOTS
+
+
+def test_what_has_not_begun_is_not_blamed_for_a_loop_that_is_held(crew, desk, file, write):
+    ahead = fill(crew, desk, file)
+    assert crew.give_up("", 1)
+    assert {(view.state, view.crashes) for view in (view_of(desk, one.run.id) for one in ahead)} == {("queued", 0)}
