@@ -87,6 +87,52 @@ async def test_what_is_begun_from_a_thread_is_looked_after(threads: Threads):
     begin.join()
 
 
+@pytest.mark.parametrize("seconds", [0.02, 0.2])
+async def test_a_burst_after_calls_that_came_one_by_one_is_no_crowd(threads: Threads, seconds: float):
+    for _ in range(40 if seconds < 0.1 else 8):
+        await ended(threads.start(lambda: time.sleep(seconds), copy_context()))
+    jobs = []
+    for _ in range(20):  # as many as there are threads: none of them waits for long
+        assert not threads.are_crowded()
+        jobs.append(threads.start(lambda: time.sleep(seconds), copy_context()))
+    await ended(*jobs)
+
+
+async def test_what_never_ends_keeps_others_from_nothing(threads: Threads):
+    over = False
+
+    def spin() -> None:
+        while not over:
+            pass
+
+    stuck = [threads.start(spin, copy_context()) for _ in range(6)]
+    try:
+        async with asyncio.timeout(30):
+            for _ in range(20):
+                await asyncio.wrap_future(threads.start(int, copy_context()))
+        assert not threads.are_crowded()
+    finally:
+        over = True
+    await ended(*stuck)
+
+
+async def test_when_all_threads_are_stuck_that_is_a_crowd(threads: Threads):
+    go = threading.Event()
+    jobs = [threads.start(lambda: go.wait(60), copy_context()) for _ in range(21)]
+    await at_work(threads, 20)
+    async with asyncio.timeout(15):
+        while not threads._queue.long or not threads.are_crowded():  # noqa: ASYNC110 - threads set no event
+            await asyncio.sleep(0.02)
+    go.set()
+    await ended(*jobs)
+    assert not threads.are_crowded()
+
+
+async def test_what_is_begun_from_a_thread_once_ends_no_look_for_ever(threads: Threads):
+    await test_what_is_begun_from_a_thread_is_looked_after(threads)
+    await test_of_those_that_compute_few_are_at_work_and_all_are_done_in_their_order(threads)
+
+
 async def test_what_was_cancelled_while_it_waited_with_a_thread_does_not_begin(threads: Threads):
     threads._queue.set_width(1)
     go, ran = threading.Event(), []

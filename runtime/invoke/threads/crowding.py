@@ -8,6 +8,7 @@ there are few at first, more as long as the loop is in time, and fewer when it i
 
 import asyncio
 import time
+from contextlib import suppress
 
 from runtime.invoke.threads.turnstile import Turnstile
 
@@ -17,6 +18,8 @@ _LATE_SECONDS = 0.01
 """What the loop may be late, beyond its own work. Half as late, and more threads may be at work."""
 _MUCH = 0.5
 """The part of a core, or of the process's work, from which on threads compute rather than wait."""
+_LONG_SECONDS = 0.25
+"""Who is at work for longer keeps no place: others must not wait for what may never end."""
 _CALM_TICKS = 50
 
 
@@ -30,23 +33,34 @@ class Crowding:
         turnstile.set_width(int(self._width))
         self._loop: asyncio.AbstractEventLoop | None = None  # that of the ticks
         self._ticking = False
+        self._blind = False  # somebody came, and there was no loop to look on
         self._calm = 0
         self._at = self._own = self._all = 0.0
 
     def look(self) -> None:
         """Somebody came."""
-        if not self._turnstile.is_full or self._turnstile.width >= self._limit:
+        if self._limit <= _FEW or not (self._blind or self._turnstile.is_full):
             return
         try:
             loop = asyncio.get_running_loop()
-        except RuntimeError:  # from a thread, what ends a generator: nobody can look
-            self._width = float(self._limit)
-            self._turnstile.set_width(self._limit)
+        except RuntimeError:  # from a thread, what ends a generator
+            self._have_it_looked()
             return
         if not self._ticking or self._loop is not loop:
+            if self._blind:
+                self._blind = False
+                self._turnstile.set_width(int(self._width))
             self._loop, self._ticking, self._calm = loop, True, 0
             self._at, self._own, self._all = _clocks()
             loop.call_later(_TICK_SECONDS, self._tick, loop)
+
+    def _have_it_looked(self) -> None:
+        if self._loop is not None:
+            with suppress(RuntimeError):  # it is closed
+                self._loop.call_soon_threadsafe(self.look)
+                return
+        self._blind = True
+        self._turnstile.set_width(self._limit)
 
     def _tick(self, loop: asyncio.AbstractEventLoop) -> None:
         if loop is not self._loop:
@@ -56,8 +70,9 @@ class Crowding:
         self._at, self._own, self._all = at, own, every
         late = passed - _TICK_SECONDS - own_seconds
         turnstile = self._turnstile
+        turnstile.excuse(time.monotonic() - _LONG_SECONDS)
         if late > _LATE_SECONDS and others_seconds > _MUCH * (others_seconds + own_seconds):
-            self._width = max(1.0, min(self._width, turnstile.working) / 2)
+            self._width = max(1.0, turnstile.long, min(self._width, turnstile.working) / 2)
         elif late < _LATE_SECONDS / 2:
             self._width = 2 * self._width if others_seconds < _MUCH * passed else self._width + 0.25
         self._width = min(self._width, float(self._limit))

@@ -44,7 +44,7 @@ class Threads:
         self._working: set[int] = set()
         self._left: dict[Future[Finished] | Job, float] = {}
         self._returns: Returns | None = None
-        self._job_seconds = self._gap_seconds = 0.0  # of late; between two that end
+        self._job_seconds = self._gap_seconds = 0.0  # of late; between two that end while others wait
         self._begun_at = self._ended_at = 0.0  # of the last one
 
     @property
@@ -113,6 +113,8 @@ class Threads:
         self._pool.shutdown(wait=False, cancel_futures=True)
 
     def _catch(self, call: Callable[[], Any]) -> Finished:
+        if not self._working:
+            self._gap_seconds = 0.0  # these may be others
         self._working.add(get_ident())
         began = self._begun_at = time.monotonic()
         try:
@@ -122,6 +124,7 @@ class Threads:
         finally:
             now = time.monotonic()
             self._job_seconds += (now - began - self._job_seconds) / 16
-            self._gap_seconds += (now - max(began, self._ended_at) - self._gap_seconds) / 32
+            gap = now - max(began, self._ended_at) if self._queue.waiting else 0.0  # else it tells how often they come
+            self._gap_seconds += (gap - self._gap_seconds) / 32
             self._ended_at = now
             self._working.discard(get_ident())

@@ -3,6 +3,7 @@
 Made by pool, in place of the queue that Python's pool has.
 """
 
+import time
 from collections import deque
 from queue import SimpleQueue
 from threading import Lock, get_ident
@@ -14,14 +15,16 @@ from typing_extensions import override
 class Turnstile(SimpleQueue[Any]):
     """What waits for a thread of a pool. width: how many may be at work at once; others wait with what they took.
 
-    Whoever waits goes before what comes later. It is Python's own queue while the width is not less than the threads.
+    threads: how many there are. long: how many are at work and no more counted, as `excuse` says. Whoever waits goes
+    before what comes later. It is Python's own queue while the width is not less than the threads.
     """
 
-    def __init__(self, width: int) -> None:
+    def __init__(self, threads: int) -> None:
         super().__init__()
-        self.width = width
+        self.width = self._threads = threads
         self._pool: set[int] = set()
-        self._working: set[int] = set()
+        self._working: dict[int, float] = {}  # since when
+        self._long: set[int] = set()
         self._held: deque[tuple[int, Lock]] = deque()
         self._lock = Lock()
 
@@ -36,17 +39,29 @@ class Turnstile(SimpleQueue[Any]):
 
     @property
     def working(self) -> int:
-        """How many are at work."""
+        """How many are at work, and counted."""
         return len(self._working)
+
+    @property
+    def long(self) -> int:
+        """How many are at work beside them."""
+        return len(self._long)
 
     @property
     def is_full(self) -> bool:
         """Whether as many are at work as may be."""
-        return len(self._working) >= self.width
+        return len(self._working) >= min(self.width, self._threads - len(self._long))
 
     def set_width(self, width: int) -> None:
         """From now on. Those at work go on."""
         self.width = width
+        self._let_go()
+
+    def excuse(self, before: float) -> None:
+        """Whoever has been at work since before then, of monotonic, keeps no place: it may never end."""
+        for who, since in list(self._working.items()):
+            if since < before and self._working.pop(who, None) == since:
+                self._long.add(who)
         self._let_go()
 
     @override
@@ -64,7 +79,9 @@ class Turnstile(SimpleQueue[Any]):
         return self._begin(super().get_nowait())
 
     def _end(self) -> None:
-        self._working.discard(get_ident())
+        me = get_ident()
+        self._working.pop(me, None)
+        self._long.discard(me)
         if self._held:
             self._let_go()
 
@@ -73,7 +90,7 @@ class Turnstile(SimpleQueue[Any]):
             return item
         me = get_ident()
         if not self._held and len(self._working) < self.width:
-            self._working.add(me)
+            self._working[me] = time.monotonic()
             return item
         turn = Lock()
         turn.acquire()
@@ -86,5 +103,5 @@ class Turnstile(SimpleQueue[Any]):
         with self._lock:
             while self._held and len(self._working) < self.width:
                 who, turn = self._held.popleft()
-                self._working.add(who)
+                self._working[who] = time.monotonic()
                 turn.release()

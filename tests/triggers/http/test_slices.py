@@ -154,3 +154,20 @@ def test_a_loop_that_ends_in_the_middle_leaves_nothing_undone(run: Run):
 
     run(main())
     assert len(ended) == 5
+
+
+def test_what_the_loop_does_not_take_leaves_it_as_it_was(run: Run):
+    async def main() -> asyncio.AbstractEventLoop:
+        loop = asyncio.get_running_loop()
+        loop.set_debug(True)
+        Slices(loop, lambda: None).begin()
+        with pytest.raises(RuntimeError, match="thread"):
+            await asyncio.to_thread(loop.call_soon, int)
+        async with asyncio.timeout(15):
+            await asyncio.sleep(0)
+        return loop
+
+    loop = run(main())
+    for _ in range(2):
+        with pytest.raises(RuntimeError, match="closed"):
+            loop.call_soon(int)

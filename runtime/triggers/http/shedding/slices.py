@@ -60,11 +60,11 @@ class Slices:
     def _take(self, callback: Callable[..., Any], *args: Any, context: Context | None = None) -> asyncio.Handle:
         handle = asyncio.Handle(callback, args, self._loop, context)
         asked = context is not None and ASKED in context
+        if not self.armed:
+            self.soon(self._run)  # raises where the loop is closed; in debug mode, from another thread, too
+            self.armed = True
         self._ready.append((handle, time.perf_counter(), asked))
         self._asked += asked
-        if not self.armed:
-            self.armed = True
-            self.soon(self._run)
         return handle
 
     def _run(self) -> None:
