@@ -14,7 +14,7 @@ from runtime.invoke.threads.turnstile import Turnstile
 
 _FEW = 4
 _TICK_SECONDS = 0.02
-_LATE_SECONDS = 0.01
+_LATE_SECONDS = 0.008
 """What the loop may be late, beyond its own work. Half as late, and more threads may be at work."""
 _MUCH = 0.5
 """The part of a core, or of the process's work, from which on threads compute rather than wait."""
@@ -71,7 +71,7 @@ class Crowding:
         late = passed - _TICK_SECONDS - own_seconds
         turnstile = self._turnstile
         turnstile.excuse(time.monotonic() - _LONG_SECONDS)
-        if late > _LATE_SECONDS and others_seconds > _MUCH * (others_seconds + own_seconds):
+        if min(late, others_seconds) > _LATE_SECONDS and others_seconds > _MUCH * (others_seconds + own_seconds):
             self._width = max(1.0, turnstile.long, min(self._width, turnstile.working) / 2)
         elif late < _LATE_SECONDS / 2:
             self._width = 2 * self._width if others_seconds < _MUCH * passed else self._width + 0.25

@@ -113,7 +113,7 @@ class Threads:
         self._pool.shutdown(wait=False, cancel_futures=True)
 
     def _catch(self, call: Callable[[], Any]) -> Finished:
-        if not self._working:
+        if not (self._working or self._queue.waiting):
             self._gap_seconds = 0.0  # these may be others
         self._working.add(get_ident())
         began = self._begun_at = time.monotonic()

@@ -61,7 +61,7 @@ class Loop:
             self.now += worked
             unbegun = 0 if self.wait else len(self.ready)
             delay = max(self.now - self.ready[0], unbegun * self.pace.cost) if self.ready else 0.0
-            self.pace.measure(self.now - over, self.now - began, worked, ended, delay)
+            self.pace.measure(self.now - over, self.now - began, worked, ended, delay, len(self.ready))
             self.worked += worked
             self.refused += refused
             if refused:
@@ -130,7 +130,7 @@ def test_calls_that_wait_for_long_do_not_come_in_waves(wait: float, load: float,
 
 
 def measure(pace: Pace, seconds: float, ended: int, idle: float = 0.0) -> None:
-    pace.measure(seconds + idle, seconds, seconds, ended, 0.0)
+    pace.measure(seconds + idle, seconds, seconds, ended, 0.0, 0)
 
 
 def test_those_that_only_wait_are_never_too_many():
@@ -145,11 +145,11 @@ def test_those_that_only_wait_are_let_in_again_after_an_overload():
     for _ in range(100):
         while pace.take():
             pass
-        pace.measure(0.006, 0.006, 0.005, 2, 0.05)
+        pace.measure(0.006, 0.006, 0.005, 2, 0.05, 9)
     taken = 0
     for _ in range(100):  # the loop has little to do now, and none of these ends
         taken += sum(pace.take() for _ in range(10))
-        pace.measure(0.01, 0.001, 0.001, 0, 0.0)
+        pace.measure(0.01, 0.001, 0.001, 0, 0.0, 0)
     assert taken > 200
 
 
@@ -158,7 +158,7 @@ def test_somebody_is_let_in_whatever_else_the_loop_does():
     for _ in range(400):
         while pace.take():
             taken += 1
-        pace.measure(0.01, 0.01, 0.01, 0, 2.0)  # others' work waits for 2 s, and none of ours ends
+        pace.measure(0.01, 0.01, 0.01, 0, 2.0, 200)  # others' work waits for 2 s, and none of ours ends
     assert 60 < taken - 500 < 100  # 500: before anything was known
 
 
@@ -168,6 +168,14 @@ def test_a_burst_is_no_overload():
     for _ in range(20):
         assert all(pace.take() for _ in range(200))  # 200 connections of a client that waits for its answers
         measure(pace, 0.1, 200)
+
+
+def test_a_client_with_as_many_connections_as_one_has_is_none_either_however_slow_the_machine_is():
+    pace = Pace()
+    for _ in range(100):
+        assert all(pace.take() for _ in range(3))
+        pace.measure(0.06, 0.06, 0.06, 3, 1.3, 61)  # 64 connections, 20 ms a call
+    assert not pace.shedding
 
 
 def test_what_was_measured_is_known_after_an_hour():

@@ -189,7 +189,7 @@ class Overload:
             slices.begin()
         elif slices.on and now - self._long_at > _LATELY_SECONDS:
             slices.end()
-        self._pace.measure(passed, busy, worked if slices.on else busy, self._ended, delay)
+        self._pace.measure(passed, busy, worked if slices.on else busy, self._ended, delay, slices.asked)
         self._ended, slices.worked_seconds = 0, 0.0
         self._at = self._over_at = now
         self._timed = False
