@@ -58,7 +58,7 @@ async def _drive(calls: _Calls, ends: list[str], concurrency: int, *, cut: bool)
         calls.one,
         list(enumerate(ends)),
         concurrency=concurrency,
-        task_timeout=None if cut else "40ms",
+        task_timeout=None if cut else "100ms",
         total_timeout="80ms" if cut else None,
     )
     await close_manager(manager, 0)

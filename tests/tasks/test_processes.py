@@ -79,7 +79,7 @@ async def test_many_have_at_most_so_many_processes(make):
     outcomes = await background.in_processes(crunch.half, range(4), concurrency=1)
     assert [one.state for one in outcomes] == ["succeeded", "failed", "succeeded", "failed"]
     cut = await background.in_processes(crunch.spin, [{}, {}, {}], task_timeout="300ms", concurrency=2)
-    assert [one.state for one in cut] == ["timeout"] * 3
+    assert [one.state for one in cut] == ["timeout"] * 3, cut
 
 
 async def test_what_cannot_be_sent_is_refused_with_the_fix():

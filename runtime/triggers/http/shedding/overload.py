@@ -22,7 +22,7 @@ from runtime.observe import counts
 from runtime.observe.board import Numbers
 from runtime.triggers.http.answers import problem_answer
 from runtime.triggers.http.shedding.pace import LONG_SECONDS, Pace
-from runtime.triggers.http.shedding.slices import ASKED, Slices
+from runtime.triggers.http.shedding.slices import Slices
 
 log = get_logger(__name__)
 
@@ -134,7 +134,6 @@ class Overload:
         return partial(self._work, app)
 
     async def _work(self, app: App, scope: Any, receive: Any, send: Any) -> None:
-        ASKED.set(True)
         try:
             await app(scope, receive, send)
         finally:
@@ -189,7 +188,7 @@ class Overload:
             slices.begin()
         elif slices.on and now - self._long_at > _LATELY_SECONDS:
             slices.end()
-        self._pace.measure(passed, busy, worked if slices.on else busy, self._ended, delay, slices.asked)
+        self._pace.measure(passed, busy, worked if slices.on else busy, self._ended, delay, self._at_work)
         self._ended, slices.worked_seconds = 0, 0.0
         self._at = self._over_at = now
         self._timed = False

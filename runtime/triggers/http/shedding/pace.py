@@ -18,7 +18,7 @@ _LEAST_A_SECOND, _IDLE_A_SECOND = 20.0, 500.0
 _LEAST, _LEAST_BURST, _FIRST_BURST = 3, 128, 500
 """Requests that may begin at once: in an overload, otherwise, and before any has been measured. For imports, say."""
 _FEW = 100
-"""So many may be ready before it is an overload, however long they wait: a client may have so many connections."""
+"""So many may be at work before it is an overload, however long they wait: a client may have so many connections."""
 _FIRST_CROWD = 16
 """Requests that are a crowd, before any has been measured."""
 LONG_SECONDS = 0.01
@@ -64,12 +64,12 @@ class Pace:
         return self._worked_seconds / max(self._begun, self._ended, 1.0)
 
     def measure(
-        self, passed_seconds: float, busy_seconds: float, worked_seconds: float, ended: int, delay: float, ready: int
+        self, passed_seconds: float, busy_seconds: float, worked_seconds: float, ended: int, delay: float, at_work: int
     ) -> None:
         """Since the last time so much time has passed, in which so many requests have ended.
 
         busy_seconds: in which the loop had something to do. worked_seconds: of these, on requests that were let in.
-        delay: how long one more would have to wait now, in seconds, after those that are ready.
+        delay: how long one more would have to wait now, in seconds. at_work: requests that have begun and not ended.
         """
         passed_seconds = max(passed_seconds, 1e-6)
         self._remember(worked_seconds, ended)
@@ -78,7 +78,7 @@ class Pace:
         else:
             cost = max(self.cost, 1e-6)
             left = max(_BACKLOG_SECONDS - delay, 0.0)
-            self._room = max(float(_LEAST_BURST), left / cost) if left else float(_FEW - ready)
+            self._room = max(float(_LEAST_BURST), left / cost) if left else float(_FEW - at_work)
             self.crowd = max(1, int(LONG_SECONDS / cost))
 
     def _remember(self, worked_seconds: float, ended: int) -> None:

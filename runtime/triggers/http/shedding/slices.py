@@ -24,7 +24,7 @@ class Slices:
     """What is ready on one loop. told: called after each slice.
 
     on: whether `loop.call_soon`, by which tasks are woken, leads here. What comes from other threads, of sockets and
-    of timers does not: it is short. armed: whether a slice comes. asked: how many requests' steps are ready. soon: the
+    of timers does not: it is short. armed: whether a slice comes. soon: the
     loop's own `call_soon`. worked_seconds: how long slices took, for who counts it to set back.
     """
 
@@ -35,8 +35,8 @@ class Slices:
         self._loop: Any = loop
         self._told = told
         self.armed = False
-        self.asked = 0
         self._ready: deque[tuple[asyncio.Handle, float, bool]] = deque()
+        self._asked = 0  # of them, requests' steps
         self._known_seconds = self._known_steps = 0.0
 
     def begin(self) -> None:
@@ -55,7 +55,7 @@ class Slices:
         """Seconds one more request would wait: by those before it, or as the first has. now: of perf_counter."""
         if not self._ready:
             return 0.0
-        return max(now - self._ready[0][1], self.asked * self._known_seconds / max(self._known_steps, 1.0))
+        return max(now - self._ready[0][1], self._asked * self._known_seconds / max(self._known_steps, 1.0))
 
     def _take(self, callback: Callable[..., Any], *args: Any, context: Context | None = None) -> asyncio.Handle:
         handle = asyncio.Handle(callback, args, self._loop, context)
@@ -64,7 +64,7 @@ class Slices:
             self.soon(self._run)  # raises where the loop is closed; in debug mode, from another thread, too
             self.armed = True
         self._ready.append((handle, time.perf_counter(), asked))
-        self.asked += asked
+        self._asked += asked
         return handle
 
     def _run(self) -> None:
@@ -78,7 +78,7 @@ class Slices:
                     handle._run()
                 now = time.perf_counter()
         finally:  # SystemExit and KeyboardInterrupt leave a handle
-            self.asked -= steps
+            self._asked -= steps
             self.armed = bool(ready)
             if ready:
                 self.soon(self._run)
