@@ -13,6 +13,7 @@ from contextlib import suppress
 from runtime.invoke.threads.turnstile import Turnstile
 
 _FEW = 4
+"""At work at first, and after a quiet time."""
 _TICK_SECONDS = 0.02
 _LATE_SECONDS = 0.008
 """What the loop may be late, beyond its own work. Half as late, and more threads may be at work."""
@@ -21,6 +22,7 @@ _MUCH = 0.5
 _LONG_SECONDS = 0.25
 """Who is at work for longer keeps no place: others must not wait for what may never end."""
 _CALM_TICKS = 50
+"""Looks at which nobody waited, before there are no more of them."""
 
 
 class Crowding:
