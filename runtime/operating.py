@@ -11,9 +11,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, NoReturn
 
-from runtime.admin.health import version
 from runtime.admin.metrics.routes import metrics_routes
-from runtime.base import logs
+from runtime.base import __version__, logs
 from runtime.base.errors import Problem, StartError
 from runtime.base.garbage import keep_what_there_is
 from runtime.base.secrets.masking import mask
@@ -78,7 +77,7 @@ def _routes(desk: Desk, wanted: set[str]) -> Any:
 
     async def health(_: Call) -> Answer:
         ready, _missing = _processes(wanted)
-        return answer_of({"status": "ok", "version": version(), "processes": ready})
+        return answer_of({"status": "ok", "version": __version__, "processes": ready})
 
     async def ready(_: Call) -> Answer:
         ready, missing = _processes(wanted)
@@ -88,7 +87,7 @@ def _routes(desk: Desk, wanted: set[str]) -> Any:
 
     yield "GET", "/_/health", Endpoint(handle=health, public=True, action="read", open=True)
     yield "GET", "/_/ready", Endpoint(handle=ready, public=True, action="read", open=True)
-    for method, path, endpoint in metrics_routes(desk, version()):
+    for method, path, endpoint in metrics_routes(desk, __version__):
         yield method, path, Endpoint(handle=endpoint.handle, public=True, action="read", open=True)
 
 

@@ -8,13 +8,12 @@ import os
 import secrets
 import socket
 import sys
-from importlib.metadata import version
 from typing import NoReturn
 
 import msgspec
 
 from runtime.alerts.opening import open_watch
-from runtime.base import logs
+from runtime.base import __version__, logs
 from runtime.base.errors import StartError
 from runtime.base.secrets.masking import mask
 from runtime.declare.registry import Registry
@@ -66,7 +65,7 @@ class SchedulerRole:
     def __init__(self, project: Project, desk: Desk) -> None:
         self._settings = project.settings
         name = f"scheduler-{os.getpid()}-{secrets.token_hex(3)}@{socket.gethostname()}"
-        told = {"host": socket.gethostname(), "pid": os.getpid(), "version": version("fnrun")}
+        told = {"host": socket.gethostname(), "pid": os.getpid(), "version": __version__}
         deployment = self._settings.schedule.deployment
         self.scheduler = Scheduler(desk, name=name, deployment=deployment, info=msgspec.json.encode(told))
         self.adopt(project.registry)

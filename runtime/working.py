@@ -9,7 +9,6 @@ import socket
 import sys
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
-from importlib.metadata import version
 from importlib.util import find_spec
 from typing import NoReturn
 
@@ -17,7 +16,7 @@ import msgspec
 from typing_extensions import override
 
 from runtime.alerts.opening import open_watch
-from runtime.base import logs
+from runtime.base import __version__, logs
 from runtime.base.errors import StartError
 from runtime.base.secrets.masking import mask
 from runtime.base.store import Store
@@ -107,7 +106,7 @@ class WorkerRole:
         told = {
             "host": socket.gethostname(),
             "pid": os.getpid(),
-            "version": version("fnrun"),
+            "version": __version__,
             "dev": parent.dev,
             "concurrency": limit,
             "queues": settings.queue.queues,

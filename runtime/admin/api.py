@@ -14,7 +14,6 @@ from runtime.admin.access.recording import recorded
 from runtime.admin.alerts import alert_routes
 from runtime.admin.background import background_routes
 from runtime.admin.callbacks import callback_routes
-from runtime.admin.health import version
 from runtime.admin.limits import limit_routes
 from runtime.admin.logs import log_routes
 from runtime.admin.metrics.routes import metrics_routes
@@ -23,6 +22,7 @@ from runtime.admin.pages import docs_route
 from runtime.admin.queues import queue_routes
 from runtime.admin.runs import run_routes
 from runtime.admin.schedules import schedule_routes
+from runtime.base import __version__
 from runtime.base.errors import DeclarationError, InputError
 from runtime.base.sections import HttpSettings
 from runtime.declare.registry import Function, Registry
@@ -47,7 +47,7 @@ def system_routes(core: HttpCore, registry: Registry, site: Site) -> Iterator[Ro
 
 def _system_routes(core: HttpCore, registry: Registry, site: Site) -> Iterator[Route]:
     settings = site.settings
-    document = cache(lambda: describe(registry, settings, version()))  # made when first asked for, not at start
+    document = cache(lambda: describe(registry, settings, __version__))  # made when first asked for, not at start
 
     async def openapi(_: Call) -> Answer:
         return answer_of(await asyncio.to_thread(document))  # of a thousand functions it takes a while
@@ -64,7 +64,7 @@ def _system_routes(core: HttpCore, registry: Registry, site: Site) -> Iterator[R
     yield from queue_routes(site.later)
     yield from callback_routes(site.later)
     yield from limit_routes(site)
-    yield from metrics_routes(site.desk, version())
+    yield from metrics_routes(site.desk, __version__)
     yield stats_route(site.later)
     yield from schedule_routes(site.later)
     yield from alert_routes(site.later)

@@ -6,10 +6,9 @@ took every replica out at once would make an outage of it.
 
 import asyncio
 from collections.abc import Iterator
-from functools import cache
-from importlib import metadata
 from typing import Any
 
+from runtime.base import __version__
 from runtime.base.errors import Problem, StoreDown
 from runtime.base.logs import get_logger
 from runtime.ledger.desk import Desk
@@ -59,12 +58,6 @@ class Pulse:
         return True
 
 
-@cache
-def version() -> str:
-    """The version that is installed. Files are read for it, so that nobody asks before somebody wants to know it."""
-    return metadata.version("fnrun")
-
-
 def health_routes(core: HttpCore, desk: Desk | None) -> Iterator[tuple[str, str, Endpoint]]:
     """Both, routed; open to all."""
     pulse = Pulse(desk) if desk is not None else None
@@ -77,7 +70,7 @@ def health_routes(core: HttpCore, desk: Desk | None) -> Iterator[tuple[str, str,
         return {"store": "down", "detail": "plain calls are served; queues and runs wait for the store"}
 
     async def health(_: Call) -> Answer:
-        return answer_of({"status": "ok", "version": version(), **await store()})
+        return answer_of({"status": "ok", "version": __version__, **await store()})
 
     async def ready(_: Call) -> Answer:
         if core.draining:

@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from runtime import projects
+from runtime.base import __version__
 from runtime.base.sections import Settings
 from runtime.base.settings import Loaded, load_settings
 from runtime.cli.printing import fire_lines
@@ -99,14 +100,15 @@ def _faults_of_alerts(project: projects.Project) -> list[str]:
 @click.pass_obj
 def openapi(root: Path, output: Path | None) -> None:
     """Print the OpenAPI document of the functions. Exit 1, without one, if a file does not load."""
-    from runtime.admin.health import version  # noqa: PLC0415 - other commands do without a server
-    from runtime.triggers.http.openapi import describe  # noqa: PLC0415
+    from runtime.triggers.http.openapi import describe  # noqa: PLC0415 - other commands do without a server
 
     project = projects.load_project(root)
     print_failures(project)
     if project.registry.failures:
         raise click.ClickException("no document: what does not load would be missing in it")
-    text = json.dumps(describe(project.registry, project.settings.http, version()), indent=2, ensure_ascii=False) + "\n"
+    text = (
+        json.dumps(describe(project.registry, project.settings.http, __version__), indent=2, ensure_ascii=False) + "\n"
+    )
     if output is None:
         click.echo(text, nl=False)
     else:

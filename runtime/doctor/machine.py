@@ -14,6 +14,7 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from packaging.requirements import Requirement
 
+from runtime.base import __version__
 from runtime.base.keys import STATE_FOLDER
 from runtime.doctor.facts import Machine
 
@@ -31,7 +32,7 @@ def machine_of(root: Path, zones: Iterable[str]) -> Machine:
         disk = shutil.disk_usage(folder)
     hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     return Machine(
-        fnrun=version("fnrun"),
+        fnrun=__version__,
         python=platform.python_version(),
         unmet=tuple(_unmet(requires("fnrun") or ())),
         memory=_memory(),

@@ -10,7 +10,6 @@ import traceback
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from contextvars import ContextVar
-from importlib.metadata import version
 from typing import Literal, Self
 
 from opentelemetry import trace as api
@@ -22,6 +21,7 @@ from opentelemetry.sdk.trace.id_generator import RandomIdGenerator
 from opentelemetry.trace import Link, NonRecordingSpan, Span, SpanContext, SpanKind, Status, StatusCode, TraceFlags
 from typing_extensions import override
 
+from runtime.base import __version__
 from runtime.base.errors import StartError
 from runtime.base.ids import Trace
 from runtime.base.secrets.masking import mask
@@ -63,7 +63,7 @@ class Tracing:
     def __init__(self, provider: TracerProvider, *, inside: bool) -> None:
         self.inside = inside
         self._provider = provider
-        self._tracer = provider.get_tracer("fnrun", version("fnrun"))
+        self._tracer = provider.get_tracer("fnrun", __version__)
 
     @classmethod
     def begin(cls, role: str, *, inside: bool = False) -> Self:
@@ -193,7 +193,7 @@ def _remote(trace_id: str, span_id: str, flags: str) -> Span:
 
 
 def _resource(role: str) -> Resource:
-    said = {"service.version": version("fnrun"), "service.instance.id": f"{role}-{os.getpid()}", "fnrun.role": role}
+    said = {"service.version": __version__, "service.instance.id": f"{role}-{os.getpid()}", "fnrun.role": role}
     if "OTEL_SERVICE_NAME" not in os.environ and "service.name=" not in os.environ.get("OTEL_RESOURCE_ATTRIBUTES", ""):
         said["service.name"] = "fnrun"
     return Resource.create(said)
