@@ -22,6 +22,9 @@
     |   |-- TaskCancelled       what is waited for was cancelled
     |   |-- TaskTimeout         what is waited for took longer than its timeout
     |   `-- ProcessDied         the process that it ran in has died
+    |-- CellDied            a process that runs something alone ended without an answer
+    |   |-- NoCell              there was none, and what it was wanted for did not begin
+    |   `-- TookTooLong         it was killed, for the time was over
     |-- RunFailed           what Run.result raises of a run that failed or was cancelled
     |-- InputError          the arguments do not fit the function; knows each wrong one
     `-- Problem             an answer the handler means to give (RFC 9457)
@@ -203,6 +206,22 @@ class TaskTimeout(BackgroundError, TimeoutError):  # noqa: N818 - an outcome
 
 class ProcessDied(BackgroundError):  # noqa: N818 - an outcome
     """The process that a function ran in has died: killed, out of memory, a fault in C code."""
+
+
+class CellDied(FnrunError):  # noqa: N818 - it says what happened
+    """A cell ended without an answer. how: "signal SIGSEGV", "exit code 3", "killed: ..."."""
+
+    def __init__(self, how: str) -> None:
+        super().__init__(f"the process that ran it ended without an answer ({how})")
+        self.how = how
+
+
+class NoCell(CellDied):
+    """There was no process for the job, which did not begin: nothing is known against it."""
+
+
+class TookTooLong(CellDied):
+    """A cell was killed because its job's time was over."""
 
 
 class RunFailed(FnrunError):  # noqa: N818 - an outcome

@@ -12,9 +12,18 @@ from datetime import UTC, datetime
 from functools import cached_property, partial
 from inspect import isawaitable
 from types import AsyncGeneratorType, GeneratorType, MappingProxyType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from runtime.base.errors import BackgroundClosed, BackgroundFull, InputError, Problem, QueueFull, StoreDown
+from runtime.base.errors import (
+    BackgroundClosed,
+    BackgroundFull,
+    CellDied,
+    InputError,
+    NoCell,
+    Problem,
+    QueueFull,
+    StoreDown,
+)
 from runtime.base.logs import end_prints, get_logger
 from runtime.base.logs.prints import begun
 from runtime.base.secrets.vault import KEY_VARIABLES
@@ -26,8 +35,6 @@ from runtime.declare.resources import NONE_OPENED, Opened
 from runtime.invoke.direct import GENERATORS, Deadlines, Direct, Start
 from runtime.invoke.execute import Stream, in_threads, run_async, run_in_thread
 from runtime.invoke.invocation import Invocation, Outcome, Reason
-from runtime.invoke.isolation.calls import Isolates
-from runtime.invoke.isolation.zygote_client import CellDied, NoCell
 from runtime.invoke.limits.gate import Gate
 from runtime.invoke.limits.guard import Guard, is_guarded
 from runtime.invoke.limits.local import LocalGate
@@ -35,6 +42,9 @@ from runtime.invoke.tally import counted, note_end
 from runtime.invoke.threads.pool import Finished, Threads
 from runtime.observe import traces
 from runtime.observe.counts import Cells
+
+if TYPE_CHECKING:  # a protocol, beside much that a process without isolated functions does not need
+    from runtime.invoke.isolation.calls import Isolates
 
 log = get_logger(__name__)
 
@@ -60,7 +70,7 @@ class Invoker:
         threads: int,
         expected: tuple[type[Exception], ...] = (),
         resources: Opened = NONE_OPENED,
-        isolated: Isolates | None = None,
+        isolated: "Isolates | None" = None,
         gate: Gate | None = None,
         limit_wait_seconds: float = 10.0,
     ) -> None:

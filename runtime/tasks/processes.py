@@ -14,18 +14,18 @@ import sys
 from collections.abc import AsyncGenerator, Callable
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from runtime.base.errors import BackgroundError, ProcessDied
+from runtime.base.errors import BackgroundError, CellDied, NoCell, ProcessDied, TookTooLong
 from runtime.declare.modules import open_root
-from runtime.invoke.isolation.cells import Cells
-from runtime.invoke.isolation.talks import TookTooLong
-from runtime.invoke.isolation.zygote_client import CellDied, NoCell
 from runtime.invoke.threads.pool import Finished
 from runtime.tasks.records import timed_out
 from runtime.tasks.work import GRACE_SECONDS, Begun, name_of
+
+if TYPE_CHECKING:  # loaded with the first of them
+    from runtime.invoke.isolation.cells import Cells
 
 COMMAND = "function-child"
 """The hidden command that is a zygote of such processes."""
@@ -95,16 +95,18 @@ class Processes:
         except TookTooLong:
             error = timed_out(call.name, timeout_seconds).error
             return Finished(error=error, timed_out=True)
-        except CellDied as died:
-            return Finished(error=ProcessDied(f"the process that it ran in died: {died}"))
         except NoCell as none:
             return Finished(error=ProcessDied(f"there is no process to run it in: {none}"))
+        except CellDied as died:
+            return Finished(error=ProcessDied(f"the process that it ran in died: {died}"))
         except Exception as error:  # noqa: BLE001 - a result that can be written there, and not be read here
             return Finished(error=error)
         return Finished(value=written) if is_well else Finished(error=written)
 
-    async def _opened(self) -> Cells:
+    async def _opened(self) -> "Cells":
         if self._cells is None:
+            from runtime.invoke.isolation.cells import Cells  # noqa: PLC0415 - see above
+
             root = open_root() or Path.cwd()
             command = (sys.executable, "-P", "-m", "runtime", "--dir", str(root), COMMAND)
             self._cells = Cells(command, self._limit)
@@ -114,7 +116,7 @@ class Processes:
         return self._cells
 
 
-async def _held(cells: Cells) -> AsyncGenerator[None]:
+async def _held(cells: "Cells") -> AsyncGenerator[None]:
     try:
         yield
     finally:

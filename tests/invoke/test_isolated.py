@@ -8,12 +8,12 @@ from datetime import UTC, datetime
 import msgspec
 import pytest
 
+from runtime.base.errors import NoCell
 from runtime.base.ids import new_run_id, trace_of
 from runtime.base.sections import IsolationSettings, Settings
 from runtime.invoke.invocation import Invocation
 from runtime.invoke.invoker import Invoker
 from runtime.invoke.isolation.surroundings import clean_surroundings, isolated_of
-from runtime.invoke.isolation.zygote_client import NoCell
 from runtime.projects import load_project
 from tests.invoke.test_cells import eventually, is_gone
 

@@ -7,10 +7,10 @@ import sys
 
 import pytest
 
+from runtime.base.errors import CellDied, NoCell, TookTooLong
 from runtime.invoke.isolation.cells import Cells
 from runtime.invoke.isolation.places import Keep
-from runtime.invoke.isolation.talks import TookTooLong
-from runtime.invoke.isolation.zygote_client import CellDied, NoCell, Surroundings
+from runtime.invoke.isolation.zygote_client import Surroundings
 from tests.invoke.test_cells import COMMAND, begin, children_of, descriptors_of, eventually, is_gone
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")

@@ -5,10 +5,11 @@ Used by the invoker; put together by roles, the worker and the command line. Wha
 """
 
 from collections.abc import Callable, Iterable, Mapping
-from typing import Literal, Protocol
+from typing import TYPE_CHECKING, Literal, Protocol
 
 import msgspec
 
+from runtime.base.errors import CellDied, TookTooLong
 from runtime.base.ids import Trace
 from runtime.base.logs import get_logger
 from runtime.declare.context import Tick
@@ -16,12 +17,12 @@ from runtime.declare.markers import Reply
 from runtime.declare.registry import Function
 from runtime.invoke.binding import BindingFailed, PayloadPlan
 from runtime.invoke.invocation import Invocation
-from runtime.invoke.isolation.cells import Cells
 from runtime.invoke.isolation.faults import Fault, error_of
-from runtime.invoke.isolation.talks import TookTooLong
-from runtime.invoke.isolation.zygote_client import CellDied
 from runtime.invoke.results import Unwritten
 from runtime.invoke.threads.pool import Finished
+
+if TYPE_CHECKING:  # who has no isolated function needs none
+    from runtime.invoke.isolation.cells import Cells
 
 log = get_logger(__name__)
 
@@ -87,7 +88,7 @@ class Isolates(Protocol):
 class Isolated:
     """Runs calls in cells, those of one function one after the other in the same. Used on one event loop."""
 
-    def __init__(self, make: Callable[[], Cells]) -> None:
+    def __init__(self, make: "Callable[[], Cells]") -> None:
         self._make = make
         self._cells: Cells | None = None
         self._plans: dict[Function, PayloadPlan] = {}
@@ -145,7 +146,7 @@ class Isolated:
         if self._cells is not None:
             await self._cells.close()
 
-    def _have_cells(self) -> Cells:
+    def _have_cells(self) -> "Cells":
         if self._cells is None:
             self._cells = self._make()
         return self._cells

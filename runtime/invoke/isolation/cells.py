@@ -9,11 +9,12 @@ import asyncio
 from collections.abc import Coroutine, Sequence
 from typing import Any
 
+from runtime.base.errors import CellDied, NoCell
 from runtime.base.logs import get_logger
 from runtime.invoke.isolation.frames import LONGEST_FRAME
 from runtime.invoke.isolation.places import Keep, Places
 from runtime.invoke.isolation.talks import NotRead, Progress, Talk, Work
-from runtime.invoke.isolation.zygote_client import CellDied, NoCell, Surroundings, Zygote
+from runtime.invoke.isolation.zygote_client import Surroundings, Zygote
 
 log = get_logger(__name__)
 

@@ -9,8 +9,8 @@ from typing import NamedTuple
 
 import msgspec
 
+from runtime.base.errors import NoCell
 from runtime.invoke.isolation.talks import Talk
-from runtime.invoke.isolation.zygote_client import NoCell
 
 
 class Keep(msgspec.Struct, frozen=True):

@@ -9,6 +9,7 @@ import os
 import sys
 from collections.abc import Collection, Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import msgspec
 
@@ -18,9 +19,10 @@ from runtime.base.secrets.vault import OURS
 from runtime.base.sections import Settings
 from runtime.base.settings import is_secret_variable
 from runtime.invoke.isolation.calls import Isolated
-from runtime.invoke.isolation.cells import Cells
-from runtime.invoke.isolation.places import Keep
-from runtime.invoke.isolation.zygote_client import Surroundings
+
+if TYPE_CHECKING:  # who has no isolated function needs neither
+    from runtime.invoke.isolation.cells import Cells
+    from runtime.invoke.isolation.zygote_client import Surroundings
 
 _KEPT = frozenset(
     {"PATH", "HOME", "USER", "LOGNAME", "SHELL", "LANG", "TZ", "TMPDIR", "VIRTUAL_ENV", "LD_LIBRARY_PATH"}
@@ -37,13 +39,15 @@ def cell_command(root: Path) -> tuple[str, ...]:
 
 def clean_surroundings(
     environ: Mapping[str, str], named: Collection[str] = (), store_url: str = "", shared: Secrets = NO_SECRETS
-) -> Surroundings:
+) -> "Surroundings":
     """What programs need to run at all, and the variables that are named.
 
     Our own settings, and those of traces, where there may be a receiver's key among them, go another way.
 
     store_url: the store's address, open. What else is secret among the settings stays here, and so do the keys.
     """
+    from runtime.invoke.isolation.zygote_client import Surroundings  # noqa: PLC0415 - see above
+
     seen = {
         name: value
         for name, value in environ.items()
@@ -68,7 +72,10 @@ def isolated_of(
     shared: the secrets of its resources, which are opened there, too. stdout: see Surroundings.
     """
 
-    def make() -> Cells:
+    def make() -> "Cells":
+        from runtime.invoke.isolation.cells import Cells  # noqa: PLC0415 - see above
+        from runtime.invoke.isolation.places import Keep  # noqa: PLC0415
+
         seen = clean_surroundings(environ, settings.isolation.env, settings.store.url, shared)
         return Cells(
             (*cell_command(root), "--calls"),

@@ -9,9 +9,10 @@ from collections.abc import Callable
 
 import msgspec
 
+from runtime.base.errors import NoCell, TookTooLong
 from runtime.base.logs.lines import keep
 from runtime.invoke.isolation.frames import ANSWER, BEGAN, HEAD, JOB, LAST, LINE, LONGEST_FRAME, PROGRESS, frame
-from runtime.invoke.isolation.zygote_client import CellDied, NoCell, Seat, Zygote
+from runtime.invoke.isolation.zygote_client import Seat, Zygote
 
 _READ_BYTES = 1 << 20
 _LEAVE_SECONDS = 1.0
@@ -23,10 +24,6 @@ _OPEN_SECONDS = 60.0
 _KINDS = frozenset((BEGAN, PROGRESS, LINE, ANSWER, LAST))
 
 Progress = Callable[[bytes], None]
-
-
-class TookTooLong(CellDied):
-    """A cell was killed because its job's time was over."""
 
 
 class NotRead(Exception):  # noqa: N818 - a state

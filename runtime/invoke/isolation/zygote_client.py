@@ -18,7 +18,7 @@ from typing import NamedTuple
 
 import msgspec
 
-from runtime.base.errors import FnrunError
+from runtime.base.errors import CellDied, NoCell
 from runtime.base.logs import get_logger
 from runtime.invoke.isolation.frames import ENDED, FAILED, FORK, KILL, ORDER, READY, REPORT, STARTED, describe_end
 
@@ -29,18 +29,6 @@ _START_SECONDS = 60.0
 _END_SECONDS = 2.0
 """How long it may take to end, with its cells, and a cell to be seen dead once it was killed."""
 _READ_BYTES = 4096
-
-
-class CellDied(FnrunError):  # noqa: N818 - it says what happened
-    """A cell ended without an answer. how: "signal SIGSEGV", "exit code 3", "killed: ..."."""
-
-    def __init__(self, how: str) -> None:
-        super().__init__(f"the process that ran it ended without an answer ({how})")
-        self.how = how
-
-
-class NoCell(CellDied):
-    """There was no process for the job, which did not begin: nothing is known against it."""
 
 
 class Surroundings(msgspec.Struct, frozen=True):

@@ -11,14 +11,13 @@ from typing import Any
 
 import msgspec
 
-from runtime.base.errors import BreakerOpen, InputError, LimitReached, Problem
+from runtime.base.errors import BreakerOpen, CellDied, InputError, LimitReached, NoCell, Problem
 from runtime.base.logs import get_logger
 from runtime.declare.lifespan import ErrorHandler, Lifespan
 from runtime.declare.registry import Function
 from runtime.declare.request import Request
 from runtime.invoke.execute import Stream, run_async
 from runtime.invoke.invocation import Outcome
-from runtime.invoke.isolation.zygote_client import CellDied, NoCell
 from runtime.invoke.results import Unencodable
 from runtime.triggers.http.answers import Answer, ResultPlan, answer_of, problem_answer, stream_answer
 from runtime.triggers.http.durable import REFUSALS

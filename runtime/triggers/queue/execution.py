@@ -13,7 +13,7 @@ from typing import Any
 
 import msgspec
 
-from runtime.base.errors import FnrunError, InputError
+from runtime.base.errors import CellDied, FnrunError, InputError, NoCell
 from runtime.base.ids import new_run_id, trace_of
 from runtime.base.logs import get_logger
 from runtime.declare.registry import Function
@@ -23,7 +23,6 @@ from runtime.invoke.idempotency import KeyFailed, KeyPlan
 from runtime.invoke.invocation import Invocation, Outcome
 from runtime.invoke.invoker import Invoker
 from runtime.invoke.isolation.faults import said_of
-from runtime.invoke.isolation.zygote_client import CellDied, NoCell
 from runtime.invoke.limits.guard import verdict_of
 from runtime.invoke.retry import next_delay
 from runtime.ledger.once import Found, TakesKeys, key_of_function, pause_seconds, take_patiently
