@@ -7,8 +7,12 @@ would take 10 ms of each child's start, and stay in its memory.
 import socket
 import sys
 from collections.abc import Callable, Sequence
+from importlib import import_module
 from pathlib import Path
-from typing import Any
+from types import ModuleType
+from typing import Any, clear_overloads
+
+from typing_extensions import override
 
 from runtime import projects, roles
 from runtime.base.errors import FnrunError
@@ -42,7 +46,7 @@ def _read(arguments: Sequence[str]) -> dict[str, Any]:
 def _serve(root: Path, fd: str, **told: Any) -> None:
     """It answers HTTP, on a socket it inherits."""
     parent = _parent("http", **told)
-    roles.serve(projects.load_project(root), socket.socket(fileno=int(fd)), parent)
+    roles.serve(_load(root), socket.socket(fileno=int(fd)), parent)
 
 
 def _operate(root: Path, fd: str, **told: Any) -> None:
@@ -58,7 +62,7 @@ def _work(root: Path, **told: Any) -> None:
     from runtime.working import work  # noqa: PLC0415 - it loads Celery
 
     parent = _parent("worker", **told)
-    work(projects.load_project(root), parent)
+    work(_load(root), parent)
 
 
 def _schedule(root: Path, **told: Any) -> None:
@@ -66,7 +70,7 @@ def _schedule(root: Path, **told: Any) -> None:
     from runtime.scheduling import schedule  # noqa: PLC0415 - it loads APScheduler
 
     parent = _parent("scheduler", **told)
-    schedule(projects.load_project(root), parent)
+    schedule(_load(root), parent)
 
 
 _RUN: dict[str, Callable[..., None]] = {
@@ -75,6 +79,34 @@ _RUN: dict[str, Callable[..., None]] = {
     "worker-child": _work,
     "scheduler-child": _schedule,
 }
+
+
+def _load(root: Path) -> projects.Project:
+    """The project. Before it the store's client, without 3 MB of it that nobody here has a use for."""
+    # redis-py tells servers its version, unless it is told not to, as ours is; what finds that out loads email,
+    # zipfile, csv and more, 2 MB. Whoever imports that afterwards has it as ever; redis-py, too, when it asks.
+    metadata = _Later("importlib.metadata")
+    sys.modules.setdefault(metadata.__name__, metadata)
+    import runtime.base.store  # noqa: F401, PLC0415 - now, and not before
+
+    metadata.step_aside()
+    # typing keeps redis-py's 750, 0.8 MB, for whoever asks it for them. Those of functions and what they load stay.
+    clear_overloads()
+    return projects.load_project(root)
+
+
+class _Later(ModuleType):
+    """Stands for a module, which is loaded when something of it is wanted."""
+
+    @override
+    def __getattr__(self, name: str) -> Any:
+        self.step_aside()
+        return getattr(import_module(self.__name__), name)
+
+    def step_aside(self) -> None:
+        """Stand for it no more where it is imported from now on."""
+        if sys.modules.get(self.__name__) is self:
+            del sys.modules[self.__name__]
 
 
 def _parent(role: str, line: str, pulse: str = "", counts: str = "", **said: bool) -> Parent:

@@ -11,7 +11,6 @@ import importlib.util
 import os
 import platform
 import select
-import shutil
 import stat
 import subprocess
 import sys
@@ -209,6 +208,8 @@ os.register_at_fork(after_in_child=_forget_in_child)
 
 def find_server() -> str:
     """The path of a server's program, or StartError that says how to get one."""
+    import shutil  # noqa: PLC0415 - whoever only uses a server has no need of it, nor of the archivers it loads
+
     if said := os.environ.get(SERVER_VARIABLE):
         found = shutil.which(said)
         if found is None:

@@ -7,6 +7,7 @@ import socket
 import threading
 import time
 from contextlib import suppress
+from importlib import metadata
 from pathlib import Path
 
 import httpx
@@ -195,13 +196,37 @@ def test_an_http_process_has_loaded_nothing_of_the_other_roles(write_project, st
     late = {"celery", "kombu", "billiard", "apscheduler", "httpx", "prometheus_client", "watchfiles", "aioquic"}
     assert loaded & {"click", "runtime.cli", "runtime.admin.api", "runtime.triggers.http.openapi"} == set()
     for_others = {"h11", "h2", "wsproto", "hypercorn"}  # than those whom the lane takes
-    theirs = set() if "coverage" in loaded else {"multiprocessing"}
-    assert loaded & (late | for_others | theirs) == set()
+    heavy = {"importlib.metadata", "zipfile", "tempfile", "shutil", "csv", "bz2", "lzma", "zoneinfo", "sysconfig"}
+    theirs = set() if "coverage" in loaded else {"multiprocessing"} | heavy
+    assert loaded & (late | for_others | theirs | {"runtime.invoke.isolation.cells"}) == set()
     with httpx.Client(http1=False, http2=True) as client:
         answer = client.get(f"{server.url}/loaded")
     assert answer.http_version == "HTTP/2"
     assert for_others <= set(answer.json())
     assert set(answer.json()) & late == set()
+
+
+def test_what_the_client_of_the_store_does_without_is_there_for_functions(write_project, start):
+    app = """
+        from typing import get_overloads, overload
+        from runtime import http
+
+        @overload
+        def found(x: int) -> int: ...
+        @overload
+        def found(x: str) -> str: ...
+        def found(x): return x
+
+        @http.get("/found")
+        def told() -> list[str]:
+            from importlib import metadata
+            from redis.utils import get_lib_version
+            named = metadata.__spec__.name
+            return [named, metadata.version("redis"), get_lib_version(), str(len(get_overloads(found)))]
+        """
+    server = start(write_project(**{"functions/app.py": app}), "serve", environ=PUBLIC)
+    version = metadata.version("redis")
+    assert httpx.get(f"{server.url}/found").json() == ["importlib.metadata", version, version, "2"]
 
 
 def test_the_other_roles_begin_once_http_is_ready(write_project, start):

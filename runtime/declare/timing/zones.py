@@ -7,7 +7,6 @@ from bisect import bisect_right
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from typing import Literal
-from zoneinfo import ZoneInfo
 
 import msgspec
 
@@ -57,6 +56,8 @@ class Zone:
     """A time zone. Its table grows with what is asked for, and is replaced as a whole: threads may share it."""
 
     def __init__(self, name: str) -> None:
+        from zoneinfo import ZoneInfo  # noqa: PLC0415 - only the zone of a schedule needs it, when its instants are asked for
+
         self._info = ZoneInfo(name)
         self._spans: Spans | None = None
 
