@@ -53,6 +53,12 @@ async def test_a_process_that_dies_is_an_error_and_the_next_call_has_another(how
     assert await background.in_process(crunch.half, 4) == 2
 
 
+async def test_a_process_that_cannot_be_had_is_not_told_as_one_that_died(monkeypatch, tmp_path):
+    monkeypatch.setattr("sys.executable", str(tmp_path / "nothing"))
+    with pytest.raises(ProcessDied, match=r"there is no process to run it in: .*cannot be started"):
+        await background.in_process(crunch.half, 4)
+
+
 async def test_its_time_over_it_is_killed_with_all_it_started(tmp_path, manager):
     note = tmp_path / "pids"
     with pytest.raises(TaskTimeout, match=r"crunch\.spin was not done when the 0.5 s of its own were over"):
