@@ -86,7 +86,8 @@ def _load(root: Path) -> projects.Project:
     # redis-py tells servers its version, unless it is told not to, as ours is; what finds that out loads email,
     # zipfile, csv and more, 2 MB. Whoever imports that afterwards has it as ever; redis-py, too, when it asks.
     metadata = _Later("importlib.metadata")
-    sys.modules.setdefault(metadata.__name__, metadata)
+    if metadata.__name__ not in sys.modules:
+        metadata.step_in()
     import runtime.base.store  # noqa: F401, PLC0415 - now, and not before
 
     metadata.step_aside()
@@ -103,10 +104,18 @@ class _Later(ModuleType):
         self.step_aside()
         return getattr(import_module(self.__name__), name)
 
+    def step_in(self) -> None:
+        """Be what is imported from now on, `import a.b` and `from a import b` alike."""
+        sys.modules[self.__name__] = self
+        package, _, name = self.__name__.rpartition(".")
+        setattr(import_module(package), name, self)
+
     def step_aside(self) -> None:
-        """Stand for it no more where it is imported from now on."""
+        """Be it no more."""
         if sys.modules.get(self.__name__) is self:
             del sys.modules[self.__name__]
+            package, _, name = self.__name__.rpartition(".")
+            delattr(import_module(package), name)
 
 
 def _parent(role: str, line: str, pulse: str = "", counts: str = "", **said: bool) -> Parent:

@@ -219,10 +219,11 @@ def test_what_the_client_of_the_store_does_without_is_there_for_functions(write_
 
         @http.get("/found")
         def told() -> list[str]:
+            import importlib.metadata
             from importlib import metadata
             from redis.utils import get_lib_version
             named = metadata.__spec__.name
-            return [named, metadata.version("redis"), get_lib_version(), str(len(get_overloads(found)))]
+            return [named, importlib.metadata.version("redis"), get_lib_version(), str(len(get_overloads(found)))]
         """
     server = start(write_project(**{"functions/app.py": app}), "serve", environ=PUBLIC)
     version = metadata.version("redis")
