@@ -16,6 +16,8 @@ READY := $(VENV)/.ready
 
 # No "a new pip is out" lines between ours.
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
+# Images for Python like to set it: each of the thousands of processes of the tests would then compile all our modules.
+unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
