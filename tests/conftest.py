@@ -1,6 +1,7 @@
 """Fixtures every layer uses: the sample project, an HTTP client on it, and folders that become projects."""
 
 import os
+import sys
 import tempfile
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
@@ -49,6 +50,14 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     if slow:
         config.hook.pytest_deselected(items=slow)
         items[:] = [item for item in items if item not in slow]
+
+
+@pytest.fixture(autouse=True)
+def _restored_path() -> Iterator[None]:
+    """Loading puts the project's folder there: of hundreds of them, each import that fails would ask each."""
+    path = list(sys.path)
+    yield
+    sys.path[:] = path
 
 
 @pytest.fixture
