@@ -5,8 +5,8 @@
 
 PYTHON ?= python3
 ARGS ?=
-# Most live tests wait for processes: four at once keep two cores busy. JOBS=0 for one after the other.
-JOBS ?= 4
+# Most live tests wait for processes: six at once keep two cores busy. JOBS=0 for one after the other.
+JOBS ?= 6
 
 VENV := .venv
 BIN := $(VENV)/bin
