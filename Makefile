@@ -5,8 +5,8 @@
 
 PYTHON ?= python3
 ARGS ?=
-# Most live tests wait for processes: four at once keep two cores busy. JOBS=0 for one after the other.
-JOBS ?= 4
+# Most live tests wait for processes: six at once keep two cores busy. JOBS=0 for one after the other.
+JOBS ?= 6
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -16,6 +16,8 @@ READY := $(VENV)/.ready
 
 # No "a new pip is out" lines between ours.
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
+# Images for Python like to set it: each of the thousands of processes of the tests would then compile all our modules.
+unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:

@@ -99,6 +99,16 @@ class Server:
     def client(self, **options) -> httpx.Client:
         return httpx.Client(base_url=self.url, timeout=10, **options)
 
+    def kill(self) -> None:
+        """Kill it, if it still runs. What it started ends by itself, also what a test froze and then failed."""
+        if self.process.poll() is None:
+            for pid in self.family():
+                with suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGCONT)
+            self.process.kill()
+            self.process.wait()
+        self.join()
+
     def stop(self, number: int = signal.SIGTERM) -> int:
         """Signal it and wait for its end; its exit code."""
         self.process.send_signal(number)

@@ -95,8 +95,15 @@ class Runs:
         return [view for view in found if view]
 
     def reach(self, ids: Sequence[str], states: frozenset[str] = FINISHED, seconds: float = 30.0) -> list[RunView]:
-        """Wait until all are in one of these states."""
-        until(lambda: all(view.state in states for view in self.show(ids)), seconds)
+        """Wait until all are in one of these states. Some at a time: thousands, asked again and again, are dear."""
+        left = list(ids)
+
+        def are_there() -> bool:
+            while left and all(view.state in states for view in self.show(left[:100])):
+                del left[:100]
+            return not left
+
+        until(are_there, seconds)
         return self.show(ids)
 
     def run(self, function: str, **arguments: Any) -> RunView:

@@ -25,12 +25,10 @@ from runtime import *
 def _restored_imports() -> Iterator[None]:
     """Loading replaces the package `functions` of this process: put back what other tests loaded."""
     before = {name: module for name, module in sys.modules.items() if _ours(name)}
-    path = list(sys.path)
     yield
     for name in [name for name in sys.modules if _ours(name)]:
         del sys.modules[name]
     sys.modules.update(before)
-    sys.path[:] = path
 
 
 def _ours(name: str) -> bool:

@@ -47,18 +47,21 @@ async def test_those_that_wait_are_soon_all_at_work(threads: Threads):
 
 async def test_of_those_that_compute_few_are_at_work_and_all_are_done_in_their_order(threads: Threads):
     began: list[int] = []
-    most = 0
+    busy: list[int] = []
 
     def work(number: int) -> None:
-        nonlocal most
         began.append(number)
-        most = max(most, threads.busy)
+        busy.append(threads.busy)
         compute(0.02)
 
-    jobs = [threads.start(lambda number=number: work(number), copy_context()) for number in range(100)]
-    await ended(*jobs)
-    assert most < 20
-    assert max(abs(number - at) for at, number in enumerate(began)) <= 20  # threads that go on at once may swap
+    for _ in range(3):  # where others have the processor, who computes looks like one who waits
+        began.clear()
+        busy.clear()
+        await ended(*(threads.start(lambda number=number: work(number), copy_context()) for number in range(100)))
+        assert max(abs(number - at) for at, number in enumerate(began)) <= 20  # threads that go on at once may swap
+        if max(busy) < 20:
+            break
+    assert max(busy) < 20
 
 
 async def test_after_them_there_is_a_thread_for_everybody_again(threads: Threads):

@@ -423,7 +423,7 @@ def test_what_a_browser_does_is_no_flood(server: Wired):
             client.h2.reset_stream(client.ask("/big?size=10"))
             client.flush()
             client.raw(frames.PingFrame(0, b"12345678"))
-        assert client.hear(client.ask())[0] == 200
+        until(lambda: client.hear(client.ask())[0] == 200)  # not 429, as on a busy machine: those reset are at work
 
 
 def test_the_drain_says_goodbye_and_answers_what_is_under_way(tmp_path):

@@ -223,6 +223,8 @@ class Crew:
     def _start_arrived(self) -> None:
         """Begin what has a slot. One whose outcome is not written is taken: its run would begin again after a kill."""
         self._arrived_told = False
+        if self._hurrying.is_set():
+            self._arrived.clear()  # they are handed back with all leases
         while self._arrived and (self.closing or self._execution.busy + len(self._outbox) < self.limit):
             self._execution.start(self._arrived.popleft())
 
@@ -324,8 +326,6 @@ class Crew:
         return True
 
     async def _drain(self, seconds: float) -> None:
-        if self._hurrying.is_set():
-            self._arrived.clear()  # they are handed back with all leases
         self._start_arrived()
         hurry = asyncio.ensure_future(self._hurrying.wait())
         idle = asyncio.ensure_future(self._resources.finish(self._execution.idle, seconds))

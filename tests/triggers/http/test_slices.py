@@ -122,16 +122,17 @@ def test_how_long_the_next_one_waits_is_told_and_each_slice_is(run: Run):
 
 def test_what_requests_still_cost_is_told_before_any_has_waited_for_it(run: Run):
     async def main() -> None:
-        loop, delays = asyncio.get_running_loop(), []
-        slices = Slices(loop, lambda: delays.append(slices.delay(time.perf_counter())))
+        loop, told = asyncio.get_running_loop(), []
+        slices = Slices(loop, lambda: told.append((slices.delay(time.perf_counter()), slices.worked_seconds)))
         slices.begin()
         request = copy_context()
         request.run(ASKED.set, True)
         for _ in range(50):
             loop.call_soon(hold, 0.006, context=request)
             loop.call_soon(int)  # of others
-        await until(lambda: bool(delays))
-        assert 0.2 < delays[0] < 2.0  # 49 are left
+        await until(lambda: bool(told))
+        delay, worked = told[0]
+        assert 0.2 < delay <= 50 * worked, "49 are left, and each will take what the first took"
         await until(lambda: not slices.delay(time.perf_counter()))
 
     run(main())
