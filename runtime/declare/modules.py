@@ -29,12 +29,13 @@ def open_package(root: Path) -> None:
     for name in [PACKAGE, *_loaded()]:
         sys.modules.pop(name, None)
     _imports.clear()
-    importlib.invalidate_caches()
+    if _Finder in sys.meta_path:
+        importlib.invalidate_caches()
+    else:  # nothing was looked for in a project's folder yet; from Python 3.12 on, to forget it loads importlib.metadata
+        sys.meta_path.insert(0, _Finder)
     package = ModuleType(PACKAGE)
     package.__path__ = [str(root / PACKAGE)]
     sys.modules[PACKAGE] = package
-    if _Finder not in sys.meta_path:
-        sys.meta_path.insert(0, _Finder)
     if str(root) not in sys.path:
         sys.path.append(str(root))  # last: a secrets.py of the project's shall not stand in for Python's
 

@@ -101,7 +101,7 @@ WRONG = """
 
     @http.get("/block")
     async def block() -> None:
-        time.sleep(0.7)
+        time.sleep(2)
 
     @http.post("/dead")
     @fn(retries=1)

@@ -156,7 +156,7 @@ def test_one_that_hangs_at_the_end_is_named_and_left(root, start, add):
     [
         ("async def late(pool: Pool):\n    tell('late begins')\n    await asyncio.sleep(60)\n    yield\n", []),
         (  # a thread cannot be stopped: what it opens is closed
-            "def late():\n    tell('late begins')\n    time.sleep(0.5)\n    yield\n    tell('late closes')\n",
+            "def late():\n    tell('late begins')\n    time.sleep(2)\n    yield\n    tell('late closes')\n",
             ["late closes"],
         ),
     ],

@@ -92,6 +92,7 @@ def fill(crew: Crew, desk: Desk, file: Path) -> list[Lease]:
     ahead = claim(crew)
     assert len(ahead) == SLOTS // 4
     assert claim(crew) == []
+    crew.on_loop(nothing()).result(5)  # it has been handed over
     return ahead
 
 
@@ -105,7 +106,6 @@ async def nothing() -> None:
 
 def test_what_is_claimed_ahead_begins_when_outcomes_are_written(crew, desk, file, write):
     ahead = fill(crew, desk, file)
-    crew.on_loop(nothing()).result(5)
     assert len(begun(file)) == SLOTS, "a kill would now repeat as many as there are slots"
     write()
     until(lambda: len(begun(file)) == SLOTS + len(ahead))
