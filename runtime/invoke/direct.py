@@ -1,8 +1,8 @@
 """Run a plain handler in the one task of its request, or in a thread, for a trigger that has nothing else to wait for.
 
-Used by the HTTP trigger's short way, which has a Start of the invoker's for each route. Part of every plain request:
-what can be known before is looked up once. What invoker and execute promise holds here: a task, or a thread, and a
-context of its own, its timeout, its cancellation, and an end in time also where it ignores those.
+Used by the short ways of HTTP and of queues, which have a Start of the invoker's for each route, or function. Part of
+every plain call: what can be known before is looked up once. What invoker and execute promise holds here: a task, or a
+thread, and a context of its own, its timeout, its cancellation, and an end in time also where it ignores those.
 """
 
 import asyncio
@@ -90,11 +90,13 @@ class Start(msgspec.Struct, frozen=True, kw_only=True, eq=False):
     deadlines: Deadlines | None
     loop: asyncio.AbstractEventLoop
 
-    def context_of(self, run_id: str, trace: Trace) -> Context:
+    def context_of(
+        self, run_id: str, trace: Trace, attempt: int = 1, report: Callable[[bytes], None] | None = None
+    ) -> Context:
         """That of a call."""
         return Context(
-            run_id, self.name, self.trigger, 1, self.env, trace, time(), self.timeout_seconds, None, self.resources,
-            self.secrets,
+            run_id, self.name, self.trigger, attempt, self.env, trace, time(), self.timeout_seconds, report,
+            self.resources, self.secrets,
         )  # fmt: skip
 
     def begin(self, call: "Direct") -> bool:

@@ -41,7 +41,7 @@ from runtime.invoke.limits.local import LocalGate
 from runtime.invoke.tally import counted, note_end
 from runtime.invoke.threads.pool import Finished, Threads
 from runtime.observe import traces
-from runtime.observe.counts import Cells
+from runtime.observe.counts import Cells, nowhere
 
 if TYPE_CHECKING:  # a protocol, beside much that a process without isolated functions does not need
     from runtime.invoke.isolation.calls import Isolates
@@ -112,8 +112,13 @@ class Invoker:
             work = prepared.guard.call(invocation, partial(self._run, prepared))
         return counted(prepared.cells[invocation.trigger], work, invocation) if invocation.counted else work
 
-    def start_of(self, function: Function, trigger: str, timeout_seconds: float | None) -> Start | None:
-        """How plain calls of a function by a trigger begin; None where all are to be `invoke`. Called on the loop."""
+    def start_of(
+        self, function: Function, trigger: str, timeout_seconds: float | None, *, counted: bool = True
+    ) -> Start | None:
+        """How plain calls of a function by a trigger begin; None where all are to be `invoke`. Called on the loop.
+
+        counted: as of an Invocation.
+        """
         prepared = self._prepared.get(function)
         if prepared is None or not may_be_direct(function) or prepared.guard is not None:
             return None
@@ -131,7 +136,7 @@ class Invoker:
             resources=self.resources,
             timeout_seconds=timeout_seconds,
             inject=prepared.inject if any(p.injected for p in function.parameters) else None,
-            cell=prepared.cells[trigger],
+            cell=prepared.cells[trigger] if counted else nowhere(),
             threads=self.threads if function.kind == "sync" else None,
             deadlines=deadlines,
             loop=loop,

@@ -27,9 +27,9 @@ The first verdict is never written, but read as what the others leave of all: mo
 In flight is what began and has no verdict.
 """
 
-_NUMBERS = 32
+NUMBERS = 32
 _KEY_BYTES = 256
-_ROW_BYTES = _KEY_BYTES + _NUMBERS * 8
+_ROW_BYTES = _KEY_BYTES + NUMBERS * 8
 _HEAD_BYTES = 4096
 _PAGE_BYTES = 1 << 22
 _MOST_ROWS = (_PAGE_BYTES - _HEAD_BYTES) // _ROW_BYTES
@@ -115,7 +115,7 @@ class Page:
 
     def _numbers_at(self, at: int) -> Numbers:
         start = (_HEAD_BYTES + at * _ROW_BYTES + _KEY_BYTES) // 8
-        return self._numbers[start : start + _NUMBERS]
+        return self._numbers[start : start + NUMBERS]
 
     def rows(self) -> Iterator[tuple[Key, list[float]]]:
         """All of them, as they are now."""

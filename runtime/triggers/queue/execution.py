@@ -8,38 +8,37 @@ import random
 import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from contextlib import suppress
+from contextvars import Context as Variables
+from contextvars import copy_context
 from functools import partial
 from typing import Any
 
 import msgspec
 
 from runtime.base.errors import CellDied, FnrunError, InputError, NoCell
-from runtime.base.ids import new_run_id, trace_of
 from runtime.base.logs import get_logger
 from runtime.declare.registry import Function
 from runtime.invoke.binding import BindingFailed
 from runtime.invoke.execute import noting_what_is_left
 from runtime.invoke.idempotency import KeyFailed, KeyPlan
-from runtime.invoke.invocation import Invocation, Outcome
+from runtime.invoke.invocation import Outcome
 from runtime.invoke.invoker import Invoker
-from runtime.invoke.isolation.faults import said_of
 from runtime.invoke.limits.guard import verdict_of
 from runtime.invoke.retry import next_delay
+from runtime.invoke.threads.pool import Finished
 from runtime.ledger.once import Found, TakesKeys, key_of_function, pause_seconds, take_patiently
-from runtime.ledger.records import MOST_CRASHES, Claimed, Ending, Failure
-from runtime.ledger.schedules.records import tick_of
+from runtime.ledger.records import MOST_CRASHES, Ending, Failure
 from runtime.observe import traces
-from runtime.triggers.queue.clients.messages import TRIGGER, by_name
 from runtime.triggers.queue.leases import Fate, Lease
+from runtime.triggers.queue.outcomes.calls import Short, ShortRun, invocation_of, payload_of
 from runtime.triggers.queue.outcomes.places import place_of
-from runtime.triggers.queue.outcomes.results import BadResult, Results, TooLong
+from runtime.triggers.queue.outcomes.results import BadResult, Results, TooLong, failure_of
 from runtime.triggers.queue.outcomes.spans import run_in_span
 from runtime.triggers.queue.outcomes.tally import Tally
 from runtime.triggers.queue.plans import RunPlan, plan_runs
 
 log = get_logger(__name__)
 
-_ID_DIGITS = 32
 _STUCK_SECONDS = 2.0
 _CRASH_SECONDS = 1.0
 """The first pause after a crash alone; each further one is twice as long."""
@@ -79,7 +78,8 @@ class Execution:
         self._worker = worker
         self._results = Results(result_max)
         self.tally = Tally(tells=bool(worker))  # else this is a cell
-        self._tasks: dict[Lease, asyncio.Task[Ending]] = {}
+        self._stops: dict[Lease, Callable[[], object]] = {}
+        self._short = Short(invoker)
         self._idle = asyncio.Event()
         self._idle.set()
         self.plans: Mapping[str, RunPlan] = {}
@@ -89,6 +89,7 @@ class Execution:
         functions = list(functions)
         self._invoker.adopt(functions)
         self.plans = plan_runs(functions)
+        self._short.forget()
         self._results.adopt(functions)
 
     def start(self, lease: Lease) -> None:
@@ -100,7 +101,22 @@ class Execution:
             return
         lease.began = time.time()
         self.tally.begin(lease.run)
+        self._idle.clear()
         alone = self._alone if lease.run.crashes and not plan.function.policy.isolation else None
+        is_plain = plan.is_plain and alone is None and traces.active is None and not (lease.fate or lease.run.tick)
+        if is_plain and (stop := self._begin_short(lease, plan)) is not None:
+            self._stops[lease] = stop
+        else:
+            self._begin(lease, plan, alone)
+
+    def _begin_short(self, lease: Lease, plan: RunPlan) -> Callable[[], object] | None:
+        try:
+            return self._short.begin(lease, plan, self)
+        except (InputError, BindingFailed) as error:  # bound once: types of the author's may do things of their own
+            asyncio.get_running_loop().call_soon(self.end, lease, self._unfit(lease, error))
+            return bool  # there is nothing to stop
+
+    def _begin(self, lease: Lease, plan: RunPlan, alone: Alone | None) -> None:
         if plan.limit_key is not None and lease.run.key is None:
             work = self._assign(lease, plan, plan.limit_key)
         else:
@@ -108,29 +124,32 @@ class Execution:
         if traces.active is not None:
             work = run_in_span(traces.active, lease, self._worker, work)
         task = asyncio.get_running_loop().create_task(work)
-        self._tasks[lease] = task
-        self._idle.clear()
-        task.add_done_callback(partial(self._end, lease))
+        self.await_ending(lease, task, copy_context())
         if lease.fate:
             task.cancel()
+
+    def await_ending(self, lease: Lease, ending: asyncio.Task[Ending], variables: Variables) -> None:
+        """As for calls.Ends."""
+        self._stops[lease] = ending.cancel
+        ending.add_done_callback(partial(self._take_ending, lease), context=variables)
 
     def stop(self, leases: Iterable[Lease], fate: Fate) -> None:
         """End the handlers of runs, for that reason; those that wait to begin end then."""
         for lease in leases:
             if not (lease.fate or lease.ended):
                 lease.fate = fate
-                if (task := self._tasks.get(lease)) is not None:
-                    task.cancel()
+                if (stop := self._stops.get(lease)) is not None:
+                    stop()
 
     @property
     def busy(self) -> int:
         """How many handlers are at work."""
-        return len(self._tasks)
+        return len(self._stops)
 
     @property
     def at_work(self) -> list[Lease]:
         """The runs whose handlers are at work."""
-        return list(self._tasks)
+        return list(self._stops)
 
     async def idle(self, within_seconds: float) -> bool:
         """Wait until no handler is at work; whether that is so."""
@@ -139,12 +158,25 @@ class Execution:
                 await self._idle.wait()
         return self._idle.is_set()
 
-    def _end(self, lease: Lease, task: asyncio.Task[Ending]) -> None:
-        del self._tasks[lease]
+    def _take_ending(self, lease: Lease, task: asyncio.Task[Ending]) -> None:
+        ending = None
+        if not task.cancelled():
+            if (error := task.exception()) is None:
+                ending = task.result()
+            elif not lease.fate:
+                log.error("a run could not be executed", run_id=lease.run.id, exc_info=error)
+                ending = self._ending(lease, state="failed", reason="error", failure=failure_of(error))
+        self.end(lease, ending)
+
+    def end(self, lease: Lease, ending: Ending | None) -> None:
+        """Its handler is at work no longer, and came to this; to nothing if it was ended from outside."""
+        del self._stops[lease]
         lease.ended = True
-        if not self._tasks:
+        if not self._stops:
             self._idle.set()
-        ending = self._ending_of(lease, task)
+        if lease.fate:
+            is_cancelled = lease.fate == "cancelled"
+            ending = self._ending(lease, state="cancelled", reason="cancelled") if is_cancelled else None
         self.tally.end(lease, ending)
         left = [one for one in lease.left if not one.done()]
         plan = self.plans.get(lease.run.function)
@@ -153,24 +185,12 @@ class Execution:
             ending = ending and msgspec.structs.replace(ending, stays=True)
         self._ended(lease, ending)
 
-    def _ending_of(self, lease: Lease, task: asyncio.Task[Ending]) -> Ending | None:
-        if lease.fate == "cancelled":
-            return self._ending(lease, state="cancelled", reason="cancelled")
-        if task.cancelled() or lease.fate:
-            if not task.cancelled():
-                task.exception()  # else asyncio would say that nobody asked
-            return None
-        if (error := task.exception()) is not None:
-            log.error("a run could not be executed", run_id=lease.run.id, exc_info=error)
-            return self._ending(lease, state="failed", reason="error", failure=failure_of(error))
-        return task.result()
-
     async def _run(self, lease: Lease, plan: RunPlan) -> Ending:
         run = lease.run
         try:
-            arguments = plan.arguments.bind(_payload_of(run, plan))
+            arguments = plan.arguments.bind(payload_of(run, plan))
         except (InputError, BindingFailed) as error:
-            return self._ending(lease, state="failed", reason="bad arguments", failure=failure_of(error))
+            return self._unfit(lease, error)
         if plan.key is not None and self._keys is not None:
             instead = await self._instead(lease, plan, plan.key, self._keys, arguments)
             if instead is not None:
@@ -179,8 +199,17 @@ class Execution:
         with noting_what_is_left() as lease.left:
             return await self._carry_out(lease, plan, arguments)
 
+    def _unfit(self, lease: Lease, error: InputError | BindingFailed) -> Ending:
+        return self._ending(lease, state="failed", reason="bad arguments", failure=failure_of(error))
+
     async def _carry_out(self, lease: Lease, plan: RunPlan, arguments: dict[str, Any]) -> Ending:
-        outcome = await self._invoker.invoke(_invocation(lease, plan, arguments))
+        return await self._judge(lease, plan, await self._invoker.invoke(invocation_of(lease, plan, arguments)))
+
+    async def conclude(self, call: ShortRun, finished: Finished, seconds: float) -> Ending:
+        """As for calls.Ends."""
+        return await self._judge(call.lease, call.plan, await self._invoker.finish(call, finished, seconds))
+
+    async def _judge(self, lease: Lease, plan: RunPlan, outcome: Outcome) -> Ending:
         if outcome.state == "failed":
             return await self._failed(lease, plan, outcome)
         try:
@@ -194,12 +223,20 @@ class Execution:
             return await self._failed(lease, plan, Outcome(state="failed", reason="error", error=raised))
         return self._ending(lease, state="succeeded", result=result, verdict="good")
 
+    def write(self, lease: Lease, plan: RunPlan, value: Any) -> Ending:
+        """As for calls.Ends."""
+        try:
+            result = self._results.write_plain(value, plan.function)
+        except BadResult as bad:
+            return self._bad_result(lease, bad)
+        return self._ending(lease, state="succeeded", result=result, verdict="good")
+
     async def _assign(self, lease: Lease, plan: RunPlan, key: KeyPlan) -> Ending:
         """Find the key by which a run waits for its turn, whose submitter did not know it. Raises once it is found."""
         try:
-            lease.key = key.text_of(plan.arguments.bind(_payload_of(lease.run, plan)))
+            lease.key = key.text_of(plan.arguments.bind(payload_of(lease.run, plan)))
         except (InputError, BindingFailed) as error:
-            return self._ending(lease, state="failed", reason="bad arguments", failure=failure_of(error))
+            return self._unfit(lease, error)
         except KeyFailed as error:
             return self._ending(lease, state="failed", reason="error", failure=failure_of(error))
         lease.fate = "assigned"
@@ -270,7 +307,7 @@ class Execution:
             is_last = ending.state == "failed"
         if not (is_last and plan.function.policy.has_fallback):
             return ending
-        invocation = _invocation(lease, plan, plan.arguments.bind(_payload_of(lease.run, plan)))
+        invocation = invocation_of(lease, plan, plan.arguments.bind(payload_of(lease.run, plan)))
         found = await self._invoker.fall_back(invocation, outcome)
         if found.fell_back is None:
             return ending
@@ -309,41 +346,3 @@ class Execution:
             ended=time.time(),
             **said,
         )
-
-
-def _payload_of(run: Claimed, plan: RunPlan) -> bytes:
-    """The arguments. A function that was named by on_failure= takes what it wants of what it is told. InputError."""
-    if run.trigger == TRIGGER:
-        return by_name(run.payload, plan.arguments)
-    if run.trigger != "on_failure":
-        return run.payload
-    try:
-        told = msgspec.json.decode(run.payload, type=dict[str, msgspec.Raw])
-    except msgspec.DecodeError:
-        return run.payload
-    return msgspec.json.encode({name: value for name, value in told.items() if name in plan.names})
-
-
-def _invocation(lease: Lease, plan: RunPlan, arguments: dict[str, Any]) -> Invocation:
-    """A run as the invoker takes it: claim has seen to its limits, and its last failure falls back, no other."""
-    run = lease.run
-    return Invocation(
-        function=plan.function,
-        trigger=run.trigger,
-        arguments=arguments,
-        run_id=run.id,
-        trace=traces.here(trace_of(run.id if len(run.id) == _ID_DIGITS else new_run_id(), run.trace or None)),
-        timeout_seconds=plan.timeout_of(run),
-        attempt=run.attempt,
-        report=lease.report,
-        tick=tick_of(run),
-        has_place=True,
-        falls_back=False,
-        counted=False,
-    )
-
-
-def failure_of(error: BaseException) -> Failure:
-    """An error as the ledger keeps it."""
-    message, lines = said_of(error)
-    return Failure(type=type(error).__name__, message=message, traceback=lines)

@@ -13,6 +13,7 @@ from runtime.declare.registry import DEFAULT_QUEUE, Function
 from runtime.declare.triggers import Queue
 from runtime.invoke.binding import PayloadPlan
 from runtime.invoke.idempotency import KeyPlan, plan_key, plan_limit_key
+from runtime.invoke.invoker import may_be_direct
 from runtime.invoke.limits.rules import Limits, limits_of
 from runtime.invoke.retry import DEFAULT_MAX_AGE_SECONDS, DEFAULT_RETRY
 from runtime.ledger.records import Claimed
@@ -25,6 +26,7 @@ class RunPlan(msgspec.Struct, frozen=True, kw_only=True, eq=False):
     """How a function's runs are executed. names: of the arguments it takes. key: None without idempotent=.
 
     limits: None without any; limit_key: what they are apart by, None without key=.
+    is_plain: nothing but the handler has to be waited for.
     """
 
     function: Function
@@ -37,6 +39,7 @@ class RunPlan(msgspec.Struct, frozen=True, kw_only=True, eq=False):
     key: KeyPlan | None
     limits: Limits | None
     limit_key: KeyPlan | None
+    is_plain: bool
 
     def timeout_of(self, run: Claimed) -> float:
         """How long a run may take: what its schedule says, or its queue, or its function."""
@@ -58,7 +61,8 @@ def plan_runs(functions: Iterable[Function]) -> dict[str, RunPlan]:
 
 
 def _plan(function: Function, arguments: PayloadPlan) -> RunPlan:
-    policy = function.policy
+    policy, key = function.policy, plan_key(function)
+    takes_tick = any(one.injected == "tick" for one in function.parameters)
     return RunPlan(
         function=function,
         arguments=arguments,
@@ -67,9 +71,10 @@ def _plan(function: Function, arguments: PayloadPlan) -> RunPlan:
         timeout_seconds=policy.timeout_seconds or DEFAULT_TIMEOUT_SECONDS,
         queue_timeouts={one.name: one.timeout_seconds for one in _queues(function) if one.timeout_seconds},
         max_age_seconds=policy.max_age_seconds or DEFAULT_MAX_AGE_SECONDS,
-        key=plan_key(function),
+        key=key,
         limits=limits_of(function),
         limit_key=plan_limit_key(function),
+        is_plain=key is None and not takes_tick and may_be_direct(function),
     )
 
 

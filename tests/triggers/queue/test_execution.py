@@ -11,16 +11,21 @@ import msgspec
 import pytest
 
 from runtime.base.ids import new_run_id
+from runtime.declare.context import current
 from runtime.invoke.invoker import Invoker
 from runtime.ledger.records import Claimed, Ending
 from runtime.ledger.targets import on_failure_map
+from runtime.observe import counts
+from runtime.observe.board import BEGAN
 from runtime.projects import Project, load_project
-from runtime.triggers.queue.execution import Execution, failure_of
+from runtime.triggers.queue.execution import Execution
 from runtime.triggers.queue.leases import Lease
+from runtime.triggers.queue.outcomes.results import failure_of
 from runtime.triggers.queue.plans import plan_runs, queues_of
 
 FUNCTIONS = """
     import asyncio, time
+    from contextvars import ContextVar
     from runtime import Context, GiveUp, Problem, Reply, Request, Retry, RetryAfter, fn, http, queue
 
     @queue("mails")
@@ -78,7 +83,31 @@ FUNCTIONS = """
     async def told(function: str, reason: str):
         return f"{function} {reason}"
 
+    SEEN = ContextVar("seen", default="nothing")
+
+    @fn(retries=1)
+    async def seen(name: str):
+        before = SEEN.get()
+        SEEN.set(name)
+        return before
+
+    @fn(timeout="50ms", retries=1)
+    async def stubborn():
+        try:
+            await asyncio.sleep(60)
+        except asyncio.CancelledError:
+            await asyncio.sleep(1.5)
+
+    @fn(retries=1)
+    async def cancels_itself():
+        raise asyncio.CancelledError
+
+    def around(count: int = -1):
+        return told("a", "b") if count < 0 else (i for i in range(count))
+
     never, odd, told, boom, slow, fails = (queue("default")(one) for one in (never, odd, told, boom, slow, fails))
+    seen, stubborn, around = (queue("default")(one) for one in (seen, stubborn, around))
+    cancels_itself = queue("default")(cancels_itself)
 
     @http.post("/raw")
     async def raw(request: Request):
@@ -244,6 +273,57 @@ async def test_idle_waits_only_so_long(box):
     assert not await box.execution.idle(0.01)
     box.execution.stop([lease], "lost")
     assert await box.execution.idle(2)
+
+
+async def test_what_a_run_leaves_in_its_context_is_there_for_no_other(box, monkeypatch):
+    """Also where the next one is begun as one ends, as the crew does."""
+    ended, contexts = box.execution._ended, []
+
+    def go_on(lease: Lease, ending: Ending | None) -> None:
+        contexts.append(current.get(None))
+        if lease.run.payload == b'{"name": "first"}':
+            box.start("seen", b'{"name": "second"}')
+        ended(lease, ending)
+
+    monkeypatch.setattr(box.execution, "_ended", go_on)
+    first = await box.run("seen", b'{"name": "first"}')
+    second = await box.end()
+    assert (first.result, second.result) == (b'"nothing"', b'"nothing"')
+    assert (await box.run("boom")).state == "failed"
+    assert contexts == [None] * 3
+
+
+async def test_what_ignores_its_cancellation_has_ended_once(box, log):
+    began = time.monotonic()
+    ending = await box.run("stubborn")
+    assert (ending.state, ending.reason) == ("failed", "timeout")
+    assert time.monotonic() - began >= 1.05
+    assert "handler ignores its cancellation and was left running" in [one["event"] for one in log.entries]
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(1):
+            await box.endings.get()
+
+
+async def test_a_handler_that_cancels_itself_has_failed(box):
+    ending = await box.run("cancels_itself")
+    assert (ending.state, ending.reason, ending.failure.type) == ("failed", "error", "CancelledError")
+
+
+async def test_a_plain_function_around_others_gives_what_they_do(box):
+    assert (await box.run("around")).result == b'"a b"'
+    assert (await box.run("around", b'{"count": 2}')).result == b"[0,1]"
+
+
+@pytest.mark.parametrize("function", ["slow", "rests", "boom", "told"])
+async def test_a_run_is_counted_once(box, function):
+    payload = b'{"function": "f", "reason": "r"}' if function == "told" else b"{}"
+
+    def began() -> float:
+        return counts.read_here().sums.get(("call", f"jobs.{function}", "submit"), [0.0] * (BEGAN + 1))[BEGAN]
+
+    before = began()
+    await box.run(function, payload, trigger="submit", queue="slow")
+    assert began() == before + 1
 
 
 async def test_on_failure_gets_what_it_asks_for(box):

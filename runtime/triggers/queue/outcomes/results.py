@@ -1,4 +1,4 @@
-"""Results of runs as JSON: strictly, and not too long.
+"""Results of runs as JSON: strictly, and not too long. Failures, as the ledger keeps them.
 
 Used by the execution. A handler's result may hold types of its author's, with code of their own.
 """
@@ -12,7 +12,9 @@ from runtime.base.errors import FnrunError
 from runtime.declare.markers import Reply
 from runtime.declare.registry import Function
 from runtime.invoke.execute import Stream
+from runtime.invoke.isolation.faults import said_of
 from runtime.invoke.results import Unencodable, encode_json, may_hold_float
+from runtime.ledger.records import Failure
 
 
 class BadResult(FnrunError):  # noqa: N818 - a verdict on what a handler returned
@@ -48,6 +50,10 @@ class Results:
                 if limit.expired():
                     raise TooLong from None
                 raise
+        return self.write_plain(value, function)
+
+    def write_plain(self, value: Any, function: Function) -> bytes:
+        """As write, for what is no generator. BadResult."""
         if isinstance(value, Reply):
             value = value.body
         return self._encode(value, may_be_nan=not self._plain.get(function, False))
@@ -77,3 +83,9 @@ class Results:
                 f"the result is larger than {self.most_bytes} bytes; keep it elsewhere and return where it is, or "
                 "raise [queue] result_max"
             )
+
+
+def failure_of(error: BaseException) -> Failure:
+    """An error as the ledger keeps it."""
+    message, lines = said_of(error)
+    return Failure(type=type(error).__name__, message=message, traceback=lines)
