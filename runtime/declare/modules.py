@@ -31,7 +31,7 @@ def open_package(root: Path) -> None:
     _imports.clear()
     if _Finder in sys.meta_path:
         importlib.invalidate_caches()
-    else:  # nothing was looked for in a project's folder yet; from Python 3.12 on, to forget it loads importlib.metadata
+    else:  # nothing was looked for in its folder yet; from Python 3.12 on, to forget that loads importlib.metadata
         sys.meta_path.insert(0, _Finder)
     package = ModuleType(PACKAGE)
     package.__path__ = [str(root / PACKAGE)]
