@@ -8,6 +8,7 @@ import socket
 import sys
 from collections.abc import Callable, Sequence
 from importlib import import_module
+from importlib.machinery import PathFinder
 from pathlib import Path
 from types import ModuleType
 from typing import Any, clear_overloads
@@ -88,9 +89,10 @@ def _load(root: Path) -> projects.Project:
     metadata = _Later("importlib.metadata")
     if metadata.__name__ not in sys.modules:
         metadata.step_in()
-    import runtime.base.store  # noqa: F401, PLC0415 - now, and not before
-
-    metadata.step_aside()
+    try:
+        import runtime.base.store  # noqa: F401, PLC0415 - now, and not before
+    finally:
+        metadata.step_aside()
     # typing keeps redis-py's 750, 0.8 MB, for whoever asks it for them. Those of functions and what they load stay.
     clear_overloads()
     return projects.load_project(root)
@@ -106,9 +108,11 @@ class _Later(ModuleType):
 
     def step_in(self) -> None:
         """Be what is imported from now on, `import a.b` and `from a import b` alike."""
-        sys.modules[self.__name__] = self
         package, _, name = self.__name__.rpartition(".")
-        setattr(import_module(package), name, self)
+        parent = import_module(package)
+        self.__spec__ = PathFinder.find_spec(self.__name__, parent.__path__)
+        sys.modules[self.__name__] = self
+        setattr(parent, name, self)
 
     def step_aside(self) -> None:
         """Be it no more."""

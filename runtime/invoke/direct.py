@@ -10,7 +10,6 @@ from collections.abc import Callable, Mapping
 from contextvars import Context as Variables
 from contextvars import Token, copy_context
 from functools import partial
-from inspect import isawaitable
 from time import perf_counter, time
 from types import AsyncGeneratorType, GeneratorType
 from typing import Any, Literal
@@ -35,6 +34,11 @@ log = get_logger(__name__)
 
 Why = Literal["timeout", "left", "given up"]
 GENERATORS = (AsyncGeneratorType, GeneratorType)
+
+
+def is_generator(value: object) -> bool:
+    """By its type alone: to ask a proxy of the author's for its class may raise."""
+    return issubclass(type(value), GENERATORS)
 
 
 class Deadlines:
@@ -167,15 +171,14 @@ class Direct(msgspec.Struct, eq=False):
         self.variables.run(self._end_in, finished)
 
     def _end_in(self, finished: Finished) -> None:
+        self.job = None  # which knows this call: neither would go before the garbage collector comes by
         value = finished.value
-        if finished.error is not None or isinstance(value, GENERATORS):
+        if finished.error is not None or is_generator(value):
             self._end(finished)
-        elif isawaitable(value):  # a plain function around an async one
-            self.job = None
+        elif hasattr(type(value), "__await__"):  # a plain function around an async one
             self.task = self.start.loop.create_task(self.work(lambda: value, {}), context=self.variables)
         else:
-            self._leave()
-            self.succeeded(value)
+            self._succeed(value)
 
     def skip(self) -> None:
         """There is nothing to run, and it does not begin."""
@@ -194,6 +197,8 @@ class Direct(msgspec.Struct, eq=False):
             if not job.cancel() and self.start.threads is not None:
                 self.start.threads.leave(job)
             loop.call_soon(self._end, None, context=self.variables)
+        elif self.task is not None and self.task.done():  # somebody has cancelled it before its first step
+            loop.call_soon(self._end, None, context=self.variables)
         elif self._started and self.task is not None:  # else it never begins
             self.task.cancel()
             loop.call_later(GRACE_SECONDS, self._give_up, context=Variables())
@@ -201,7 +206,7 @@ class Direct(msgspec.Struct, eq=False):
     def _give_up(self) -> None:
         """What ignores its cancellation is left running."""
         if not self.over and self.task is not None:
-            abandon(self.start.name, self.task)
+            self.variables.run(abandon, self.start.name, self.task)
             self.variables.run(self._end, None, leaves=False)
 
     async def work(self, call: Callable[..., Any], arguments: dict[str, Any]) -> None:
@@ -216,13 +221,19 @@ class Direct(msgspec.Struct, eq=False):
             except BaseException as error:  # noqa: BLE001 - asyncio lets SystemExit out of the loop
                 finished = Finished(error=error)
             else:
-                if not self._is_cancelled() and not isinstance(value, GENERATORS):
-                    self._leave()
-                    self.succeeded(value)
+                if not self._is_cancelled() and not is_generator(value):
+                    self._succeed(value)
                     return
                 finished = Finished(value=value)
         if not self.over:
             self._end(finished)
+        del finished  # the traceback of its error knows this frame
+
+    def _succeed(self, value: Any) -> None:
+        self._leave()
+        self.succeeded(value)
+        if begun:
+            end_prints(self.run_id)
 
     def _is_cancelled(self) -> bool:
         return self.why is not None
@@ -238,6 +249,8 @@ class Direct(msgspec.Struct, eq=False):
             self.start.cell.done(seconds, "cancelled")
         self.failed(finished, seconds)
         self._leave()
+        if begun:
+            end_prints(self.run_id)
         if leaves and self.token is not None:
             current.reset(self.token)
 
@@ -245,8 +258,6 @@ class Direct(msgspec.Struct, eq=False):
         self.over = True
         if self.start.deadlines is not None:
             self.start.deadlines.drop(self)
-        if begun:
-            end_prints(self.run_id)
 
     @property
     def seconds(self) -> float:

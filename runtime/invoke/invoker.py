@@ -32,7 +32,7 @@ from runtime.declare.policies import RetryAfter
 from runtime.declare.registry import Function
 from runtime.declare.request import ClientGone
 from runtime.declare.resources import NONE_OPENED, Opened
-from runtime.invoke.direct import GENERATORS, Deadlines, Direct, Start
+from runtime.invoke.direct import Deadlines, Direct, Start, is_generator
 from runtime.invoke.execute import Stream, in_threads, run_async, run_in_thread
 from runtime.invoke.invocation import Invocation, Outcome, Reason
 from runtime.invoke.limits.gate import Gate
@@ -144,9 +144,17 @@ class Invoker:
 
     async def finish(self, call: Direct, finished: Finished, seconds: float) -> Outcome:
         """The Outcome of a call that was begun, and has ended so after so long; it is counted."""
-        if isinstance(finished.value, GENERATORS):
-            finished = await _stream_of(call.start.name, self.threads, finished, call.start.timeout_seconds)
-        return self.judge(call, finished, seconds)
+        if is_generator(finished.value):
+            try:
+                finished = await _stream_of(call.start.name, self.threads, finished, call.start.timeout_seconds)
+            except asyncio.CancelledError:
+                call.context.cancelled = True
+                raise
+            finally:
+                end_prints(call.run_id)
+        outcome = self.judge(call, finished, seconds)
+        call.context.cancelled |= outcome.reason == "timeout"
+        return outcome
 
     def judge(self, call: Direct, finished: Finished, seconds: float) -> Outcome:
         """As finish, where nothing is to be waited for."""
@@ -289,9 +297,9 @@ async def _run_async(name: str, threads: Threads, call: Callable[[], Any], timeo
 
 async def _stream_of(name: str, threads: Threads, finished: Finished, timeout_seconds: float | None) -> Finished:
     """What a handler returned, but a generator as the stream it is: a decorator's wrapper returns one so."""
-    if isinstance(finished.value, AsyncGeneratorType):
+    if issubclass(type(finished.value), AsyncGeneratorType):
         return await _run_stream(name, None, lambda: finished.value, timeout_seconds)
-    if isinstance(finished.value, GeneratorType):
+    if issubclass(type(finished.value), GeneratorType):
         return await _run_stream(name, None, lambda: in_threads(finished.value, threads), timeout_seconds)
     return finished
 

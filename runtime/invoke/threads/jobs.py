@@ -32,10 +32,15 @@ class Returns:
 
     def _hand_back(self) -> None:
         self._is_told = False  # what ends from now on tells the loop anew
-        for _ in range(len(self._ended)):
-            job = self._ended.popleft()
-            if not job.is_left:
-                job.back(job.value)
+        try:
+            for _ in range(len(self._ended)):
+                job = self._ended.popleft()
+                if not job.is_left:
+                    job.back(job.value)
+        finally:  # should one raise all the same, the others come back
+            if self._ended and not self._is_told:
+                self._is_told = True
+                self.loop.call_soon(self._hand_back, context=self._variables)
 
 
 class Job:

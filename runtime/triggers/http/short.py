@@ -21,7 +21,7 @@ from runtime.base.logs import get_logger
 from runtime.declare.registry import Function
 from runtime.declare.request import Request
 from runtime.invoke.binding import BindingFailed, HttpPlan
-from runtime.invoke.direct import GENERATORS, Direct, Start
+from runtime.invoke.direct import Direct, Start, is_generator
 from runtime.invoke.invocation import Outcome
 from runtime.invoke.invoker import Invoker, may_be_direct
 from runtime.invoke.tally import note_success
@@ -184,7 +184,7 @@ class ShortCall(Direct, kw_only=True, eq=False):
             self.shell.drop(self, 0)
         elif finished is None:
             self._go_on(None)
-        elif isinstance(finished.value, GENERATORS):
+        elif is_generator(finished.value):
             self.shell.go_on(self, self.short.answer(self, finished, seconds), copy_context())
         else:
             try:

@@ -71,8 +71,7 @@ class Execution:
         keys: TakesKeys | None = None,
         alone: Alone | None = None,
     ) -> None:
-        self._keys = keys
-        self._alone = alone
+        self._keys, self._alone = keys, alone
         self._invoker = invoker
         self._ended = ended
         self._worker = worker
@@ -113,8 +112,11 @@ class Execution:
         try:
             return self._short.begin(lease, plan, self)
         except (InputError, BindingFailed) as error:  # bound once: types of the author's may do things of their own
-            asyncio.get_running_loop().call_soon(self.end, lease, self._unfit(lease, error))
-            return bool  # there is nothing to stop
+            ending = self._unfit(lease, error)
+        except Exception as error:  # noqa: BLE001 - nobody else would end it
+            ending = self._unable(lease, error)
+        asyncio.get_running_loop().call_soon(self.end, lease, ending)
+        return bool  # there is nothing to stop
 
     def _begin(self, lease: Lease, plan: RunPlan, alone: Alone | None) -> None:
         if plan.limit_key is not None and lease.run.key is None:
@@ -164,13 +166,13 @@ class Execution:
             if (error := task.exception()) is None:
                 ending = task.result()
             elif not lease.fate:
-                log.error("a run could not be executed", run_id=lease.run.id, exc_info=error)
-                ending = self._ending(lease, state="failed", reason="error", failure=failure_of(error))
+                ending = self._unable(lease, error)
         self.end(lease, ending)
 
     def end(self, lease: Lease, ending: Ending | None) -> None:
         """Its handler is at work no longer, and came to this; to nothing if it was ended from outside."""
-        del self._stops[lease]
+        if self._stops.pop(lease, None) is None:
+            return  # it has ended before
         lease.ended = True
         if not self._stops:
             self._idle.set()
@@ -197,13 +199,14 @@ class Execution:
                 return instead
             lease.began = time.time()
         with noting_what_is_left() as lease.left:
-            return await self._carry_out(lease, plan, arguments)
+            return await self._judge(lease, plan, await self._invoker.invoke(invocation_of(lease, plan, arguments)))
+
+    def _unable(self, lease: Lease, error: BaseException) -> Ending:
+        log.error("a run could not be executed", run_id=lease.run.id, exc_info=error)
+        return self._ending(lease, state="failed", reason="error", failure=failure_of(error))
 
     def _unfit(self, lease: Lease, error: InputError | BindingFailed) -> Ending:
         return self._ending(lease, state="failed", reason="bad arguments", failure=failure_of(error))
-
-    async def _carry_out(self, lease: Lease, plan: RunPlan, arguments: dict[str, Any]) -> Ending:
-        return await self._judge(lease, plan, await self._invoker.invoke(invocation_of(lease, plan, arguments)))
 
     async def conclude(self, call: ShortRun, finished: Finished, seconds: float) -> Ending:
         """As for calls.Ends."""
@@ -243,8 +246,7 @@ class Execution:
         raise Assigned
 
     def _bad_result(self, lease: Lease, bad: BadResult) -> Ending:
-        run = lease.run
-        log.error("a result cannot be kept", run_id=run.id, function=run.function, reason=str(bad))
+        log.error("a result cannot be kept", run_id=lease.run.id, function=lease.run.function, reason=str(bad))
         return self._ending(lease, state="failed", reason="bad result", failure=failure_of(bad))
 
     async def _instead(

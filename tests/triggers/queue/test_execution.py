@@ -1,6 +1,7 @@
 """A Claimed in, an Ending out, whatever the handler does."""
 
 import asyncio
+import gc
 import json
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -11,7 +12,9 @@ import msgspec
 import pytest
 
 from runtime.base.ids import new_run_id
+from runtime.base.logs import prints
 from runtime.declare.context import current
+from runtime.invoke import direct
 from runtime.invoke.invoker import Invoker
 from runtime.ledger.records import Claimed, Ending
 from runtime.ledger.targets import on_failure_map
@@ -102,12 +105,57 @@ FUNCTIONS = """
     async def cancels_itself():
         raise asyncio.CancelledError
 
+    class Proxy:
+        @property
+        def __class__(self):
+            raise RuntimeError("unbound")
+
+    @fn(retries=1)
+    async def proxy():
+        return Proxy()
+
+    @fn(retries=1)
+    def plain_proxy():
+        return Proxy()
+
+    @fn(retries=1)
+    def plain():
+        return 1
+
+    @fn(retries=1)
+    async def cancels_all():
+        for task in asyncio.all_tasks() - {asyncio.current_task()}:
+            if task.get_coro().__name__ == "work":
+                task.cancel()
+
+    @fn(timeout="100ms", retries=1)
+    async def brief():
+        return 1
+
+    @fn(timeout="300ms", retries=1)
+    def looks(ctx: Context):
+        def items():
+            print("half a line", end="")
+            while not ctx.cancelled:
+                time.sleep(0.01)
+            SEEN_CANCELLED.append(1)
+            yield 1
+        return items()
+
+    SEEN_CANCELLED = []
+
+    @fn(retries=1)
+    async def seen_cancelled():
+        return len(SEEN_CANCELLED)
+
     def around(count: int = -1):
         return told("a", "b") if count < 0 else (i for i in range(count))
 
     never, odd, told, boom, slow, fails = (queue("default")(one) for one in (never, odd, told, boom, slow, fails))
     seen, stubborn, around = (queue("default")(one) for one in (seen, stubborn, around))
-    cancels_itself = queue("default")(cancels_itself)
+    cancels_itself, proxy, plain_proxy = (queue("default")(one) for one in (cancels_itself, proxy, plain_proxy))
+    cancels_all, brief, looks, plain = (queue("default")(one) for one in (cancels_all, brief, looks, plain))
+    seen_cancelled = queue("default")(seen_cancelled)
 
     @http.post("/raw")
     async def raw(request: Request):
@@ -293,12 +341,14 @@ async def test_what_a_run_leaves_in_its_context_is_there_for_no_other(box, monke
     assert contexts == [None] * 3
 
 
-async def test_what_ignores_its_cancellation_has_ended_once(box, log):
+async def test_what_ignores_its_cancellation_has_ended_once(box, monkeypatch):
+    left = []
+    monkeypatch.setattr(direct, "abandon", lambda name, _: left.append((name, current.get().run_id)))
     began = time.monotonic()
     ending = await box.run("stubborn")
     assert (ending.state, ending.reason) == ("failed", "timeout")
     assert time.monotonic() - began >= 1.05
-    assert "handler ignores its cancellation and was left running" in [one["event"] for one in log.entries]
+    assert left == [("jobs.stubborn", ending.id)], "and its line says whose it is"
     with pytest.raises(TimeoutError):
         async with asyncio.timeout(1):
             await box.endings.get()
@@ -312,6 +362,50 @@ async def test_a_handler_that_cancels_itself_has_failed(box):
 async def test_a_plain_function_around_others_gives_what_they_do(box):
     assert (await box.run("around")).result == b'"a b"'
     assert (await box.run("around", b'{"count": 2}')).result == b"[0,1]"
+
+
+@pytest.mark.parametrize("function", ["proxy", "plain_proxy"])
+async def test_a_result_that_raises_when_it_is_asked_for_its_class_holds_up_nobody(box, function):
+    for name in (function, "plain"):
+        box.start(name)
+    endings = [await box.end() for _ in range(2)]
+    assert sorted(one.state for one in endings) == ["failed", "succeeded"]
+    assert [one.reason for one in endings if one.state == "failed"] == ["bad result"]
+
+
+async def test_one_whose_task_is_cancelled_before_its_first_step_ends_in_its_time(box):
+    box.start("cancels_all")
+    box.start("brief")
+    assert {(await box.end()).reason for _ in range(2)} == {None, "timeout"}
+
+
+async def test_a_generator_of_a_plain_function_learns_that_its_time_is_over(box):
+    assert (await box.run("looks")).reason == "timeout"
+    with anyio.fail_after(5):
+        while (await box.run("seen_cancelled")).result != b"1":
+            pass
+    assert prints.begun == {}
+
+
+async def test_arguments_nested_too_deep_for_on_failure_end_the_run(box):
+    deep = b'{"arguments": ' + b"[" * 2000 + b"]" * 2000 + b"}"
+    ending = await box.run("told", deep, trigger="on_failure")
+    assert ending.state == "failed"
+    assert await box.execution.idle(1)
+
+
+@pytest.mark.parametrize("function", ["plain", "brief", "boom", "fails"])
+async def test_a_run_that_has_ended_needs_no_garbage_collector(box, function):
+    await box.run(function)
+    gc.collect()
+    gc.disable()
+    try:
+        for _ in range(20):
+            await box.run(function)
+        await asyncio.sleep(0)
+        assert gc.collect() < 20, "not one object a run"
+    finally:
+        gc.enable()
 
 
 @pytest.mark.parametrize("function", ["slow", "rests", "boom", "told"])
