@@ -14,7 +14,7 @@ import msgspec
 from runtime.base.errors import InputError
 from runtime.invoke.limits.rules import Limits
 from runtime.ledger import views
-from runtime.ledger.calls import Argument, Call, script
+from runtime.ledger.calls import Argument, Call, Contact, script
 from runtime.ledger.flows.nodes import FlowSubmission, stored
 from runtime.ledger.records import Accepted, Adopted, Adoption, Beat, Claimed, Ending, Foreign, Held, Lost, Submission
 from runtime.ledger.views import Page, QueueView, RunView, WorkerView
@@ -162,12 +162,15 @@ class Ledger:
             arguments += (one.id, one.token)
         return self._call("disown", arguments, int)
 
-    def reap(self, on_lost: Callable[[list[Lost]], object] = len) -> Call[int]:
+    def reap(self, on_lost: Callable[[list[Lost]], object] = len, contact: Contact | None = None) -> Call[int]:
         """Move what its time has come for: due runs, lost leases. How many; call again at once while there are any.
 
-        on_lost: told of attempts whose worker was lost.
+        on_lost: told of attempts whose worker was lost. contact: the caller's, who reaps again and again. A call that
+        was under way while the store stood still takes no leases: beats that were, too, may be read after it.
         """
-        return self._call("reap", (_REAPED,), views.read_reaped(on_lost))
+        contact = contact or Contact()
+        arguments = (_REAPED, contact.at, _ms(self.lease_seconds / 2))
+        return self._call("reap", arguments, views.read_reaped(on_lost, contact))
 
     def next_reap(self) -> Call[float | None]:
         """When reap will have something to move, as things are now; None for never."""

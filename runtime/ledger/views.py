@@ -9,6 +9,7 @@ from typing import Any, Self
 import msgspec
 
 from runtime.ledger.callbacks.records import CallbackView
+from runtime.ledger.calls import Contact
 from runtime.ledger.records import DEFAULT_PRIORITY, FINISHED, Failure, Lost, Reason, State
 
 
@@ -236,11 +237,11 @@ def _seconds(found: Mapping[str, str], name: str) -> float | None:
     return int(found[name]) / 1000 if name in found else None
 
 
-def read_reaped(on_lost: Callable[[list[Lost]], object]) -> Callable[[Sequence[Any]], int]:
+def read_reaped(on_lost: Callable[[list[Lost]], object], contact: Contact) -> Callable[[Sequence[Any]], int]:
     """How many were moved; on_lost: told of the attempts whose worker was lost, if there are any."""
 
     def read(found: Sequence[Any]) -> int:
-        moved, *rest = found
+        moved, contact.at, *rest = found
         parts = (rest[at : at + 4] for at in range(0, len(rest), 4))
         if lost := [Lost(fn.decode(), trigger.decode(), ms / 1000, bool(on)) for fn, trigger, ms, on in parts]:
             on_lost(lost)

@@ -3,7 +3,7 @@
 import pytest
 from redis.exceptions import ResponseError
 
-from runtime.ledger.calls import do
+from runtime.ledger.calls import Contact, do
 from runtime.ledger.records import Ending, Lost, Submission
 from tests.ledger.trial import START, Trial
 
@@ -60,6 +60,29 @@ def test_who_takes_back_what_is_lost_is_told_of_each_attempt(trial: Trial):
         Lost(function="f", trigger="submit", seconds=11.0, goes_on=False),
         Lost(function="f", trigger="cron", seconds=11.0, goes_on=True),
     ]
+
+
+def test_who_was_not_answered_for_long_takes_no_leases(trial: Trial):
+    """Its call may have been read before the beats of living workers, of the same time: the store stood still."""
+    contact = Contact()
+
+    def reap() -> int:
+        return do(trial.client, trial.ledger.reap(contact=contact))
+
+    trial.works()
+    trial.accept()
+    one, later = trial.claim_one(), trial.accept(due=START + 8)
+    assert (reap(), contact.at) == (0, trial.now * 1000)
+    trial.now += 11
+    assert (reap(), contact.at) == (1, trial.now * 1000), "what is due is moved all the same"
+    assert (trial.state(one.id), trial.state(later)) == ("running", "queued")
+    trial.beat(one)
+    trial.now += 4
+    assert reap() == 0
+    trial.now += 4
+    assert reap() == 0
+    trial.now += 4
+    assert (reap(), trial.state(one.id)) == (1, "queued")
 
 
 def test_thousands_may_be_lost_at_once_in_many_queues(trial: Trial):

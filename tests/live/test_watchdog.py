@@ -151,7 +151,7 @@ def test_an_http_process_whose_loop_is_held_is_replaced(root, start, how, worker
         assert told["stack"].splitlines()[-2].endswith(" in hold")
         assert "execute.py" not in told["stack"]
         assert len(said(server.output, ENDS)) == 1
-    (replaced,) = said(server.output, "an HTTP process ended and is replaced")
+    (replaced,) = until(lambda: said(server.output, "an HTTP process ended and is replaced"))
     assert (replaced["how"], replaced["pause_seconds"]) == (
         "stuck, signal SIGKILL" if how == "regex" else f"stuck, exit code {STUCK}", 0.0,
     )  # fmt: skip

@@ -1,11 +1,13 @@
 -- Move what its time has come for: due runs, lost leases, runs that nobody knows, limits, what is left to be done in
 -- flows.
--- ARGV: how many of each in a queue. Returns how many were moved, and of each attempt whose worker was lost: function,
--- trigger, ms since it was claimed, whether the run goes on.
+-- ARGV: how many of each in a queue; when the caller was last answered (ms, 0 if it never was), and for how long it need not
+-- have been. Returns how many were moved, now, and of each attempt whose worker was lost: function, trigger, ms since it was
+-- claimed, whether the run goes on.
 -- include: runs ends flows
 local most = ARGV[FIRST]
+local answered, patience = tonumber(ARGV[FIRST + 1]), tonumber(ARGV[FIRST + 2])
 local count = 0
-local answer = {0} -- of thousands: more than `unpack` takes
+local answer = {0, now} -- of thousands: more than `unpack` takes
 
 local function over(key)
   local ids = redis.call('ZRANGEBYSCORE', key, '-inf', now, 'LIMIT', 0, most)
@@ -74,6 +76,9 @@ local function judge_unknown(id, q)
   end
 end
 
+-- Sent before the server stood still, and read now: beats that were sent then may be read a moment later.
+local is_late = answered > 0 and now - answered > patience
+
 for _, q in ipairs(redis.call('SMEMBERS', ns .. 'queues')) do
   for _, id in ipairs(over(ns .. 'due:' .. q)) do
     local found = redis.call('HMGET', ns .. 'run:' .. id, 'prio', 'fn', 'key')
@@ -82,7 +87,7 @@ for _, q in ipairs(redis.call('SMEMBERS', ns .. 'queues')) do
       make_ready(id, q, tonumber(found[1]), false, found[2], found[3])
     end
   end
-  for _, id in ipairs(over(ns .. 'leases:' .. q)) do
+  for _, id in ipairs(is_late and {} or over(ns .. 'leases:' .. q)) do
     take_back(id, q)
   end
   for _, id in ipairs(over(ns .. 'unknown:' .. q)) do

@@ -22,7 +22,7 @@ from runtime.declare.registry import Function
 from runtime.invoke.execute import settle
 from runtime.invoke.invoker import Invoker
 from runtime.invoke.isolation.cells import Cells
-from runtime.ledger.calls import Call, ado, do
+from runtime.ledger.calls import Call, Contact, ado, do
 from runtime.ledger.desk import Store
 from runtime.ledger.ledger import Ledger
 from runtime.ledger.limits.calls import assign
@@ -118,10 +118,11 @@ class Crew:
         self._assigning = Assigning(lambda runs: ado(self._async_client, assign(self._ledger, runs)), self._drop)
 
     def _begin_keeping(self) -> None:
+        lose, contact = partial(self._call_on_loop, self._execution.tally.lose), Contact()
         duties = Duties(
             beat=lambda held: do(self._client, self._ledger.beat(self._options.worker, held)),
             probe=lambda: do(self._reaps, self._ledger.beat(self._options.worker, ())),
-            reap=lambda: do(self._reaps, self._ledger.reap(partial(self._call_on_loop, self._execution.tally.lose))),
+            reap=lambda: do(self._reaps, self._ledger.reap(lose, contact)),
             register=lambda: self._register(self._client),
             look=self._look_for_queues,
             stop=lambda leases, fate: self._call_on_loop(self._execution.stop, leases, fate),
@@ -332,8 +333,7 @@ class Crew:
         await asyncio.wait((hurry, idle), return_when=asyncio.FIRST_COMPLETED)
         hurry.cancel()
         idle.cancel()
-        left = self._execution.at_work
-        if left:
+        if left := self._execution.at_work:
             log.warning("runs are handed back", count=len(left), functions=sorted({one.run.function for one in left}))
             self._execution.stop(left, "handed back")
             await self._execution.idle(_CANCEL_SECONDS)
