@@ -171,11 +171,11 @@ class Direct(msgspec.Struct, eq=False):
         self.variables.run(self._end_in, finished)
 
     def _end_in(self, finished: Finished) -> None:
-        self.job = None  # which knows this call: neither would go before the garbage collector comes by
         value = finished.value
         if finished.error is not None or is_generator(value):
             self._end(finished)
         elif hasattr(type(value), "__await__"):  # a plain function around an async one
+            self.job = None
             self.task = self.start.loop.create_task(self.work(lambda: value, {}), context=self.variables)
         else:
             self._succeed(value)

@@ -36,7 +36,7 @@ class Returns:
             for _ in range(len(self._ended)):
                 job = self._ended.popleft()
                 if not job.is_left:
-                    job.back(job.value)
+                    job.hand_back()
         finally:  # should one raise all the same, the others come back
             if self._ended and not self._is_told:
                 self._is_told = True
@@ -82,6 +82,12 @@ class Job:
             self._on_left(self)
         else:
             self._returns.put(self)
+
+    def hand_back(self) -> None:
+        """On the loop. It keeps nothing that is its caller's: a cycle else, or its thread's to take apart."""
+        back, value = self.back, self.value
+        self.back = self._call = self.value = None  # type: ignore[assignment]  # it is not asked again
+        back(value)
 
     def cancel(self) -> bool:
         """Nobody waits for it any more. Whether it never begins."""
