@@ -53,12 +53,6 @@ class Call(msgspec.Struct, Generic[T], frozen=True):
     read: Callable[[Any], T]
 
 
-class Contact(msgspec.Struct):
-    """at: when the store last answered whoever asks it again and again, ms by its clock; 0 before."""
-
-    at: int = 0
-
-
 def do(client: Redis, call: Call[T]) -> T:
     """Run a call. StoreDown if the store does not answer, or not as it should."""
     with as_store_down():

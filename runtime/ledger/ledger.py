@@ -14,10 +14,10 @@ import msgspec
 from runtime.base.errors import InputError
 from runtime.invoke.limits.rules import Limits
 from runtime.ledger import views
-from runtime.ledger.calls import Argument, Call, Contact, script
+from runtime.ledger.calls import Argument, Call, script
 from runtime.ledger.flows.nodes import FlowSubmission, stored
 from runtime.ledger.records import Accepted, Adopted, Adoption, Beat, Claimed, Ending, Foreign, Held, Lost, Submission
-from runtime.ledger.views import Page, QueueView, RunView, WorkerView
+from runtime.ledger.views import Contact, Page, QueueView, RunView, WorkerView
 
 T = TypeVar("T")
 

@@ -9,7 +9,6 @@ from typing import Any, Self
 import msgspec
 
 from runtime.ledger.callbacks.records import CallbackView
-from runtime.ledger.calls import Contact
 from runtime.ledger.records import DEFAULT_PRIORITY, FINISHED, Failure, Lost, Reason, State
 
 
@@ -235,6 +234,12 @@ def _as_json(text: bytes | None) -> msgspec.Raw | None:
 
 def _seconds(found: Mapping[str, str], name: str) -> float | None:
     return int(found[name]) / 1000 if name in found else None
+
+
+class Contact(msgspec.Struct):
+    """at: when the store last answered whoever asks it again and again, ms by its clock; 0 before."""
+
+    at: int = 0
 
 
 def read_reaped(on_lost: Callable[[list[Lost]], object], contact: Contact) -> Callable[[Sequence[Any]], int]:

@@ -3,8 +3,9 @@
 import pytest
 from redis.exceptions import ResponseError
 
-from runtime.ledger.calls import Contact, do
+from runtime.ledger.calls import do
 from runtime.ledger.records import Ending, Lost, Submission
+from runtime.ledger.views import Contact
 from tests.ledger.trial import START, Trial
 
 PATIENCE_SECONDS = 600.0

@@ -22,7 +22,7 @@ from runtime.declare.registry import Function
 from runtime.invoke.execute import settle
 from runtime.invoke.invoker import Invoker
 from runtime.invoke.isolation.cells import Cells
-from runtime.ledger.calls import Call, Contact, ado, do
+from runtime.ledger.calls import Call, ado, do
 from runtime.ledger.desk import Store
 from runtime.ledger.ledger import Ledger
 from runtime.ledger.limits.calls import assign
@@ -30,6 +30,7 @@ from runtime.ledger.lines.keeper import RunLines
 from runtime.ledger.once import take_by_run
 from runtime.ledger.records import Ending
 from runtime.ledger.targets import limits_map, on_failure_map
+from runtime.ledger.views import Contact
 from runtime.triggers.queue.alone import run_in_cell
 from runtime.triggers.queue.claims import Claims
 from runtime.triggers.queue.clients.draining import Draining
@@ -76,8 +77,7 @@ class Crew:
         self._arrived: deque[Lease] = deque()
         self._ended: deque[Ended] = deque()
         self._arrived_told = self._ended_told = self._free_told = False
-        self.limit = options.concurrency
-        """How many runs at once."""
+        self.limit = options.concurrency  # runs at once
         self._most_ahead = self.limit // 4  # runs that are claimed while outcomes are written
         self.closing = self._hurried = False
         self.before_close: Callable[[], None] = lambda: None
