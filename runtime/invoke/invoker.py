@@ -87,6 +87,7 @@ class Invoker:
     def adopt(self, functions: Iterable[Function]) -> None:
         """Prepare these functions, and forget those that are not among them."""
         self._prepared = {function: self._prepare(function) for function in functions}
+        self._deadlines.clear()  # calls at work keep theirs
         if self._isolated is not None:
             self._isolated.adopt(self._prepared)
 
